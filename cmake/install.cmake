@@ -1,0 +1,7 @@
+include(GNUInstallDirs)
+install(TARGETS dgrt EXPORT dgrt-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS dgrt_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY include/dgrt DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT dgrt-targets NAMESPACE dgrt:: FILE dgrt-config.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/dgrt)
+configure_file(cmake/dgrt.pc.in ${CMAKE_BINARY_DIR}/generated/dgrt.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/generated/dgrt.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

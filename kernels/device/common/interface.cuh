@@ -1,0 +1,35 @@
+// The one header that both compilers read: types that cross from host to kernel, and the integer helpers
+// that size shared memory on both sides. Includes nothing: NVRTC has no standard headers, and each one
+// would cost compile time.
+#pragma once
+#ifdef __CUDACC_RTC__
+#define DGRT_HD __host__ __device__
+using int8_t = signed char;
+using uint8_t = unsigned char;
+using int16_t = short;
+using uint16_t = unsigned short;
+using int32_t = int;
+using uint32_t = unsigned int;
+using int64_t = long;
+using uint64_t = unsigned long;
+#else
+#include <cstdint>
+#define DGRT_HD
+#endif
+
+namespace dgrt {
+
+// Mirror of CUtensorMap: an opaque 128-byte descriptor that must sit 64-byte aligned in kernel parameters
+// (PTX ISA, tensor maps).
+struct alignas(64) TensorMap {
+  uint64_t words[16];
+};
+
+DGRT_HD constexpr uint32_t ceil_div(uint32_t x, uint32_t y) { return (x + y - 1) / y; }
+DGRT_HD constexpr uint32_t align_up(uint32_t x, uint32_t y) { return ceil_div(x, y) * y; }
+
+// Dynamic shared memory that one block may use on SM90, and its alignment for 128-byte swizzled tiles.
+constexpr uint32_t sm90_max_smem_bytes = 232448;
+constexpr uint32_t smem_alignment = 1024;
+
+}  // namespace dgrt

@@ -1,0 +1,40 @@
+#include "runtime/base/config.h"
+
+#include <fmt/format.h>
+
+#include <cassert>
+
+namespace dgrt {
+
+const int64_t* Config::find(std::string_view name) const {
+  for (const Field& field : fields_)
+    if (field.first == name) return &field.second;
+  return nullptr;
+}
+
+int64_t Config::operator[](std::string_view name) const {
+  const int64_t* value = find(name);
+  assert(value != nullptr);
+  return *value;
+}
+
+void Config::set(std::string_view name, int64_t value) {
+  for (Field& field : fields_) {
+    if (field.first == name) {
+      field.second = value;
+      return;
+    }
+  }
+  fields_.emplace_back(std::string(name), value);
+}
+
+std::string Config::to_string() const {
+  std::string text;
+  for (const Field& field : fields_) {
+    if (!text.empty()) text += ' ';
+    text += fmt::format("{}={}", field.first, field.second);
+  }
+  return text;
+}
+
+}  // namespace dgrt
