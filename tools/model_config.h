@@ -1,0 +1,71 @@
+// Which dgrt kernels does serving a model need? Reads a Hugging Face config.json and derives, for
+// an engine's fusions and a parallel layout, the linear layers that one rank runs, and a named list
+// of what dgrt has no kernel for. It reads shapes only: no weights, no network, no GPU.
+//
+// Families: DeepSeek-V3 (deepseek_v3), Qwen3 (qwen3, qwen3_moe), Llama 3.x (llama). Weights: BF16,
+// and FP8 E4M3 with 128 x 128 blocks and dynamic activation scales.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dgrt/gemm.h"
+#include "runtime/base/status.h"
+
+namespace dgrt {
+
+// What an engine fuses into one product. sglang and vllm: q, k, v; gate and up; DeepSeek's q_a and
+// kv_a; both pad the vocabulary to a multiple of 64. plain: nothing.
+enum class Engine { sglang, vllm, plain };
+Result<Engine> engine_from_name(std::string_view name);
+
+struct Profile {
+  Engine engine = Engine::plain;
+  int64_t tp = 1;  // tensor-parallel ranks
+  int64_t ep = 1;  // expert-parallel ranks: divide the routed experts, nothing else
+  // Most tokens in one forward pass: bounds m of every product. The default is the largest of the
+  // engines' usual prefill chunks.
+  int64_t max_tokens = 8192;
+};
+
+// One product of one rank: d [m, n] = a [m, k] * transpose(weight [n, k]).
+struct Linear {
+  std::string name;  // as the engine names the module: "self_attn.o_proj"
+  int64_t n = 0, k = 0;
+  dgrt_dtype dtype = DGRT_BF16;    // DGRT_BF16 or DGRT_E4M3
+  dgrt_dtype dtype_d = DGRT_BF16;  // DGRT_BF16 or DGRT_FP32
+};
+
+struct Missing {
+  std::string name, reason;
+};
+
+struct ModelNeeds {
+  std::string model_type;
+  std::vector<Linear> layers;  // distinct in name, n, k and dtype
+  std::vector<int64_t>
+      quant_ks;  // row lengths of the E4M3 activations that quant_fp8 makes; ascending
+  std::vector<Missing> missing;
+};
+
+// Errors name field, value and rule: a missing field, a shape that the ranks do not divide.
+Result<ModelNeeds> model_needs(std::string_view config_json, const Profile& profile);
+Result<ModelNeeds> model_needs_of_file(const std::string& path, const Profile& profile);
+
+// The same as descs, each distinct one once. Pointers stay valid while the object lives.
+class DescList {
+ public:
+  DescList(const ModelNeeds& needs, int64_t max_tokens);
+  DescList(const DescList&) = delete;
+  DescList& operator=(const DescList&) = delete;
+  const std::vector<const dgrt_desc*>& pointers() const { return pointers_; }
+
+ private:
+  std::deque<dgrt_gemm_desc> gemms_;
+  std::deque<dgrt_quant_fp8_desc> quants_;
+  std::vector<const dgrt_desc*> pointers_;
+};
+
+}  // namespace dgrt
