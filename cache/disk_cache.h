@@ -1,0 +1,125 @@
+// DiskCache: compiled kernels in a directory of the user's, shared by any number of processes.
+//
+//   <dir>/v1/<first 2 hex digits of the key>/<key hex>.<compiler name>.dge   entries (entry.h)
+//   <dir>/v1/<..>/tmp-*                                                      entries being written
+//   <dir>/locks/<key hex>.lock                                               flock per key
+//   <dir>/quarantine/                                                        what was moved aside
+//
+// The directory itself is the index. Entries appear complete, by rename, and never change. A file
+// that is not a good entry of ours (damaged, cut short, another format version, another key,
+// another owner, writable by others, a symbolic link, no regular file) is a miss and is moved to
+// quarantine; the 64 newest of those are kept. Trouble with the cache is never fatal to the caller:
+// it compiles instead.
+//
+// Only the directory's owner may be able to write in it: a cubin is code. That is checked on the
+// open descriptor, and everything else is opened relative to it without following symbolic links.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cache/entry.h"
+#include "runtime/base/fs.h"
+#include "runtime/base/kernel_id.h"
+#include "runtime/base/status.h"
+
+namespace dgrt {
+
+// Holds the lock of one key until destroyed. The kernel drops it if the process dies. A forked
+// child that does not exec keeps the lock alive, too.
+class KeyLock {
+ public:
+  KeyLock(FileSystem& fs, File file) : fs_(&fs), file_(std::move(file)) {}
+  ~KeyLock();
+  KeyLock(KeyLock&&) noexcept = default;
+  KeyLock& operator=(KeyLock&&) = delete;
+
+ private:
+  FileSystem* fs_;
+  File file_;  // open and locked, unless moved from
+};
+
+// What find() saw.
+struct Found {
+  std::optional<Entry> entry;
+  std::vector<Status> problems;  // one per file or directory that could not be used: log each once
+  uint32_t num_quarantined = 0;  // files moved aside by this call
+};
+
+// One file of the cache as `dgrt cache ls|verify` shows it. The fields after `status` are the
+// entry's, without its code, and only set if the status is OK.
+struct CacheFile {
+  std::string path;  // relative to the cache directory
+  uint64_t file_bytes = 0;
+  Status status;  // why it is not a good entry
+  Key key;
+  CompilerId compiler;
+  std::string metadata;
+  uint64_t cubin_bytes = 0;
+};
+
+// Thread safe; holds nothing but the open directory.
+class DiskCache {
+ public:
+  static constexpr size_t max_quarantined = 64;                 // files
+  static constexpr size_t max_entry_bytes = 256 * 1024 * 1024;  // larger files are not entries
+
+  // Creates `dir` and its missing parents (mode 0700). IO_ERROR: not a directory, not owned by the
+  // effective user, writable by group or others, or not accessible. `fs` must outlive the cache.
+  static Result<std::unique_ptr<DiskCache>> open(const std::string& dir,
+                                                 FileSystem& fs = real_fs());
+
+  // `exact` given: only that compiler's entry. Null: any compiler's, newest first.
+  Found find(const Key& key, const CompilerId* exact);
+
+  // Stores an entry atomically and durably. An error leaves no partial entry behind; an entry with
+  // the same key and compiler is replaced (its content is equivalent). INVALID_ARGUMENT: empty
+  // cubin.
+  Status publish(const Entry& entry);
+
+  // Waits as long as another process or thread holds the key's lock. Between a miss and getting the
+  // lock someone else may have published: call find() again before compiling. An error means that
+  // the file system has no working locks or no room for them: compile without.
+  Result<KeyLock> lock(const Key& key);
+  // Like lock(), but nullopt instead of waiting.
+  Result<std::optional<KeyLock>> try_lock(const Key& key);
+
+  // Moves an entry aside that proved bad after it was read. OK if it is gone already.
+  Status quarantine(const Key& key, const CompilerId& compiler);
+
+  // Every file among the entries, good or not, ordered by path; changes nothing. Entries that are
+  // being written are left out.
+  Result<std::vector<CacheFile>> list();
+
+  const std::string& dir() const { return dir_; }
+
+ private:
+  struct Place;  // a file name in an open directory
+  DiskCache(std::string dir, FileSystem& fs, File root)
+      : dir_(std::move(dir)), fs_(fs), root_(std::move(root)) {}
+
+  Status open_subdir(const File& parent, const std::string& name, bool create, File* child);
+  Result<File> open_shard(const Key& key, bool create);
+  Status check_ours(const FileInfo& info, FileInfo::Kind kind) const;
+  Result<Entry> load(const File& dir, const std::string& name, FileInfo* info, bool* damaged);
+  void examine(const File& shard, const std::string& name, const Key& key, Found* found);
+  Status move_aside(const File& dir, const std::string& name, const FileInfo& judged);
+  void trim_quarantine(const File& dir);
+  void remove_stale_temps(const File& shard);
+  Result<File> open_key_lock_file(const Key& key);
+  std::string unique_name(const char* prefix);
+
+  const std::string dir_;
+  FileSystem& fs_;
+  const File root_;
+  std::atomic<uint32_t> sequence_{0};  // of unique_name()
+};
+
+// $XDG_CACHE_HOME/dgrt, else $HOME/.cache/dgrt. None if neither variable holds an absolute path, or
+// in a set-uid process. Never a shared directory such as /tmp by itself.
+std::optional<std::string> default_cache_dir();
+
+}  // namespace dgrt
