@@ -1,0 +1,76 @@
+#include "runtime/base/env.h"
+
+#include <stdlib.h>
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+namespace dgrt {
+namespace {
+
+std::string text_of(const EnvLookup& lookup, const char* name) {
+  const char* value = lookup(name);
+  return value ? value : "";
+}
+
+// Sets `out` to the number that stands beside the variable's value; unset leaves it alone.
+template <class T, size_t n>
+Status read_word(const EnvLookup& lookup, const char* name,
+                 const std::array<std::pair<std::string_view, T>, n>& words, T* out) {
+  const std::string value = text_of(lookup, name);
+  if (value.empty()) return ok();
+  std::string allowed;
+  for (const auto& [word, meaning] : words) {
+    if (value == word) {
+      *out = meaning;
+      return ok();
+    }
+    if (!allowed.empty()) allowed += ", ";
+    allowed += word;
+  }
+  return invalid("environment variable {}={}: must be one of {}", name, value, allowed);
+}
+
+// The XDG base directory specification asks that relative paths be ignored.
+std::string user_cache_dir(const EnvLookup& lookup) {
+  const std::string xdg = text_of(lookup, "XDG_CACHE_HOME");
+  if (!xdg.empty() && xdg[0] == '/') return xdg + "/dgrt";
+  const std::string home = text_of(lookup, "HOME");
+  if (!home.empty() && home[0] == '/') return home + "/.cache/dgrt";
+  return "";
+}
+
+}  // namespace
+
+Result<Env> read_env(const EnvLookup& lookup) {
+  using LogWord = std::pair<std::string_view, dgrt_log_level>;
+  using MissWord = std::pair<std::string_view, dgrt_miss_policy>;
+  using CompilerWord = std::pair<std::string_view, CompilerPolicy>;
+  Env env;
+  env.cache_dir = text_of(lookup, "DGRT_CACHE_DIR");
+  env.user_cache_dir = user_cache_dir(lookup);
+  env.heuristics_path = text_of(lookup, "DGRT_HEURISTICS_PATH");
+  env.dump_dir = text_of(lookup, "DGRT_DUMP");
+  env.kernels_dir = text_of(lookup, "DGRT_KERNELS_DIR");
+  DGRT_TRY(read_word(
+      lookup, "DGRT_MISS",
+      std::array{MissWord{"compile", DGRT_MISS_COMPILE}, MissWord{"error", DGRT_MISS_ERROR}},
+      &env.miss_policy));
+  DGRT_TRY(read_word(
+      lookup, "DGRT_COMPILER",
+      std::array{CompilerWord{"exact", CompilerPolicy::exact}, CompilerWord{"any", CompilerPolicy::any}},
+      &env.compiler_policy));
+  DGRT_TRY(read_word(lookup, "DGRT_LOG",
+                     std::array{LogWord{"debug", DGRT_LOG_DEBUG}, LogWord{"info", DGRT_LOG_INFO},
+                                LogWord{"warn", DGRT_LOG_WARN}, LogWord{"error", DGRT_LOG_ERROR},
+                                LogWord{"off", DGRT_LOG_OFF}},
+                     &env.log_level));
+  return env;
+}
+
+Result<Env> read_env() {
+  return read_env([](const char* name) { return static_cast<const char*>(secure_getenv(name)); });
+}
+
+}  // namespace dgrt

@@ -1,0 +1,35 @@
+// Env: every environment variable that dgrt reads, resolved once per context. Nothing else in the tree
+// calls getenv, so a run can be explained from this one struct. A process with raised privileges
+// (AT_SECURE) sees an empty environment.
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "dgrt/dgrt.h"
+#include "runtime/base/status.h"
+
+namespace dgrt {
+
+// Which compilers' entries a context takes from the cache; architecture: cache and compiler identity.
+enum class CompilerPolicy { automatic, exact, any };
+
+struct Env {
+  std::string cache_dir;       // DGRT_CACHE_DIR; "" when unset
+  std::string user_cache_dir;  // $XDG_CACHE_HOME/dgrt, else $HOME/.cache/dgrt, else ""
+  dgrt_miss_policy miss_policy = DGRT_MISS_DEFAULT;              // DGRT_MISS=compile|error
+  CompilerPolicy compiler_policy = CompilerPolicy::automatic;    // DGRT_COMPILER=exact|any
+  dgrt_log_level log_level = DGRT_LOG_DEFAULT;                   // DGRT_LOG=debug|info|warn|error|off
+  std::string heuristics_path;  // DGRT_HEURISTICS_PATH: directory of tables that come before the embedded ones
+  std::string dump_dir;         // DGRT_DUMP: directory for the source, image and log of each compiled kernel
+  std::string kernels_dir;      // DGRT_KERNELS_DIR: kernel templates read from here, not from the library
+};
+
+// Value of a variable, or NULL when it is not set.
+using EnvLookup = std::function<const char*(const char* name)>;
+
+// Empty values count as unset. INVALID_ARGUMENT names the variable, its value and what is allowed.
+Result<Env> read_env();
+Result<Env> read_env(const EnvLookup& lookup);
+
+}  // namespace dgrt
