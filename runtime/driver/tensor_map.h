@@ -12,13 +12,13 @@ class Driver;
 
 enum class Swizzle : uint8_t { none, b32, b64, b128 };
 
-// A row-major matrix [rows, cols] and the box that one TMA instruction moves. Out-of-range elements of a
-// box read as zero and are not stored.
+// A row-major matrix [rows, cols] and the box that one TMA instruction moves. Out-of-range elements
+// of a box read as zero and are not stored.
 struct Tma2d {
-  dgrt_dtype dtype;          // bf16, fp16, fp32, e4m3
-  const void* base;          // 16-byte aligned
-  uint64_t rows, cols;       // elements, >= 1
-  uint64_t row_stride;       // elements; in bytes a multiple of 16
+  dgrt_dtype dtype;             // bf16, fp16, fp32, e4m3
+  const void* base;             // 16-byte aligned
+  uint64_t rows, cols;          // elements, >= 1
+  uint64_t row_stride;          // elements; in bytes a multiple of 16
   uint32_t box_rows, box_cols;  // <= 256 each; box_cols * size <= swizzle span
   Swizzle swizzle;
 };
