@@ -1,0 +1,115 @@
+// The device laboratory: what GPU tests and `dgrt bench` need besides dgrt itself: memory with
+// guards, inputs, references, clocks. It stands on runtime/driver and runtime/compile; nothing in
+// the library uses it.
+//
+// One Device per process is enough. It keeps the primary context of its device current in the
+// thread that opened it; other threads call make_current(). Methods block until the device is done
+// unless they take a stream. Not thread safe, except make_current().
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dgrt/dgrt.h"
+#include "runtime/base/status.h"
+
+namespace dgrt::lab {
+
+struct DeviceInfo {
+  std::string name;  // "NVIDIA H200"
+  uint32_t sm_count = 0;
+  uint32_t driver_version = 0;  // 13000: CUDA 13.0
+  std::string compiler;         // "nvrtc-13.0-..."; what the laboratory's own kernels were built by
+};
+
+struct CudaApi;  // driver entry points that only the laboratory needs
+
+class Device {
+ public:
+  // NO_DEVICE: no driver or no GPU here. NO_COMPILER: no libnvrtc (the laboratory compiles its own
+  // kernels at first use).
+  static Result<std::unique_ptr<Device>> open(int ordinal = 0);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const DeviceInfo& info() const { return info_; }
+  CUstream stream() const { return stream_; }  // non-blocking, owned
+  const CudaApi& api() const { return *api_; }
+  Status make_current() const;
+  Status synchronize() const;  // the whole context; reports faults of earlier kernels
+
+  // Launches one of the laboratory's kernels (lab_kernels.cu.inc) on `stream`. `args` as for
+  // cuLaunchKernel.
+  Status launch(const char* kernel, uint32_t grid_x, uint32_t grid_y, uint32_t block, void** args,
+                CUstream stream) const;
+
+ private:
+  Device() = default;
+  Status start(int ordinal);
+
+  DeviceInfo info_;
+  std::unique_ptr<CudaApi> api_;
+  int ordinal_ = 0;
+  bool retained_ = false;
+  void* context_ = nullptr;  // CUcontext
+  void* library_ = nullptr;  // CUlibrary
+  CUstream stream_ = nullptr;
+};
+
+// Device memory between two guards of known bytes. Fresh memory is poisoned with 0xff bytes (NaN in
+// every float format), so that what a kernel reads without writing, or leaves unwritten, shows.
+class DeviceBuffer {
+ public:
+  static constexpr size_t guard_bytes = 4096;
+
+  DeviceBuffer() = default;
+  static Result<DeviceBuffer> make(const Device& device, size_t bytes);  // 256-byte aligned data
+  ~DeviceBuffer();
+  DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+
+  void* data() const { return data_; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  size_t bytes() const { return bytes_; }
+
+  Status poison() const;  // data only, 0xff
+  // INTERNAL names the first damaged byte by its offset from data(). Waits for the device.
+  Status check_guards() const;
+  Status upload(const void* from, size_t bytes, size_t offset = 0) const;
+  Status download(void* to, size_t bytes, size_t offset = 0) const;
+  template <class T>
+  Result<std::vector<T>> download_all() const {
+    std::vector<T> values(bytes_ / sizeof(T));
+    DGRT_TRY(download(values.data(), values.size() * sizeof(T)));
+    return values;
+  }
+
+ private:
+  const Device* device_ = nullptr;
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// A stream of its own, for tests that need more than one.
+class Stream {
+ public:
+  static Result<Stream> make(const Device& device);
+  Stream() = default;
+  ~Stream();
+  Stream(Stream&& other) noexcept { *this = std::move(other); }
+  Stream& operator=(Stream&& other) noexcept;
+  CUstream get() const { return stream_; }
+  Status synchronize() const;
+
+ private:
+  const Device* device_ = nullptr;
+  CUstream stream_ = nullptr;
+};
+
+}  // namespace dgrt::lab

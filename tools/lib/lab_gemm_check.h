@@ -1,0 +1,62 @@
+// Reference for gemm: each checked tile of d is recomputed naively, in fp64, from the operands that
+// the kernel saw, and compared on the spot. No reference matrix is stored, so the largest shapes
+// fit; a list of tiles bounds the time of big ones. A global measure can hide one wrong tile, hence
+// the per-tile and the per-element one.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dgrt/gemm.h"
+#include "tools/lib/lab_device.h"
+
+namespace dgrt::lab {
+
+constexpr uint32_t check_tile = 64;  // rows and columns of one checked tile
+
+struct GemmTile {
+  uint32_t row, col;  // of the tile's first element; multiples of check_tile
+};
+
+struct GemmError {
+  double calc_diff = 0;      // 1 - 2xy / (x^2 + y^2) over all checked elements; 0 if both are all 0
+  double worst_tile = 0;     // ||d - ref|| / ||ref|| of the worst tile
+  double worst_element = 0;  // |d - ref| / (|ref| + rms(ref of its tile)), the worst
+  GemmTile worst_tile_at{};
+  uint32_t worst_row = 0, worst_col = 0;  // of the worst element
+  double worst_got = 0, worst_want = 0;
+  uint64_t checked = 0;  // elements
+  // Elements of which exactly one of d and ref is NaN or infinite, or which are infinities of
+  // different sign. They count in nothing else.
+  uint64_t class_mismatches = 0;
+  uint32_t mismatch_row = 0, mismatch_col = 0;  // of one of them
+  double mismatch_got = 0, mismatch_want = 0;
+
+  std::string to_string() const;
+};
+
+// Checks the whole of d, or only `tiles`. Requires: args are valid for desc; `args.c`, where d was
+// written in place, points at a copy of what c held before. Waits for the device.
+Result<GemmError> check_gemm(const Device& device, const dgrt_gemm_desc& desc,
+                             const dgrt_gemm_args& args, const std::vector<GemmTile>& tiles = {});
+
+// At most `count` tiles of an m x n matrix: corners, edges and a fixed pseudo-random selection. All
+// of them, when there are no more than `count`.
+std::vector<GemmTile> sample_tiles(uint64_t m, uint64_t n, size_t count, uint64_t seed);
+
+// What a correct kernel stays below, from the number formats; lab_gemm_check.cpp derives them.
+struct GemmLimits {
+  double calc_diff, worst_tile, worst_element;
+};
+GemmLimits gemm_limits(const dgrt_gemm_desc& desc);
+
+// Do rows of a matrix hold anything but 0xff bytes between the end of a row and the next one?
+// INTERNAL names the first place. Requires: `base` was poisoned before. Waits for the device.
+Status check_row_padding(const Device& device, const void* base, uint64_t rows, uint64_t row_bytes,
+                         uint64_t row_stride_bytes);
+
+// Index of the first byte that differs, or -1. Waits for the device.
+Result<int64_t> first_difference(const Device& device, const void* x, const void* y,
+                                 uint64_t bytes);
+
+}  // namespace dgrt::lab
