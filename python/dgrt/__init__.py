@@ -1,0 +1,20 @@
+"""dgrt: the kernel runtime libdgrt from Python, by ctypes and without further dependencies.
+
+    import dgrt, torch
+    ctx = dgrt.Context(device=0)
+    plan = ctx.plan(dgrt.gemm_desc(n=4096, k=7168, max_m=8192, dtype_ab=dgrt.BF16))
+    plan.launch(a=a, b=b, d=d, m=a.shape[0], stream=torch.cuda.current_stream().cuda_stream)
+
+Constants are those of the C headers without their DGRT_ prefix: dgrt.E4M3, dgrt.MN_MAJOR, ..."""
+
+from ._c import CONSTANTS, load_library
+from .ops import (address, gemm_args, gemm_desc, quant_fp8_args, quant_fp8_desc, scale_layout_args,
+                  scale_layout_desc)
+from .runtime import CallInfo, Context, Error, KernelInfo, Key, Plan, PlanInfo, Progress, version
+from .runtime import enumerate_keys as enumerate  # as in C; not in __all__: it shadows a builtin
+
+globals().update(CONSTANTS)
+
+__all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInfo", "Progress",
+           "address", "gemm_args", "gemm_desc", "load_library", "quant_fp8_args", "quant_fp8_desc",
+           "scale_layout_args", "scale_layout_desc", "version", *CONSTANTS]

@@ -1,0 +1,194 @@
+"""The C API of dgrt.h and gemm.h as ctypes: structs, constants, prototypes, and finding the library.
+
+Everything here mirrors a header line by line; tests/test_structs.py compiles a C program against the
+headers and compares every size, offset and constant. No behaviour lives here."""
+
+import ctypes
+import pathlib
+from ctypes import (CFUNCTYPE, POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int32,
+                    c_int64, c_size_t, c_uint32, c_uint64, c_void_p)
+
+CONSTANTS = {
+    # dgrt_status
+    "OK": 0, "INVALID_ARGUMENT": 1, "UNSUPPORTED": 2, "NO_DEVICE": 3, "NO_COMPILER": 4, "MISS": 5,
+    "COMPILE_FAILED": 6, "DRIVER_ERROR": 7, "DRIVER_TOO_OLD": 8, "WORKSPACE_TOO_SMALL": 9,
+    "IO_ERROR": 10, "PEER_LOST": 11, "INTERNAL": 12,
+    # op ids
+    "OP_GEMM": 1, "OP_QUANT_FP8": 2, "OP_SCALE_LAYOUT": 3,
+    # dgrt_dtype
+    "BF16": 1, "FP16": 2, "FP32": 3, "E4M3": 4,
+    # flags
+    "FLAG_PDL": 1 << 0, "GEMM_WITH_C": 1 << 16,
+    # dgrt_log_level
+    "LOG_DEFAULT": 0, "LOG_DEBUG": 1, "LOG_INFO": 2, "LOG_WARN": 3, "LOG_ERROR": 4, "LOG_OFF": 5,
+    # dgrt_miss_policy
+    "MISS_DEFAULT": 0, "MISS_COMPILE": 1, "MISS_ERROR": 2,
+    "DEVICE_NONE": -1,
+    # dgrt_source
+    "SOURCE_NONE": 0, "SOURCE_MEMORY": 1, "SOURCE_DISK": 2, "SOURCE_COMPILED": 3,
+    # gemm.h
+    "SCALE_NONE": 0, "SCALE_BLOCK": 1, "K_MAJOR": 0, "MN_MAJOR": 1,
+    "QUANT_1X128": 0, "QUANT_128X128": 1,
+}
+
+
+class Op(Structure):
+    _fields_ = [("id", c_uint32), ("struct_size", c_uint32)]
+
+
+LogFn = CFUNCTYPE(None, c_uint32, c_char_p, c_void_p)
+
+
+class ContextOptions(Structure):
+    _fields_ = [("struct_size", c_uint32), ("device", c_int32), ("arch", c_char_p),
+                ("sm_count", c_uint32), ("miss_policy", c_uint32), ("cache_dir", c_char_p),
+                ("num_jobs", c_uint32), ("log_level", c_uint32), ("log_fn", LogFn),
+                ("log_user", c_void_p)]
+
+
+class Stats(Structure):
+    _fields_ = [("struct_size", c_uint32), ("reserved", c_uint32), ("lookups", c_uint64),
+                ("memory_hits", c_uint64), ("disk_hits", c_uint64), ("compiles", c_uint64),
+                ("compile_failures", c_uint64), ("shared_waits", c_uint64),
+                ("quarantined", c_uint64), ("publish_failures", c_uint64),
+                ("kernel_loads", c_uint64), ("compile_ms", c_double)]
+
+
+class ProgressStruct(Structure):
+    _fields_ = [("struct_size", c_uint32), ("status", c_int32), ("done", c_uint32),
+                ("total", c_uint32), ("kernel", c_char_p), ("message", c_char_p),
+                ("source", c_uint32), ("ms", c_float)]
+
+
+ProgressFn = CFUNCTYPE(None, POINTER(ProgressStruct), c_void_p)
+
+
+class KernelInfoStruct(Structure):
+    _fields_ = [("name", c_char_p), ("key", c_char_p), ("config", c_char_p),
+                ("source", c_uint32), ("num_registers", c_uint32)]
+
+
+class PlanInfoStruct(Structure):
+    _fields_ = [("struct_size", c_uint32), ("num_kernels", c_uint32),
+                ("kernels", POINTER(KernelInfoStruct)), ("workspace_bytes", c_uint64),
+                ("state_bytes", c_uint64)]
+
+
+class CallInfoStruct(Structure):
+    _fields_ = [("struct_size", c_uint32), ("kernel_idx", c_uint32), ("grid", c_uint32 * 3),
+                ("cluster", c_uint32 * 3), ("num_threads", c_uint32), ("smem_bytes", c_uint32),
+                ("block_m", c_uint32), ("completion_threshold", c_uint32),
+                ("workspace_bytes", c_uint64)]
+
+
+class Target(Structure):
+    _fields_ = [("struct_size", c_uint32), ("sm_count", c_uint32), ("arch", c_char_p)]
+
+
+class KeyInfoStruct(Structure):
+    _fields_ = [("struct_size", c_uint32), ("reserved", c_uint32), ("key", c_char_p),
+                ("kernel", c_char_p), ("config", c_char_p)]
+
+
+KeyFn = CFUNCTYPE(c_int, POINTER(KeyInfoStruct), c_void_p)
+
+
+class GemmDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM"]
+    _fields_ = [("op", Op), ("n", c_int64), ("k", c_int64), ("max_m", c_int64),
+                ("dtype_ab", c_uint32), ("dtype_d", c_uint32), ("scale_mode", c_uint32),
+                ("b_scale_major", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32)]
+
+
+class GemmArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("c", c_void_p),
+                ("a_scale", c_void_p), ("b_scale", c_void_p), ("d", c_void_p), ("m", c_int64),
+                ("lda", c_int64), ("ldb", c_int64), ("ldc", c_int64), ("ldd", c_int64),
+                ("ld_a_scale", c_int64), ("ld_b_scale", c_int64)]
+
+
+class QuantFp8Desc(Structure):
+    op_id = CONSTANTS["OP_QUANT_FP8"]
+    _fields_ = [("op", Op), ("k", c_int64), ("max_m", c_int64), ("block", c_uint32),
+                ("scale_major", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class QuantFp8Args(Structure):
+    op_id = CONSTANTS["OP_QUANT_FP8"]
+    _fields_ = [("op", Op), ("x", c_void_p), ("q", c_void_p), ("scale", c_void_p), ("m", c_int64),
+                ("ldx", c_int64), ("ldq", c_int64), ("ld_scale", c_int64)]
+
+
+class ScaleLayoutDesc(Structure):
+    op_id = CONSTANTS["OP_SCALE_LAYOUT"]
+    _fields_ = [("op", Op), ("k_blocks", c_int64), ("max_m", c_int64), ("flags", c_uint32),
+                ("reserved", c_uint32)]
+
+
+class ScaleLayoutArgs(Structure):
+    op_id = CONSTANTS["OP_SCALE_LAYOUT"]
+    _fields_ = [("op", Op), ("src", c_void_p), ("dst", c_void_p), ("m", c_int64),
+                ("ld_src", c_int64), ("ld_dst", c_int64)]
+
+
+# C name -> mirror, for the layout test.
+STRUCTS = {
+    "dgrt_op": Op, "dgrt_context_options": ContextOptions, "dgrt_stats": Stats,
+    "dgrt_progress": ProgressStruct, "dgrt_kernel_info": KernelInfoStruct,
+    "dgrt_plan_info": PlanInfoStruct, "dgrt_call_info": CallInfoStruct, "dgrt_target": Target,
+    "dgrt_key_info": KeyInfoStruct, "dgrt_gemm_desc": GemmDesc, "dgrt_gemm_args": GemmArgs,
+    "dgrt_quant_fp8_desc": QuantFp8Desc, "dgrt_quant_fp8_args": QuantFp8Args,
+    "dgrt_scale_layout_desc": ScaleLayoutDesc, "dgrt_scale_layout_args": ScaleLayoutArgs,
+}
+
+# Name -> (result, arguments).
+PROTOTYPES = {
+    "dgrt_status_string": (c_char_p, [c_int32]),
+    "dgrt_last_error": (c_char_p, []),
+    "dgrt_version": (c_uint32, []),
+    "dgrt_context_create": (c_int32, [POINTER(ContextOptions), POINTER(c_void_p)]),
+    "dgrt_context_destroy": (None, [c_void_p]),
+    "dgrt_context_get_stats": (c_int32, [c_void_p, POINTER(Stats)]),
+    "dgrt_prepare": (c_int32, [c_void_p, POINTER(c_void_p), c_size_t, ProgressFn, c_void_p]),
+    "dgrt_plan_create": (c_int32, [c_void_p, c_void_p, POINTER(c_void_p)]),
+    "dgrt_plan_destroy": (None, [c_void_p]),
+    "dgrt_plan_get_info": (c_int32, [c_void_p, POINTER(PlanInfoStruct)]),
+    "dgrt_plan_query": (c_int32, [c_void_p, c_void_p, POINTER(CallInfoStruct)]),
+    "dgrt_launch": (c_int32, [c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
+    "dgrt_enumerate": (c_int32, [c_void_p, POINTER(Target), KeyFn, c_void_p]),
+}
+
+_library = None
+library_path = None  # of the loaded library, for reports
+
+
+def _candidates():
+    package = pathlib.Path(__file__).resolve().parent
+    for name in ("libdgrt.so", "libdgrt.so.0"):
+        yield package / name  # a wheel
+    build = package.parent.parent / "build"
+    for name in ("libdgrt.so", "libdgrt.so.0"):
+        yield build / name  # a source tree
+
+
+def load_library(path=None):
+    """Loads libdgrt once per process and returns it as ctypes.CDLL.
+
+    Without `path`: from beside this package, else from build/ of the source tree that this file lies
+    in, else wherever the dynamic loader finds libdgrt.so.0. A `path` counts only in the first call
+    that loads; asking for another file later is an error, since two copies cannot share contexts."""
+    global _library, library_path
+    if _library is not None:
+        if path is not None and pathlib.Path(path).resolve() != pathlib.Path(library_path).resolve():
+            raise RuntimeError(f"libdgrt is already loaded from {library_path}")
+        return _library
+    if path is None:
+        path = next((str(p) for p in _candidates() if p.exists()), "libdgrt.so.0")
+    library = ctypes.CDLL(str(path))
+    for name, (result, arguments) in PROTOTYPES.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    _library, library_path = library, str(path)
+    return library

@@ -1,0 +1,126 @@
+"""Descs and args of every op, from keyword arguments.
+
+A desc says what is fixed when a model is loaded; args say what changes with every call. Field names,
+rules and defaults are those of gemm.h. Types and modes are the constants of this package (dgrt.E4M3,
+dgrt.SCALE_BLOCK, ...)."""
+
+import ctypes
+
+from . import _c
+from ._c import CONSTANTS
+
+_DLPACK_CAPSULE = b"dltensor"
+
+
+class _DLTensor(ctypes.Structure):  # DLPack's DLTensor, up to the last field read here
+    _fields_ = [("data", ctypes.c_void_p), ("device_type", ctypes.c_int32),
+                ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
+                ("dtype", ctypes.c_uint8 * 4), ("shape", ctypes.c_void_p),
+                ("strides", ctypes.c_void_p), ("byte_offset", ctypes.c_uint64)]
+
+
+def _dlpack_address(capsule):
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    tensor = _DLTensor.from_address(get(capsule, _DLPACK_CAPSULE))
+    return (tensor.data or 0) + tensor.byte_offset
+
+
+def address(x):
+    """The device address of `x`: None, an int, or anything with data_ptr(),
+    __cuda_array_interface__ or __dlpack__(). The caller keeps `x` alive until the work is done."""
+    if x is None:
+        return None
+    if isinstance(x, int):
+        return x
+    if hasattr(x, "data_ptr"):
+        return x.data_ptr()
+    interface = getattr(x, "__cuda_array_interface__", None)
+    if interface is not None:
+        return interface["data"][0]
+    if hasattr(x, "__dlpack__"):
+        # -1: no synchronisation; ordering between streams is the caller's, as in the C API.
+        return _dlpack_address(x.__dlpack__(stream=-1))
+    raise TypeError(f"{type(x).__name__} has no device address: expected None, an int, or an object "
+                    "with data_ptr(), __cuda_array_interface__ or __dlpack__()")
+
+
+def _fill(struct, **values):
+    pointers = {name for name, kind in struct._fields_ if kind is ctypes.c_void_p}
+    result = struct()
+    result.op = _c.Op(struct.op_id, ctypes.sizeof(struct))
+    for name, value in values.items():
+        setattr(result, name, address(value) if name in pointers else value)
+    return result
+
+
+def _ceil_div(a, b):
+    return -(-a // b)
+
+
+# ---- Descs ---------------------------------------------------------------------------------------
+
+
+def gemm_desc(*, n, k, max_m, dtype_ab, dtype_d=CONSTANTS["BF16"], scale_mode=None,
+              b_scale_major=CONSTANTS["K_MAJOR"], sm_budget=0, flags=0):
+    """d = a * transpose(b). Without `scale_mode`: SCALE_BLOCK for E4M3, else SCALE_NONE."""
+    if scale_mode is None:
+        fp8 = dtype_ab == CONSTANTS["E4M3"]
+        scale_mode = CONSTANTS["SCALE_BLOCK"] if fp8 else CONSTANTS["SCALE_NONE"]
+    return _fill(_c.GemmDesc, n=n, k=k, max_m=max_m, dtype_ab=dtype_ab, dtype_d=dtype_d,
+                 scale_mode=scale_mode, b_scale_major=b_scale_major, sm_budget=sm_budget,
+                 flags=flags)
+
+
+def quant_fp8_desc(*, k, max_m, block=CONSTANTS["QUANT_1X128"],
+                   scale_major=CONSTANTS["MN_MAJOR"], flags=0):
+    """q = e4m3(x / scale), one scale per `block`. MN_MAJOR is what gemm wants of a_scale."""
+    return _fill(_c.QuantFp8Desc, k=k, max_m=max_m, block=block, scale_major=scale_major,
+                 flags=flags)
+
+
+def scale_layout_desc(*, k_blocks, max_m, flags=0):
+    """Row-major scales to what gemm wants of a_scale."""
+    return _fill(_c.ScaleLayoutDesc, k_blocks=k_blocks, max_m=max_m, flags=flags)
+
+
+# ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
+
+
+def gemm_args(desc, *, a, b, d, m, c=None, a_scale=None, b_scale=None, lda=None, ldb=None, ldc=None,
+              ldd=None, ld_a_scale=None, ld_b_scale=None):
+    """a_scale's default stride is m rounded up to 4; b_scale's follows desc.b_scale_major."""
+    if ld_a_scale is None:
+        ld_a_scale = 0 if a_scale is None else _ceil_div(m, 4) * 4
+    if ld_b_scale is None:
+        blocked = desc.k if desc.b_scale_major == CONSTANTS["K_MAJOR"] else desc.n
+        ld_b_scale = 0 if b_scale is None else _ceil_div(blocked, 128)
+    if ldc is None:
+        ldc = 0 if c is None else desc.n
+    return _fill(_c.GemmArgs, a=a, b=b, c=c, a_scale=a_scale, b_scale=b_scale, d=d, m=m,
+                 lda=desc.k if lda is None else lda, ldb=desc.k if ldb is None else ldb, ldc=ldc,
+                 ldd=desc.n if ldd is None else ldd, ld_a_scale=ld_a_scale, ld_b_scale=ld_b_scale)
+
+
+def quant_fp8_args(desc, *, x, q, scale, m, ldx=None, ldq=None, ld_scale=None):
+    """MN-major scales' default stride: block rows, rounded up to 4 as gemm wants of a_scale."""
+    if ld_scale is None:
+        block_rows = m if desc.block == CONSTANTS["QUANT_1X128"] else _ceil_div(m, 128)
+        k_major = desc.scale_major == CONSTANTS["K_MAJOR"]
+        ld_scale = _ceil_div(desc.k, 128) if k_major else _ceil_div(block_rows, 4) * 4
+    return _fill(_c.QuantFp8Args, x=x, q=q, scale=scale, m=m, ldx=desc.k if ldx is None else ldx,
+                 ldq=desc.k if ldq is None else ldq, ld_scale=ld_scale)
+
+
+def scale_layout_args(desc, *, src, dst, m, ld_src=None, ld_dst=None):
+    return _fill(_c.ScaleLayoutArgs, src=src, dst=dst, m=m,
+                 ld_src=desc.k_blocks if ld_src is None else ld_src,
+                 ld_dst=_ceil_div(m, 4) * 4 if ld_dst is None else ld_dst)
+
+
+# Desc struct -> function that makes its args.
+MAKE_ARGS = {
+    _c.GemmDesc: gemm_args,
+    _c.QuantFp8Desc: quant_fp8_args,
+    _c.ScaleLayoutDesc: scale_layout_args,
+}

@@ -1,0 +1,85 @@
+"""Building descs and args: defaults, strides, and every way of passing a device address."""
+
+import ctypes
+import unittest
+
+import dgrt
+from dgrt import ops
+
+
+class FakeTensor:
+    def __init__(self, pointer):
+        self.pointer = pointer
+
+    def data_ptr(self):
+        return self.pointer
+
+
+class FakeArray:
+    def __init__(self, pointer):
+        self.__cuda_array_interface__ = {"data": (pointer, False), "shape": (1,), "version": 3}
+
+
+class FakeDlpack:
+    """Holds a DLManagedTensor (its DLTensor is the first member) and hands out a capsule of it."""
+
+    def __init__(self, pointer, byte_offset):
+        self.tensor = ops._DLTensor(data=pointer, byte_offset=byte_offset)
+
+    def __dlpack__(self, *, stream=None):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype = ctypes.py_object
+        new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return new(ctypes.addressof(self.tensor), b"dltensor", None)
+
+
+class Addresses(unittest.TestCase):
+    def test_every_kind(self):
+        self.assertIsNone(dgrt.address(None))
+        self.assertEqual(dgrt.address(4096), 4096)
+        self.assertEqual(dgrt.address(FakeTensor(4096)), 4096)
+        self.assertEqual(dgrt.address(FakeArray(8192)), 8192)
+        self.assertEqual(dgrt.address(FakeDlpack(1 << 40, 256)), (1 << 40) + 256)
+        with self.assertRaises(TypeError):
+            dgrt.address("4096")
+
+
+class Builders(unittest.TestCase):
+    def test_gemm_scale_mode_follows_the_type(self):
+        fp8 = dgrt.gemm_desc(n=192, k=300, max_m=8, dtype_ab=dgrt.E4M3)
+        bf16 = dgrt.gemm_desc(n=192, k=300, max_m=8, dtype_ab=dgrt.BF16)
+        self.assertEqual((fp8.scale_mode, bf16.scale_mode), (dgrt.SCALE_BLOCK, dgrt.SCALE_NONE))
+        self.assertEqual((fp8.op.id, fp8.op.struct_size), (dgrt.OP_GEMM, ctypes.sizeof(fp8)))
+
+    def test_gemm_default_strides(self):
+        desc = dgrt.gemm_desc(n=192, k=300, max_m=8, dtype_ab=dgrt.E4M3)
+        args = dgrt.gemm_args(desc, a=16, b=32, d=48, a_scale=64, b_scale=80, m=5)
+        self.assertEqual((args.lda, args.ldb, args.ldd, args.ldc), (300, 300, 192, 0))
+        self.assertEqual((args.ld_a_scale, args.ld_b_scale), (8, 3))
+        self.assertEqual((args.a, args.b_scale, args.c), (16, 80, None))
+        desc.b_scale_major = dgrt.MN_MAJOR
+        self.assertEqual(dgrt.gemm_args(desc, a=1, b=1, d=1, b_scale=1, m=5).ld_b_scale, 2)
+
+    def test_bf16_gemm_has_no_scales_and_may_have_c(self):
+        desc = dgrt.gemm_desc(n=64, k=32, max_m=8, dtype_ab=dgrt.BF16, flags=dgrt.GEMM_WITH_C)
+        args = dgrt.gemm_args(desc, a=16, b=32, c=48, d=64, m=5)
+        self.assertEqual((args.ldc, args.ld_a_scale, args.ld_b_scale), (64, 0, 0))
+
+    def test_quant_and_layout_default_strides(self):
+        desc = dgrt.quant_fp8_desc(k=300, max_m=300)
+        self.assertEqual(dgrt.quant_fp8_args(desc, x=1, q=1, scale=1, m=257).ld_scale, 260)
+        desc.scale_major = dgrt.K_MAJOR
+        self.assertEqual(dgrt.quant_fp8_args(desc, x=1, q=1, scale=1, m=257).ld_scale, 3)
+        desc = dgrt.quant_fp8_desc(k=300, max_m=300, block=dgrt.QUANT_128X128)
+        self.assertEqual(dgrt.quant_fp8_args(desc, x=1, q=1, scale=1, m=257).ld_scale, 4)
+        desc = dgrt.scale_layout_desc(k_blocks=3, max_m=300)
+        args = dgrt.scale_layout_args(desc, src=1, dst=1, m=5)
+        self.assertEqual((args.ld_src, args.ld_dst), (3, 8))
+
+    def test_unknown_keywords_are_refused(self):
+        with self.assertRaises(TypeError):
+            dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
