@@ -19,28 +19,16 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cache/entry.h"
+#include "cache/key_lock.h"
 #include "runtime/base/fs.h"
 #include "runtime/base/kernel_id.h"
 #include "runtime/base/status.h"
 
 namespace dgrt {
-
-// Holds the lock of one key until destroyed. The kernel drops it if the process dies. A forked
-// child that does not exec keeps the lock alive, too.
-class KeyLock {
- public:
-  KeyLock(FileSystem& fs, File file) : fs_(&fs), file_(std::move(file)) {}
-  ~KeyLock();
-  KeyLock(KeyLock&&) noexcept = default;
-  KeyLock& operator=(KeyLock&&) = delete;
-
- private:
-  FileSystem* fs_;
-  File file_;  // open and locked, unless moved from
-};
 
 // What find() saw.
 struct Found {
@@ -94,27 +82,33 @@ class DiskCache {
   // being written are left out.
   Result<std::vector<CacheFile>> list();
 
-  const std::string& dir() const { return dir_; }
+  const std::string& dir() const { return root_.path; }
 
  private:
-  struct Place;  // a file name in an open directory
-  DiskCache(std::string dir, FileSystem& fs, File root)
-      : dir_(std::move(dir)), fs_(fs), root_(std::move(root)) {}
+  struct Dir {
+    File file;
+    std::string path;  // for messages
+  };
+  struct Loaded;
+  DiskCache(FileSystem& fs, Dir root) : fs_(fs), root_(std::move(root)) {}
 
-  Status open_subdir(const File& parent, const std::string& name, bool create, File* child);
-  Result<File> open_shard(const Key& key, bool create);
-  Status check_ours(const FileInfo& info, FileInfo::Kind kind) const;
-  Result<Entry> load(const File& dir, const std::string& name, FileInfo* info, bool* damaged);
-  void examine(const File& shard, const std::string& name, const Key& key, Found* found);
-  Status move_aside(const File& dir, const std::string& name, const FileInfo& judged);
-  void trim_quarantine(const File& dir);
-  void remove_stale_temps(const File& shard);
-  Result<File> open_key_lock_file(const Key& key);
-  std::string unique_name(const char* prefix);
+  Status check_dir(const Dir& dir) const;
+  int sync_dir(const Dir& dir);
+  Status open_subdir(const Dir& parent, const std::string& name, bool create, Dir* child);
+  Status open_shard(const Key& key, bool create, Dir* shard);
+  Loaded load(const Dir& shard, const std::string& name);
+  bool examine(const Dir& shard, const std::string& name, const CompilerId* exact, Found* found);
+  Status move_aside(const Dir& shard, const std::string& name, const FileInfo& judged,
+                    bool* was_moved);
+  void trim_quarantine(const Dir& quarantine);
+  Status write_temp(const Dir& shard, const std::vector<std::byte>& bytes, std::string* temp);
+  void remove_stale_temps(const Dir& shard);
+  Result<File> open_lock_file(const Key& key);
+  Status list_shard(const Dir& entries, const std::string& name, std::vector<CacheFile>* files);
+  std::string unique_name(std::string_view prefix);
 
-  const std::string dir_;
   FileSystem& fs_;
-  const File root_;
+  const Dir root_;
   std::atomic<uint32_t> sequence_{0};  // of unique_name()
 };
 

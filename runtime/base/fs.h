@@ -33,6 +33,7 @@ class File {
   int fd() const { return fd_; }
   bool is_open() const { return fd_ >= 0; }
   void close() noexcept;
+  void release() { fd_ = -1; }  // someone else closes the descriptor
 
  private:
   int fd_ = -1;
@@ -87,12 +88,12 @@ class FileSystem {
 // The operating system's. Lives for ever, has no state.
 FileSystem& real_fs();
 
-// Reads from the current position to the end, at most `max_bytes` (EFBIG beyond).
+// Reads a file that was just opened; EFBIG if it is larger than `max_bytes`.
 int read_all(FileSystem& fs, const File& file, size_t max_bytes, std::vector<std::byte>* bytes);
 // Writes all bytes, continuing after short writes.
 int write_all(FileSystem& fs, const File& file, std::span<const std::byte> bytes);
 
-// "No space left on device (ENOSPC)"-like text of an errno value; thread safe, never localised.
+// "No space left on device (ENOSPC)"; thread safe, never localised.
 std::string errno_text(int error);
 
 }  // namespace dgrt
