@@ -1,0 +1,50 @@
+// Global memory: vector loads and stores, one instruction per function. `_stream` loads are for
+// data that this grid reads once: they do not stay in L1.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-ld
+#pragma once
+#include "device/common/interface.cuh"
+
+namespace dgrt::ptx {
+
+__device__ __forceinline__ uint4 load_stream_b32x4(const void* from) {
+  uint4 v;
+  asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from)
+               : "memory");
+  return v;
+}
+
+__device__ __forceinline__ uint32_t load_stream_b16(const void* from) {
+  uint16_t v;
+  asm volatile("ld.global.L1::no_allocate.b16 %0, [%1];" : "=h"(v) : "l"(from) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ float load_stream_f32(const void* from) {
+  float v;
+  asm volatile("ld.global.L1::no_allocate.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ void store_b32x4(void* to, uint4 v) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+               "r"(v.w)
+               : "memory");
+}
+
+__device__ __forceinline__ void store_b8(void* to, uint32_t v) {
+  asm volatile("st.global.b8 [%0], %1;" ::"l"(to), "r"(v) : "memory");
+}
+
+__device__ __forceinline__ void store_f32(void* to, float v) {
+  asm volatile("st.global.f32 [%0], %1;" ::"l"(to), "f"(v) : "memory");
+}
+
+__device__ __forceinline__ void store_f32x4(void* to, float4 v) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z),
+               "f"(v.w)
+               : "memory");
+}
+
+}  // namespace dgrt::ptx
