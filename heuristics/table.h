@@ -42,16 +42,17 @@ struct TableRule {
 
 class Table {
  public:
-  Table() = default;  // no rules
+  Table() { set_digest(); }  // no rules
 
   // A table from the text of one file. Bad rules are left out; each adds a line to `warnings`.
   // INVALID_ARGUMENT: the file as a whole is unusable (not JSON, wrong op or schema).
   static Result<Table> parse(std::string_view stem, std::string_view json, std::string_view file,
                              std::vector<std::string>* warnings);
 
-  // The table built into the library, under the rules of <overlay_dir>/<stem>.json if that directory is
-  // named and holds such a file. What is unusable adds a warning and counts as empty.
-  static Table load(std::string_view stem, const std::string& overlay_dir,
+  // `embedded`, the text of the table built into the library ("" if there is none), under the rules of
+  // <overlay_dir>/<stem>.json if that directory is named and holds such a file. What is unusable
+  // adds a warning and counts as empty.
+  static Table load(std::string_view stem, std::string_view embedded, const std::string& overlay_dir,
                     std::vector<std::string>* warnings);
 
   const std::vector<TableRule>& rules() const { return rules_; }

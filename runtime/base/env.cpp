@@ -32,15 +32,6 @@ Status read_word(const EnvLookup& lookup, const char* name,
   return invalid("environment variable {}={}: must be one of {}", name, value, allowed);
 }
 
-// The XDG base directory specification asks that relative paths be ignored.
-std::string user_cache_dir(const EnvLookup& lookup) {
-  const std::string xdg = text_of(lookup, "XDG_CACHE_HOME");
-  if (!xdg.empty() && xdg[0] == '/') return xdg + "/dgrt";
-  const std::string home = text_of(lookup, "HOME");
-  if (!home.empty() && home[0] == '/') return home + "/.cache/dgrt";
-  return "";
-}
-
 }  // namespace
 
 Result<Env> read_env(const EnvLookup& lookup) {
@@ -49,7 +40,6 @@ Result<Env> read_env(const EnvLookup& lookup) {
   using CompilerWord = std::pair<std::string_view, CompilerPolicy>;
   Env env;
   env.cache_dir = text_of(lookup, "DGRT_CACHE_DIR");
-  env.user_cache_dir = user_cache_dir(lookup);
   env.heuristics_path = text_of(lookup, "DGRT_HEURISTICS_PATH");
   env.dump_dir = text_of(lookup, "DGRT_DUMP");
   env.kernels_dir = text_of(lookup, "DGRT_KERNELS_DIR");

@@ -1,5 +1,5 @@
-// Env: every environment variable that dgrt reads, resolved once per context. Nothing else in the tree
-// calls getenv, so a run can be explained from this one struct. A process with raised privileges
+// Env: every DGRT_ variable, resolved once per context, so that a run can be explained from this one
+// struct. (Where the user's cache lives by default is cache/disk_cache's to say.) A process with raised privileges
 // (AT_SECURE) sees an empty environment.
 #pragma once
 #include <functional>
@@ -16,7 +16,6 @@ enum class CompilerPolicy { automatic, exact, any };
 
 struct Env {
   std::string cache_dir;       // DGRT_CACHE_DIR; "" when unset
-  std::string user_cache_dir;  // $XDG_CACHE_HOME/dgrt, else $HOME/.cache/dgrt, else ""
   dgrt_miss_policy miss_policy = DGRT_MISS_DEFAULT;              // DGRT_MISS=compile|error
   CompilerPolicy compiler_policy = CompilerPolicy::automatic;    // DGRT_COMPILER=exact|any
   dgrt_log_level log_level = DGRT_LOG_DEFAULT;                   // DGRT_LOG=debug|info|warn|error|off

@@ -1,0 +1,282 @@
+#include "runtime/engine/kernel_store.h"
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "runtime/engine/kernel_dump.h"
+#include "runtime/engine/kernel_metadata.h"
+
+namespace dgrt {
+namespace {
+
+double ms_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+const char* source_name(dgrt_source source) {
+  return source == DGRT_SOURCE_DISK ? "disk" : "compiled";
+}
+
+// `status` with the kernel that it is about.
+Status about(const Instance& instance, const Key& key, const Status& status) {
+  return {status.code(), fmt::format("kernel {} (key {}): {}", instance.entry, key.hex(), status.message())};
+}
+
+}  // namespace
+
+struct KernelStore::Image {
+  Entry entry;
+  KernelFacts facts;
+  dgrt_source source = DGRT_SOURCE_NONE;
+};
+
+KernelStore::KernelStore(Options options, std::shared_ptr<const Device> device,
+                         const Sources& sources, Log& log)
+    : options_(std::move(options)), device_(std::move(device)), sources_(sources), log_(log) {
+  if (options_.cache_dir.empty()) return;
+  Result<std::unique_ptr<DiskCache>> disk =
+      DiskCache::open(options_.cache_dir, options_.fs ? *options_.fs : real_fs());
+  if (disk.is_ok())
+    disk_ = std::move(disk).value();
+  else
+    log_.warn("cache directory not usable, kernels are kept in memory only: {}", disk.status().message());
+}
+
+Result<KernelStore::Got> KernelStore::get(const Key& key, const Instance& instance,
+                                          uint32_t smem_bytes, Wait wait) {
+  count(&dgrt_stats::lookups);
+  for (;;) {
+    if (const Kernel* kernel = lookup(key)) {
+      count(&dgrt_stats::memory_hits);
+      if (kernel->smem_bytes != smem_bytes)
+        return error(DGRT_INTERNAL, "kernel {}: smem_bytes={}, but {} before", kernel->entry,
+                     smem_bytes, kernel->smem_bytes);
+      return Got{kernel, DGRT_SOURCE_MEMORY};
+    }
+    bool is_shared = false, was_there = false;
+    const auto work = [&]() -> Result<const Kernel*> {
+      // Another flight may have ended between the look above and this one.
+      const Kernel* kernel = lookup(key);
+      was_there = kernel != nullptr;
+      if (was_there) return kernel;
+      return make(key, instance, smem_bytes, wait);
+    };
+    Result<const Kernel*> result = flights_.run(key, work, &is_shared);
+    if (!result.is_ok()) return about(instance, key, result.status());
+    const Kernel* kernel = result.value();
+    if (!kernel && wait == Wait::yes) continue;  // shared the flight of someone who does not wait
+    if (!kernel) return Got{};
+    if (was_there) count(&dgrt_stats::memory_hits);
+    if (is_shared) count(&dgrt_stats::shared_waits);
+    return Got{kernel, was_there ? dgrt_source{DGRT_SOURCE_MEMORY} : kernel->source};
+  }
+}
+
+Result<const Kernel*> KernelStore::make(const Key& key, const Instance& instance,
+                                        uint32_t smem_bytes, Wait wait) {
+  const auto start = std::chrono::steady_clock::now();
+  DGRT_ASSIGN(std::optional<Image> image, fetch(key, instance, smem_bytes, wait));
+  if (!image) return nullptr;
+  Result<std::unique_ptr<Kernel>> kernel = load(*image, instance, smem_bytes);
+  if (!kernel.is_ok() && kernel.status().code() == DGRT_INTERNAL &&
+      image->source == DGRT_SOURCE_DISK) {
+    // A good checksum around the wrong kernel: the entry is damaged, not refused.
+    warn_once(fmt::format("cache entry of {} moved aside: {}", instance.entry, kernel.status().message()));
+    if (disk_->quarantine(key, image->entry.compiler).is_ok()) count(&dgrt_stats::quarantined);
+    DGRT_ASSIGN(image, fetch(key, instance, smem_bytes, wait));
+    if (!image) return nullptr;
+    kernel = load(*image, instance, smem_bytes);
+  }
+  if (!kernel.is_ok()) return kernel.status();
+  log_new(*kernel.value(), *image, instance, ms_since(start));
+  return keep(std::move(kernel).value());
+}
+
+// From the cache directory or the compiler. Nothing: someone else is compiling it and `wait` is no.
+Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
+                                                             const Instance& instance,
+                                                             uint32_t smem_bytes, Wait wait) {
+  DGRT_ASSIGN(std::optional<Image> image, find(key));
+  if (image) {
+    count(&dgrt_stats::disk_hits);
+    return image;
+  }
+  if (options_.miss_policy == DGRT_MISS_ERROR)
+    return error(DGRT_MISS, "not in {} and the miss policy forbids compiling",
+                 disk_ ? "the cache directory " + disk_->dir() : "memory, and there is no cache directory");
+  DGRT_TRY(nvrtc().status());
+  std::optional<KeyLock> lock;
+  if (disk_) {
+    Result<std::optional<KeyLock>> tried = disk_->try_lock(key);
+    const bool is_busy = tried.is_ok() && !tried.value();
+    if (is_busy && wait == Wait::no) return std::optional<Image>();
+    if (is_busy) {
+      Result<KeyLock> waited = disk_->lock(key);
+      if (waited.is_ok())
+        lock.emplace(std::move(waited).value());
+      else
+        warn_once("compiling without a lock: " + waited.status().message());
+    } else if (tried.is_ok()) {
+      lock.emplace(std::move(*tried.value()));
+    } else {
+      warn_once("compiling without a lock: " + tried.status().message());
+    }
+    // Between the look above and the lock another process may have published.
+    DGRT_ASSIGN(image, find(key));
+    if (image) {
+      count(is_busy ? &dgrt_stats::shared_waits : &dgrt_stats::disk_hits);
+      return image;
+    }
+  }
+  DGRT_ASSIGN(Image compiled, compile(key, instance, smem_bytes));
+  publish(compiled);
+  return std::optional<Image>(std::move(compiled));
+}
+
+Result<std::optional<KernelStore::Image>> KernelStore::find(const Key& key) {
+  if (!disk_) return std::optional<Image>();
+  DGRT_ASSIGN(const std::optional<CompilerId> compiler, wanted_compiler());
+  Found found = disk_->find(key, compiler ? &*compiler : nullptr);
+  for (const Status& problem : found.problems) warn_once("cache: " + problem.message());
+  if (found.num_quarantined > 0) count(&dgrt_stats::quarantined, found.num_quarantined);
+  if (!found.entry) return std::optional<Image>();
+  Result<KernelFacts> facts = read_metadata(found.entry->metadata);
+  if (!facts.is_ok()) {
+    warn_once("cache entry moved aside: " + facts.status().message());
+    if (disk_->quarantine(key, found.entry->compiler).is_ok()) count(&dgrt_stats::quarantined);
+    return std::optional<Image>();
+  }
+  return std::optional<Image>(
+      Image{std::move(*found.entry), std::move(facts).value(), DGRT_SOURCE_DISK});
+}
+
+Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& instance,
+                                                uint32_t smem_bytes) {
+  DGRT_ASSIGN(const std::shared_ptr<const Nvrtc> compiler, nvrtc());
+  Result<Compiled> result = compiler->compile(instance, sources_);
+  if (!result.is_ok()) {
+    count(&dgrt_stats::compile_failures);
+    return result.status();
+  }
+  const Compiled& compiled = result.value();
+  {
+    const std::lock_guard<std::mutex> guard(mutex_);
+    ++stats_.compiles;
+    stats_.compile_ms += compiled.total_ms;
+  }
+  if (!options_.dump_dir.empty()) {
+    const Status status = dump_kernel(options_.dump_dir, key, instance, compiled);
+    if (!status.is_ok()) warn_once(status.message());
+  }
+  if (compiled.spills() && !instance.allow_spills)
+    log_.warn("kernel {} spills registers: {} bytes stored, {} loaded per thread", instance.entry,
+              compiled.spill_store_bytes, compiled.spill_load_bytes);
+  Image image;
+  image.entry.key = key;
+  image.entry.compiler = compiler->id();
+  image.entry.metadata = make_metadata(instance, smem_bytes, compiled);
+  const auto* bytes = reinterpret_cast<const std::byte*>(compiled.cubin.data());
+  image.entry.cubin.assign(bytes, bytes + compiled.cubin.size());
+  image.facts = {instance.entry, compiled.num_registers,
+                 compiled.spill_store_bytes + compiled.spill_load_bytes};
+  image.source = DGRT_SOURCE_COMPILED;
+  return image;
+}
+
+void KernelStore::publish(const Image& image) {
+  if (!disk_) return;
+  const Status status = disk_->publish(image.entry);
+  if (status.is_ok()) return;
+  count(&dgrt_stats::publish_failures);
+  // The reason may name a different temporary file each time; one warning per context is enough.
+  bool is_first = false;
+  {
+    const std::lock_guard<std::mutex> guard(mutex_);
+    is_first = stats_.publish_failures == 1;
+  }
+  if (is_first)
+    log_.warn("a compiled kernel could not be stored and is used from memory: {}", status.message());
+  else
+    log_.debug("kernel {} could not be stored: {}", image.facts.entry, status.message());
+}
+
+Result<std::unique_ptr<Kernel>> KernelStore::load(const Image& image, const Instance& instance,
+                                                  uint32_t smem_bytes) {
+  auto kernel = std::make_unique<Kernel>();
+  kernel->key = image.entry.key;
+  kernel->entry = instance.entry;
+  kernel->source = image.source;
+  kernel->num_registers = image.facts.num_registers;
+  kernel->smem_bytes = smem_bytes;
+  if (!device_) return kernel;
+  KernelImage code;
+  code.cubin = {reinterpret_cast<const uint8_t*>(image.entry.cubin.data()), image.entry.cubin.size()};
+  code.entry = instance.entry;
+  code.compiler = image.entry.compiler.name();
+  code.smem_bytes = smem_bytes;
+  code.params_bytes = instance.params_bytes;
+  DGRT_ASSIGN(LoadedKernel loaded, LoadedKernel::load(device_, code));
+  count(&dgrt_stats::kernel_loads);
+  kernel->num_registers = loaded.num_registers();
+  kernel->loaded = std::move(loaded);
+  return kernel;
+}
+
+void KernelStore::log_new(const Kernel& kernel, const Image& image, const Instance& instance, double ms) {
+  log_.info("{}: kernel {} for {}: {} in {:.1f} ms, {} registers, {} spill bytes, key {}",
+            instance.stem, kernel.entry, instance.arch, source_name(kernel.source), ms,
+            kernel.num_registers, image.facts.spill_bytes, kernel.key.hex());
+}
+
+const Kernel* KernelStore::lookup(const Key& key) const {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  const auto it = kernels_.find(key);
+  return it == kernels_.end() ? nullptr : it->second.get();
+}
+
+const Kernel* KernelStore::keep(std::unique_ptr<Kernel> kernel) {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  std::unique_ptr<Kernel>& place = kernels_[kernel->key];
+  place = std::move(kernel);
+  return place.get();
+}
+
+Result<std::shared_ptr<const Nvrtc>> KernelStore::nvrtc() {
+  const std::lock_guard<std::mutex> guard(nvrtc_mutex_);
+  if (!nvrtc_) nvrtc_ = Nvrtc::load();
+  return *nvrtc_;
+}
+
+// Whose entries are taken; nothing: anyone's, newest first. Opens the compiler's library only if the
+// answer depends on it.
+Result<std::optional<CompilerId>> KernelStore::wanted_compiler() {
+  const bool may_compile = options_.miss_policy != DGRT_MISS_ERROR;
+  if (options_.compiler_policy == CompilerPolicy::any) return std::optional<CompilerId>();
+  if (options_.compiler_policy == CompilerPolicy::automatic && !may_compile)
+    return std::optional<CompilerId>();
+  const Result<std::shared_ptr<const Nvrtc>> compiler = nvrtc();
+  if (compiler.is_ok()) return std::optional<CompilerId>(compiler.value()->id());
+  if (options_.compiler_policy == CompilerPolicy::exact) return compiler.status();
+  return std::optional<CompilerId>();
+}
+
+void KernelStore::warn_once(const std::string& text) {
+  {
+    const std::lock_guard<std::mutex> guard(mutex_);
+    if (!warned_.insert(text).second) return;
+  }
+  log_.warn("{}", text);
+}
+
+void KernelStore::count(uint64_t dgrt_stats::* counter, uint64_t n) {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  stats_.*counter += n;
+}
+
+dgrt_stats KernelStore::stats() const {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  return stats_;
+}
+
+}  // namespace dgrt
