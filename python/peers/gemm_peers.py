@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""dgrt's GEMMs beside cuBLASLt FP8, torch bf16 and, where importable, DeepGEMM: correctness first, then
+time, in one process on one GPU.
+
+    python3 python/peers/gemm_peers.py --json bench/results/gemm_peers_h200_2026-01-31.json
+    python3 python/peers/gemm_peers.py --quick --dtype fp8 --m 1,64 --nk 7168x2048
+
+Shapes are those of DeepSeek-V3 in bench/shapes. Needs torch with CUDA. Exit code 1 if any result of dgrt is
+wrong. "floor" is max(bytes / 4.268 TB/s, flops / rate) + an empty kernel, rates as measured on an H200
+(fp8 1458, bf16 798 TFLOPS); share = floor / time. The DeepGEMM column in brackets comes from another run
+on another day, bench/results/peers_h200_2026-11-20.json."""
+
+import argparse
+import datetime
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "python"))
+
+import torch  # noqa: E402
+
+import dgrt  # noqa: E402
+from clean_timer import CleanTimer, EmptyKernel, yardsticks  # noqa: E402
+from gemm_work import Work  # noqa: E402
+
+PUBLISHED = ROOT / "bench" / "results" / "peers_h200_2026-11-20.json"
+BYTES_PER_US = 4.268e6
+FLOPS_PER_US = {"fp8": 1458e6, "bf16": 798e6}
+EMPTY_US = 2.85
+MODEL = "DeepSeek-V3"
+
+
+def numbers(text):
+    return [int(x) for x in text.split(",")]
+
+
+def shape_list(text):
+    return [tuple(int(x) for x in pair.split("x")) for pair in text.split(",")]
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--m", type=numbers, help="e.g. 1,16,4096; default: those of bench/shapes")
+    parser.add_argument("--nk", type=shape_list, help="e.g. 7168x2048,4096x7168; default: all")
+    parser.add_argument("--dtype", choices=("fp8", "bf16", "all"), default="all")
+    parser.add_argument("--quick", action="store_true", help="12 repeats instead of 40")
+    parser.add_argument("--json", type=pathlib.Path, help="write everything measured to this file")
+    parser.add_argument("--library", help="libdgrt.so to use; default: as dgrt.load_library()")
+    return parser.parse_args()
+
+
+def shapes_of(dtype, options):
+    """([(n, k)], [m]) from bench/shapes, narrowed by the options."""
+    text = (ROOT / "bench" / "shapes" / f"gemm_{dtype}.json").read_text()
+    shapes = json.loads(text)
+    layers = next(x for x in shapes["models"] if x["model"] == MODEL)["layers"]
+    known = [(layer["n"], layer["k"]) for layer in layers]
+    return options.nk or known, options.m or shapes["m"]
+
+
+def published_rows():
+    rows = json.loads(PUBLISHED.read_text())["rows"]
+    return {(row["op"], row["m"], row["n"], row["k"]): row for row in rows}
+
+
+def output_of(*command):
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
+                              check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def environment():
+    driver = output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return {"device": torch.cuda.get_device_name(0), "driver": driver.split("\n")[0],
+            "cuda": torch.version.cuda, "torch": torch.__version__,
+            "dgrt": ".".join(map(str, dgrt.version())),
+            "commit": output_of("git", "rev-parse", "--short=12", "HEAD"),
+            "date": datetime.date.today().isoformat()}
+
+
+def measure(context, timer, dtype, n, k, m_list, published):
+    """Yields one row per m."""
+    max_m = max(16, -(-max(m_list) // 16) * 16)
+    work = Work(context, dtype, n, k, max_m, seed=n * 31 + k)
+    try:
+        for m in m_list:
+            calls, check, kernel = work.at(m)
+            impls = timer.interleaved(calls)
+            for name, call in calls.items():
+                impls[name]["graph_us"] = timer.graph(call)
+            floor = work.floor_us(m, bytes_per_us=BYTES_PER_US, flops_per_us=FLOPS_PER_US[dtype],
+                                  empty_us=EMPTY_US)
+            row = {"op": f"gemm_{dtype}", "m": m, "n": n, "k": k, "kernel": kernel,
+                   "floor_us": round(floor, 2), "impls": impls, "check": check}
+            other = published.get((row["op"], m, n, k))
+            if other:
+                row["published_deep_gemm_us"] = other["deep_gemm"]
+            yield row
+    finally:
+        work.close()
+
+
+def time_of(row, name):
+    """Microseconds of a column, or None. "published": DeepGEMM in another run."""
+    if name == "published":
+        return row.get("published_deep_gemm_us")
+    return row["impls"][name]["us"] if name in row["impls"] else None
+
+
+COLUMNS = (("cublaslt_fp8", "cuBLASLt8"), ("torch_bf16", "torch16"), ("deep_gemm", "DeepGEMM"),
+           ("published", "(DeepGEMM)"))
+
+
+def print_header():
+    print(f"{'op':9}{'m':>5}{'n':>6}{'k':>6} {'dgrt us':>8} {'p10-p90':>13} {'graph':>7} {'TFLOPS':>6} "
+          f"{'floor':>6} {'share':>5}" + "".join(f" {title:>10}" for _, title in COLUMNS)
+          + "  check  kernel")
+
+
+def print_row(row):
+    own = row["impls"]["dgrt"]
+    tflops = 2 * row["m"] * row["n"] * row["k"] / own["us"] / 1e6
+    others = (time_of(row, name) for name, _ in COLUMNS)
+    text = "".join(f" {'-' if t is None else f'{t:.1f}':>10}" for t in others)
+    verdict = "ok" if row["check"]["ok"] else "WRONG"
+    spread = f"{own['p10']:.1f}-{own['p90']:.1f}"
+    print(f"{row['op']:9}{row['m']:>5}{row['n']:>6}{row['k']:>6} {own['us']:>8.1f} {spread:>13} "
+          f"{own['graph_us']:>7.1f} {tflops:>6.0f} {row['floor_us']:>6.1f} "
+          f"{row['floor_us'] / own['us']:>5.2f}{text}  {verdict:5}  {row['kernel']}", flush=True)
+    if not row["check"]["ok"]:
+        print(f"  {row['check']}", flush=True)
+
+
+def geometric_mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def geometric_means(rows):
+    """Per op and range of m: share of the floor, and each peer's time over dgrt's (above 1: dgrt is
+    faster)."""
+    result = []
+    for op in sorted({row["op"] for row in rows}):
+        for label, chosen in (("m <= 128", lambda m: m <= 128), ("m > 128", lambda m: m > 128)):
+            some = [row for row in rows if row["op"] == op and chosen(row["m"])]
+            if not some:
+                continue
+            entry = {"op": op, "range": label, "rows": len(some), "floor_share": geometric_mean(
+                [row["floor_us"] / row["impls"]["dgrt"]["us"] for row in some])}
+            for name, _ in COLUMNS:
+                entry[name] = geometric_mean(
+                    [time_of(row, name) / row["impls"]["dgrt"]["us"] for row in some
+                     if time_of(row, name) is not None])
+            result.append({key: round(x, 4) if isinstance(x, float) else x
+                           for key, x in entry.items()})
+    return result
+
+
+def main():
+    options = parse_args()
+    dgrt.load_library(options.library)
+    if not torch.cuda.is_available():
+        print("gemm_peers: torch sees no GPU here", file=sys.stderr)
+        return 1
+    timer = CleanTimer(repeats=12 if options.quick else 40)
+    report = {"kind": "gemm_peers", "schema": 1, **environment(), "repeats": timer.repeats,
+              "empty_us": timer.interleaved({"empty": EmptyKernel()})["empty"],
+              "yardsticks": yardsticks(timer), "rows": []}
+    torch.cuda.empty_cache()
+    print({key: value for key, value in report.items() if key != "rows"})
+    print_header()
+    published = published_rows()
+    with dgrt.Context(device=0) as context:
+        for dtype in ("fp8", "bf16") if options.dtype == "all" else (options.dtype,):
+            nk_list, m_list = shapes_of(dtype, options)
+            for n, k in nk_list:
+                for row in measure(context, timer, dtype, n, k, m_list, published):
+                    report["rows"].append(row)
+                    print_row(row)
+                torch.cuda.empty_cache()
+        report["stats"] = context.stats()
+    report["geometric_means"] = geometric_means(report["rows"])
+    print("geometric means (peer's time / dgrt's; above 1: dgrt is faster)")
+    for entry in report["geometric_means"]:
+        print("  " + "  ".join(f"{key} {value}" for key, value in entry.items()))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    wrong = [row for row in report["rows"] if not row["check"]["ok"]]
+    if wrong:
+        print(f"{len(wrong)} of {len(report['rows'])} rows are WRONG")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
