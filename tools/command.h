@@ -1,8 +1,9 @@
 // The `dgrt` command line: one file per subcommand, each of which adds itself with one function.
 // What all of them share stands here: how a run reports its outcome, and the options that mean the
-// same everywhere.
+// same everywhere. Results go to standard output; progress, warnings and errors to standard error.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "runtime/base/status.h"
@@ -24,10 +25,16 @@ struct TargetOptions {
 };
 void add_target_options(CLI::App& command, TargetOptions& options);
 
-// --cache-dir. Left empty, the directory is the library's: DGRT_CACHE_DIR, else the user's cache.
+// --cache-dir: empty when not given.
 void add_cache_dir_option(CLI::App& command, std::string& cache_dir);
+// The option, else DGRT_CACHE_DIR, else the user's cache directory: what the library would take.
+Result<std::string> resolve_cache_dir(const std::string& option);
 
-// Prints "dgrt: <message>" on standard error and returns the exit code 1.
-int report(const Status& status);
+// Ends a command that could not run: "dgrt: <message>" on standard error and, with `json`,
+// {"error": ...} on standard output. Returns the exit code 1.
+int report(const Status& status, bool json);
+
+// One line on standard output. Text that is not UTF-8 (a path) is made so.
+void print_json(const nlohmann::ordered_json& value);
 
 }  // namespace dgrt
