@@ -14,6 +14,8 @@
 
 namespace dgrt {
 
+struct NvrtcLibrary;
+
 struct CompilePhases {  // milliseconds
   double front_ms = 0;  // parsing, templates
   double nvvm_ms = 0;   // optimiser, PTX
@@ -39,21 +41,17 @@ class Nvrtc {
   // $VIRTUAL_ENV's pip packages. NO_COMPILER: says what was found and where to get one.
   static Result<std::shared_ptr<const Nvrtc>> load();
 
-  const CompilerId& id() const { return id_; }
-  const std::string& path() const { return path_; }  // of the library file
+  const CompilerId& id() const;
+  const std::string& path() const;  // of the library file
 
   // COMPILE_FAILED: the message holds options and log. Spills are not a failure here.
   Result<Compiled> compile(const Instance& instance, const Sources& sources,
                            bool with_phases = false) const;
 
-  struct Api;  // entry points
-
  private:
   Nvrtc() = default;
 
-  std::shared_ptr<const Api> api_;
-  CompilerId id_;
-  std::string path_;
+  std::shared_ptr<const NvrtcLibrary> library_;
 };
 
 }  // namespace dgrt

@@ -26,7 +26,7 @@ const std::vector<EmbeddedFile>& embedded_files();
 // A kernel header and everything that it includes, directly or not.
 struct Closure {
   struct File {
-    std::string_view path;  // relative to kernels/, as written in #include "..."
+    std::string path;  // relative to kernels/, as written in #include "..."
     const std::string* text;
   };
   std::vector<File> files;           // sorted by path
