@@ -86,11 +86,9 @@ typedef uint32_t dgrt_dtype;
 enum { DGRT_BF16 = 1, DGRT_FP16 = 2, DGRT_FP32 = 3, DGRT_E4M3 = 4 };
 
 /* Bits of a desc's `flags` that every op knows. */
-enum {
-  /* Launch with programmatic dependent launch: the kernel may be scheduled while its predecessor in
-   * the stream drains, and waits for it before touching memory. */
-  DGRT_FLAG_PDL = 1u << 0
-};
+/* Launch with programmatic dependent launch: the kernel may be scheduled while its predecessor in the
+ * stream drains, and waits for it before touching memory. */
+#define DGRT_FLAG_PDL (1u << 0)
 
 /* ---- Context --------------------------------------------------------------------------------- */
 

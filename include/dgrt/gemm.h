@@ -58,7 +58,7 @@ typedef struct dgrt_gemm_desc {
 } dgrt_gemm_desc;
 #define DGRT_GEMM_DESC {{DGRT_OP_GEMM, sizeof(dgrt_gemm_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
-enum { DGRT_GEMM_WITH_C = 1u << 16 }; /* flag: args.c is added */
+#define DGRT_GEMM_WITH_C (1u << 16) /* flag: args.c is added */
 
 typedef struct dgrt_gemm_args {
   dgrt_op op;                     /* start from DGRT_GEMM_ARGS */

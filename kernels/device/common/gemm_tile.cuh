@@ -1,0 +1,105 @@
+// Geometry of one output tile of a dense GEMM d = a * transpose(b), derived from the config alone; read by
+// host (shared memory, grid) and kernel.
+//
+// wgmma multiplies X (64 rows per instruction, "slab") by Y (8 to 256 rows). X is a and Y is b, or with
+// swap_ab the other way round: then a tile of d may be as narrow as 8 rows of m, which is what decode
+// needs. Operand tiles are 128 bytes of k wide, one 128-byte swizzle row.
+//
+// Cluster ranks: n fastest, then m, then k. CTAs that differ in n share their a tile, CTAs that differ in m
+// their b tile; each loads its part and multicasts it. CTAs that differ in k hold partial sums of
+// one tile of d (swap_ab only).
+#pragma once
+#include "device/common/interface.cuh"
+
+namespace dgrt {
+
+constexpr uint32_t gemm_block_k_bytes = 128;
+constexpr uint32_t gemm_slab_rows = 64;
+// fp32 words that pad a row of the staging tile: writes of a fragment then hit 32 different banks.
+constexpr uint32_t staging_pad = 4;
+
+// Values of a config, in the order in which tables name them.
+struct GemmConfig {
+  uint32_t block_m, block_n, stages;
+  uint32_t swap_ab;
+  uint32_t math_warpgroups;  // 1 or 2
+  uint32_t cluster_m, cluster_n, split_k;
+  uint32_t blocks_per_sm;
+};
+
+enum class GemmStore : uint32_t {
+  tma,        // bf16 through swizzled shared memory and TMA
+  fragments,  // straight from the accumulators: fp32, or anything with c
+  staged      // swap_ab: through an fp32 tile in shared memory, where split_k is summed too
+};
+
+DGRT_HD constexpr GemmStore gemm_store(const GemmConfig& c, bool d_is_fp32, bool with_c) {
+  return c.swap_ab ? GemmStore::staged
+                   : (d_is_fp32 || with_c ? GemmStore::fragments : GemmStore::tma);
+}
+
+// Columns that one TMA store moves: a swizzle row of 128 or 64 bytes of bf16.
+DGRT_HD constexpr uint32_t gemm_store_columns(uint32_t block_n) { return block_n % 64 == 0 ? 64 : 32; }
+
+DGRT_HD constexpr uint32_t gemm_store_bytes(const GemmConfig& c, GemmStore store) {
+  switch (store) {
+    case GemmStore::tma:  // two buffers for each math warpgroup
+      return c.math_warpgroups * 2 * gemm_slab_rows * gemm_store_columns(c.block_n) * 2;
+    case GemmStore::staged:
+      return c.block_m * (c.block_n + staging_pad) * 4;
+    default:
+      return 0;
+  }
+}
+
+DGRT_HD constexpr uint32_t gemm_cluster_size(const GemmConfig& c) {
+  return c.cluster_m * c.cluster_n * c.split_k;
+}
+
+// One math warpgroup is fed by one extra warp; two by a whole warpgroup, whose registers setmaxnreg hands
+// over.
+DGRT_HD constexpr uint32_t gemm_num_threads(const GemmConfig& c) {
+  return c.math_warpgroups == 1 ? 160 : 384;
+}
+
+// Dynamic shared memory. `scale_bytes`: of a's scales in one stage.
+DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store, uint32_t scale_bytes) {
+  const uint32_t operands = c.stages * (c.block_m + c.block_n) * gemm_block_k_bytes;
+  const uint32_t output = align_up(gemm_store_bytes(c, store), smem_alignment);
+  const uint32_t barriers = (2 * c.stages + 2) * 8;
+  return align_up(operands + output + c.stages * scale_bytes + barriers, smem_alignment);
+}
+
+// Bytes of a's scales in one stage: fp32, one per row; TMA wants destinations aligned to 128 bytes.
+DGRT_HD constexpr uint32_t gemm_a_scale_bytes(const GemmConfig& c) {
+  return align_up(c.block_m * 4, 128);
+}
+
+// The same as compile-time constants of a kernel.
+template <class Cfg>
+struct GemmTile {
+  static constexpr GemmConfig config = {
+      Cfg::block_m,   Cfg::block_n,   Cfg::stages,  Cfg::swap_ab,      Cfg::math_warpgroups,
+      Cfg::cluster_m, Cfg::cluster_n, Cfg::split_k, Cfg::blocks_per_sm};
+  static constexpr uint32_t x_rows = Cfg::swap_ab ? Cfg::block_n : Cfg::block_m;
+  static constexpr uint32_t y_rows = Cfg::swap_ab ? Cfg::block_m : Cfg::block_n;
+  static constexpr uint32_t slabs = x_rows / gemm_slab_rows / Cfg::math_warpgroups;
+  static constexpr uint32_t accumulators = y_rows / 2;  // per thread and slab
+  static constexpr uint32_t num_math_threads = Cfg::math_warpgroups * 128;
+  static constexpr uint32_t num_threads = gemm_num_threads(config);
+  static constexpr uint32_t multicast_ctas = Cfg::cluster_m * Cfg::cluster_n;
+  static constexpr uint32_t cluster_size = gemm_cluster_size(config);
+  static constexpr uint32_t a_bytes = Cfg::block_m * gemm_block_k_bytes;
+  static constexpr uint32_t b_bytes = Cfg::block_n * gemm_block_k_bytes;
+
+  static_assert(Cfg::math_warpgroups == 1 || Cfg::math_warpgroups == 2, "one or two math warpgroups");
+  static_assert(slabs >= 1 && slabs * gemm_slab_rows * Cfg::math_warpgroups == x_rows,
+                "each math warpgroup must own whole slabs of 64 rows");
+  static_assert(y_rows % 8 == 0 && y_rows <= 256, "wgmma's N is a multiple of 8 up to 256");
+  static_assert(Cfg::split_k == 1 || Cfg::swap_ab, "only the staged store can sum a split k");
+  static_assert(cluster_size <= 8, "clusters beyond 8 CTAs are not portable");
+  static_assert(Cfg::block_m / Cfg::cluster_n % 8 == 0 && Cfg::block_n / Cfg::cluster_m % 8 == 0,
+                "each CTA multicasts whole swizzle atoms of 8 rows");
+};
+
+}  // namespace dgrt

@@ -1,0 +1,99 @@
+// Output of a swap_ab tile: the accumulators hold transpose(d), so they go through an fp32 tile in shared
+// memory, d's rows contiguous. With split_k the CTAs of a cluster each hold a partial sum there; each adds up
+// its share of the tile over all of them, ranks ascending, so that equal inputs give equal bits.
+#pragma once
+#include "device/common/gemm_tile.cuh"
+#include "device/epilogue/output.cuh"
+#include "device/ptx/cluster.cuh"
+#include "device/ptx/mbarrier.cuh"
+#include "device/ptx/warpgroup.cuh"
+
+namespace dgrt {
+
+template <class Cfg>
+struct StagedStore {
+  static constexpr uint32_t pitch = Cfg::block_n + staging_pad;  // floats between rows of d
+  static constexpr uint32_t num_threads = GemmTile<Cfg>::num_math_threads;
+  static constexpr uint32_t barrier_id = 1;
+
+  float* tile;               // [block_m][pitch]
+  uint32_t ready, released;  // mbarriers of split_k arrivals: sums written; sums read by everyone
+  uint32_t phase = 0;
+  bool first = true;
+
+  __device__ StagedStore(float* staging, uint64_t* barriers)
+      : tile(staging),
+        ready(ptx::shared_address(barriers)),
+        released(ptx::shared_address(barriers + 1)) {}
+
+  // Before a tile's first write: everyone has read the tile before.
+  __device__ __forceinline__ void wait_free() {
+    if (first) {
+      first = false;
+      return;
+    }
+    if constexpr (Cfg::split_k > 1) {
+      while (!ptx::mbarrier_try_wait_cluster(released, phase ^ 1)) {
+      }
+    } else {
+      ptx::named_barrier_sync(barrier_id, num_threads);
+    }
+  }
+
+  // `slab_row`: the slab's first row within the tile's n.
+  __device__ __forceinline__ void write_slab(
+      const float (&values)[GemmTile<Cfg>::accumulators], uint32_t slab_row, uint32_t thread) {
+    const uint32_t lane = thread % 32;
+    float* corner = tile + lane % 4 * 2 * pitch + slab_row + thread % 128 / 32 * 16 + lane / 4;
+#pragma unroll
+    for (uint32_t i = 0; i < GemmTile<Cfg>::accumulators; ++i)
+      corner[(i / 4 * 8 + i % 2) * pitch + i / 2 % 2 * 8] = values[i];
+  }
+
+  // After the last write_slab. All math threads.
+  template <bool fp32, bool with_c, class Walk>
+  __device__ __forceinline__ void store(const GemmOutput& out, const Walk& walk, uint32_t thread) {
+    ptx::named_barrier_sync(barrier_id, num_threads);
+    if constexpr (Cfg::split_k > 1) {
+      if (thread < Cfg::split_k) ptx::mbarrier_arrive_cluster(ptx::mapa(ready, peer(walk, thread)));
+      while (!ptx::mbarrier_try_wait_cluster(ready, phase)) {
+      }
+      phase ^= 1;
+    }
+    constexpr uint32_t groups = Cfg::block_n / 4;
+    const uint32_t rows_left = out.m > walk.m_start ? out.m - walk.m_start : 0;
+    const uint32_t rows = rows_left < Cfg::block_m ? rows_left : Cfg::block_m;
+    for (uint32_t i = walk.k_rank * num_threads + thread; i < rows * groups;
+         i += Cfg::split_k * num_threads) {
+      const uint32_t row = i / groups, column = i % groups * 4;
+      const float* source = tile + row * pitch + column;
+      float v[4] = {};
+      if constexpr (Cfg::split_k == 1) {
+        const float4 own = *reinterpret_cast<const float4*>(source);
+        v[0] = own.x, v[1] = own.y, v[2] = own.z, v[3] = own.w;
+      } else {
+        float4 parts[Cfg::split_k];
+#pragma unroll
+        for (uint32_t rank = 0; rank < Cfg::split_k; ++rank)
+          parts[rank] = ptx::load_cluster_f32x4(
+              ptx::mapa(ptx::shared_address(source), peer(walk, rank)));
+#pragma unroll
+        for (uint32_t rank = 0; rank < Cfg::split_k; ++rank)
+          v[0] += parts[rank].x, v[1] += parts[rank].y, v[2] += parts[rank].z, v[3] += parts[rank].w;
+      }
+      store_values<fp32, with_c>(out, walk.m_start + row, walk.n_start + column, v);
+    }
+    if constexpr (Cfg::split_k > 1) {
+      ptx::named_barrier_sync(barrier_id, num_threads);
+      if (thread < Cfg::split_k)
+        ptx::mbarrier_arrive_cluster(ptx::mapa(released, peer(walk, thread)));
+    }
+  }
+
+  template <class Walk>
+  static __device__ uint32_t peer(const Walk& walk, uint32_t k_rank) {
+    return k_rank * GemmTile<Cfg>::multicast_ctas + walk.m_rank * Cfg::cluster_n + walk.n_rank;
+  }
+};
+
+}  // namespace dgrt

@@ -1,0 +1,28 @@
+// One slab of a tile times one k block: d[64, N] (+)= x[64, 128 bytes] * transpose(y[N, 128 bytes]).
+// Element i of a thread's accumulators belongs to row 16 * warp + lane / 4 + 8 * (i / 2 % 2) and column
+// 8 * (i / 4) + 2 * (lane % 4) + i % 2 (PTX ISA, wgmma .m64nNk16 fragment).
+#pragma once
+#include "device/mma/descriptor.cuh"
+#include "device/ptx/wgmma.cuh"
+
+namespace dgrt {
+
+// Issues the four products (32 bytes of k each) and returns at once. `accumulate` false: the first product
+// overwrites d. Requires wgmma_fence() before and commit and wait after.
+template <class Wgmma, uint32_t count>
+__device__ __forceinline__ void issue_slab_product(float (&d)[count], uint32_t x_address,
+                                                   uint32_t y_address, bool accumulate) {
+  const uint64_t x = k_major_descriptor(x_address);
+  const uint64_t y = k_major_descriptor(y_address);
+#pragma unroll
+  for (uint32_t step = 0; step < 4; ++step)  // 32 bytes: 2 in the descriptor's 16-byte units
+    Wgmma::mma(d, x + step * 2, y + step * 2, step != 0 || accumulate);
+}
+
+template <uint32_t count>
+__device__ __forceinline__ void keep_all(float (&values)[count]) {
+#pragma unroll
+  for (uint32_t i = 0; i < count; ++i) ptx::keep(values[i]);
+}
+
+}  // namespace dgrt

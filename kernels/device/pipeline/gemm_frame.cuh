@@ -1,0 +1,88 @@
+// What the dense GEMM kernels have in common around their main loops: shared memory, start, roles, end.
+#pragma once
+#include "device/common/gemm_tile.cuh"
+#include "device/pipeline/ring.cuh"
+#include "device/ptx/cluster.cuh"
+#include "device/ptx/grid.cuh"
+#include "device/ptx/warpgroup.cuh"
+
+namespace dgrt {
+
+// Where pieces of dynamic shared memory start. Laid out by offsets computed once here, because the number
+// of scale and staging bytes may be zero, which an array member may not.
+template <class Cfg, GemmStore store, uint32_t scale_bytes>
+struct GemmSmem {
+  using Tile = GemmTile<Cfg>;
+  static constexpr uint32_t b_offset = Cfg::stages * Tile::a_bytes;
+  static constexpr uint32_t staging_offset = b_offset + Cfg::stages * Tile::b_bytes;
+  static constexpr uint32_t scale_offset =
+      staging_offset + align_up(gemm_store_bytes(Tile::config, store), smem_alignment);
+  static constexpr uint32_t barrier_offset = scale_offset + Cfg::stages * scale_bytes;
+  static constexpr uint32_t bytes =
+      align_up(barrier_offset + (2 * Cfg::stages + 2) * 8, smem_alignment);
+  static_assert(bytes == gemm_smem_bytes(Tile::config, store, scale_bytes),
+                "host and kernel must agree on shared memory");
+  static_assert(bytes * Cfg::blocks_per_sm <= sm90_max_smem_bytes, "too much shared memory");
+
+  uint8_t* base;
+  __device__ uint32_t a(uint32_t slot) const { return ptx::shared_address(base) + slot * Tile::a_bytes; }
+  __device__ uint32_t b(uint32_t slot) const {
+    return ptx::shared_address(base) + b_offset + slot * Tile::b_bytes;
+  }
+  __device__ float* staging() const { return reinterpret_cast<float*>(base + staging_offset); }
+  __device__ float* a_scale(uint32_t slot) const {
+    return reinterpret_cast<float*>(base + scale_offset + slot * scale_bytes);
+  }
+  __device__ Barriers<Cfg::stages>& barriers() const {
+    return *reinterpret_cast<Barriers<Cfg::stages>*>(base + barrier_offset);
+  }
+  // Two more, for the split_k reduction.
+  __device__ uint64_t* reduction_barriers() const {
+    return reinterpret_cast<uint64_t*>(base + barrier_offset) + 2 * Cfg::stages;
+  }
+};
+
+// Barriers are ready, and visible in the cluster, when this returns; nothing global was touched before the
+// grid dependency.
+template <class Cfg>
+__device__ __forceinline__ void gemm_start(Barriers<Cfg::stages>& barriers, uint64_t* reduction) {
+  using Tile = GemmTile<Cfg>;
+  if (threadIdx.x == 0) {
+    init_barriers(barriers, Tile::num_math_threads / 32 * Tile::multicast_ctas);
+    if constexpr (Cfg::split_k > 1) {
+      ptx::mbarrier_init(ptx::shared_address(reduction), Cfg::split_k);
+      ptx::mbarrier_init(ptx::shared_address(reduction + 1), Cfg::split_k);
+    }
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  if constexpr (Tile::cluster_size > 1) {
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
+  ptx::grid_dependency_wait();
+  ptx::grid_launch_dependents();
+}
+
+// No CTA leaves while others of its cluster may still write to its shared memory or read it.
+template <class Cfg>
+__device__ __forceinline__ void gemm_finish() {
+  if constexpr (GemmTile<Cfg>::cluster_size > 1) {
+    __syncwarp();
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
+}
+
+// Register budgets when two math warpgroups and one producer warpgroup share an SM: 2 * 128 * 232 +
+// 128 * 40 stays under 65536.
+template <class Cfg>
+__device__ __forceinline__ void give_registers() {
+  if constexpr (Cfg::math_warpgroups == 2) ptx::setmaxnreg_dec<40>();
+}
+template <class Cfg>
+__device__ __forceinline__ void take_registers() {
+  if constexpr (Cfg::math_warpgroups == 2) ptx::setmaxnreg_inc<232>();
+}
+
+}  // namespace dgrt

@@ -1,0 +1,56 @@
+// Tensor memory accelerator: bulk tensor copies between global and shared memory, two dimensions.
+// Coordinates are {column, row} in elements. One thread issues.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-cp-async-bulk-tensor
+#pragma once
+#include "device/common/interface.cuh"
+
+namespace dgrt::ptx {
+
+__device__ __forceinline__ void prefetch_tensor_map(const TensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+__device__ __forceinline__ void tma_load_2d(uint32_t smem, const TensorMap* map, uint32_t barrier,
+                                            uint32_t column, uint32_t row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4}], [%2];" ::"r"(smem),
+      "l"(map), "r"(barrier), "r"(column), "r"(row)
+      : "memory");
+}
+
+// Writes to the same offset in, and completes on the same barrier of, every CTA whose bit is set in `ctas`.
+__device__ __forceinline__ void tma_load_2d_multicast(uint32_t smem, const TensorMap* map,
+                                                      uint32_t barrier, uint32_t column,
+                                                      uint32_t row, uint16_t ctas) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(smem),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "h"(ctas)
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_store_2d(const TensorMap* map, uint32_t smem, uint32_t column,
+                                             uint32_t row) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
+                   map),
+               "r"(smem), "r"(column), "r"(row)
+               : "memory");
+}
+
+__device__ __forceinline__ void tma_store_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+// Waits until at most `pending` store groups of this thread still read their shared memory.
+template <uint32_t pending>
+__device__ __forceinline__ void tma_store_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
+}
+
+// Orders this thread's ordinary shared-memory writes before async-proxy reads of them (TMA, wgmma).
+__device__ __forceinline__ void fence_proxy_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+}  // namespace dgrt::ptx

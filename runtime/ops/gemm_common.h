@@ -1,0 +1,65 @@
+// What the dense GEMM ops share on the host: which tile configs are legal, what they cost by the model, and
+// the parts of a launch that do not depend on the element type.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "device/common/gemm_tile.cuh"
+#include "device/epilogue/output.cuh"
+#include "dgrt/gemm.h"
+#include "runtime/base/config.h"
+#include "runtime/base/status.h"
+#include "runtime/driver/tensor_map.h"
+#include "runtime/ops/op.h"
+
+namespace dgrt::gemm {
+
+// What distinguishes one element type and output from another.
+struct Traits {
+  dgrt_dtype dtype_ab;
+  uint32_t element_bytes;  // of a and b
+  bool scaled;             // e4m3: a scale per 128 of k, sums promoted there
+  bool d_is_fp32, with_c;
+  uint32_t max_sms;        // the device's SMs or the desc's budget
+  bool budgeted;           // the desc limits SMs
+};
+
+Traits make_traits(const dgrt_gemm_desc& desc, const Target& target, bool scaled);
+
+constexpr int64_t max_size = INT32_MAX;  // of m, n, k: TMA coordinates are 32-bit
+
+GemmConfig decode(const Config& config);
+Config encode(const GemmConfig& config);
+uint32_t smem_bytes(const Traits& traits, const GemmConfig& config);
+
+Status check_config(const Traits& traits, const GemmConfig& config);
+std::vector<Config> candidates(const Traits& traits, int64_t m);
+int64_t cost_ps(const Traits& traits, int64_t m, int64_t n, int64_t k, const GemmConfig& config);
+SelectorVar selector_m(int64_t max_m);
+
+// "sm90_gemm_fp8_128x192_s4_c2x1"
+std::string entry_name(const char* stem, const GemmConfig& config);
+
+// Everything that bind() needs of a config.
+struct Plan {
+  GemmConfig config;
+  uint32_t smem_bytes, num_threads, max_clusters, band;
+};
+Plan make_plan(const Traits& traits, const Config& config);
+
+Status check_desc(const dgrt_gemm_desc& desc);
+// Pointers, strides and m. `with_c` and the scales are the caller's part.
+Status check_args(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args, uint32_t ab_bytes,
+                  uint32_t d_bytes);
+Status check_pointer(const char* name, const void* pointer, uint32_t alignment);
+// `least`: elements a row holds.
+Status check_stride(const char* name, int64_t stride, int64_t least, uint32_t element_bytes);
+
+GemmOutput make_output(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args);
+// The maps of a, b and, where the store wants one, d.
+Status encode_maps(const Driver& driver, const dgrt_gemm_desc& desc, const dgrt_gemm_args& args,
+                   const Plan& plan, TensorMap* a, TensorMap* b, TensorMap* d);
+void set_grid(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args, const Plan& plan, Launch* launch);
+
+}  // namespace dgrt::gemm
