@@ -39,7 +39,8 @@ constexpr uint32_t block_k = 128;       // columns under one scale
 constexpr uint32_t lanes_per_row = 8;   // 16 elements each
 constexpr uint32_t max_grid_y = 65535;  // CUDA's limit; blocks loop over the rows beyond
 
-constexpr uint32_t num_threads(uint32_t block_m, uint32_t k_blocks, uint32_t rows_per_thread) {
+DGRT_HD constexpr uint32_t num_threads(uint32_t block_m, uint32_t k_blocks,
+                                       uint32_t rows_per_thread) {
   return block_m / rows_per_thread * k_blocks * lanes_per_row;
 }
 
