@@ -136,7 +136,8 @@ std::string arch_family(std::string_view arch) {
 
 Result<Table> Table::parse(std::string_view stem, std::string_view json, std::string_view file,
                            std::vector<std::string>* warnings) {
-  const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+  const Json root =
+      Json::parse(json, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
   if (root.is_discarded()) return invalid("{}: not valid JSON", file);
   DGRT_TRY(check_head(root, stem, file));
   Table table;
@@ -191,7 +192,8 @@ void Table::set_digest() {
       add_range(range);
     }
     hash.add(uint64_t{rule.use.fields().size()});
-    for (const auto& [name, value] : rule.use.fields()) hash.add(name).add(static_cast<uint64_t>(value));
+    for (const auto& [name, value] : rule.use.fields())
+      hash.add(name).add(static_cast<uint64_t>(value));
   }
   digest_ = hash.digest();
 }

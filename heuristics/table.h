@@ -1,15 +1,16 @@
-// Table: measured knowledge about one op, laid over its cost model. A rule says: on this architecture
-// and SM count, for these boxes of selector variables and shape fields, use these constants. The first
-// rule that matches wins; where none does, the model answers. A bad rule is skipped with a warning and
-// never stops anything.
+// Table: measured knowledge about one op, laid over its cost model. A rule says: on this
+// architecture and SM count, for these boxes of selector variables and shape fields, use these
+// constants. The first rule that matches wins; where none does, the model answers. A bad rule is
+// skipped with a warning and never stops anything.
 //
 // File format (schema 1), heuristics/tables/<stem>.json:
 //   {"op": "gemm_fp8", "schema": 1, "rules": [
 //     {"arch": "sm90", "sm_count": [130, 132], "when": {"m": [1, 64], "n": 7168},
-//      "use": {"block_m": 64, "block_n": 128}, "why": "...", "measured": "H200, CUDA 13.0, 2026-01-01"}]}
-// `sm_count` is optional, a range or a number. `when` tests names by range (inclusive) or value. `use`
-// names config fields; those that it leaves out are chosen by the model. `why` and `measured` are
-// required.
+//      "use": {"block_m": 64, "block_n": 128}, "why": "...", "measured": "H200, CUDA 13.0,
+//      2026-01-01"}]}
+// `sm_count` is optional, a range or a number. `when` tests names by range (inclusive) or value.
+// `use` names config fields; those that it leaves out are chosen by the model. `why` and `measured`
+// are required.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -49,11 +50,11 @@ class Table {
   static Result<Table> parse(std::string_view stem, std::string_view json, std::string_view file,
                              std::vector<std::string>* warnings);
 
-  // `embedded`, the text of the table built into the library ("" if there is none), under the rules of
-  // <overlay_dir>/<stem>.json if that directory is named and holds such a file. What is unusable
+  // `embedded`, the text of the table built into the library ("" if there is none), under the rules
+  // of <overlay_dir>/<stem>.json if that directory is named and holds such a file. What is unusable
   // adds a warning and counts as empty.
-  static Table load(std::string_view stem, std::string_view embedded, const std::string& overlay_dir,
-                    std::vector<std::string>* warnings);
+  static Table load(std::string_view stem, std::string_view embedded,
+                    const std::string& overlay_dir, std::vector<std::string>* warnings);
 
   const std::vector<TableRule>& rules() const { return rules_; }
   // BLAKE2b-256 of the rules in canonical form: equal digests choose equally.

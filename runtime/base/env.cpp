@@ -47,10 +47,10 @@ Result<Env> read_env(const EnvLookup& lookup) {
       lookup, "DGRT_MISS",
       std::array{MissWord{"compile", DGRT_MISS_COMPILE}, MissWord{"error", DGRT_MISS_ERROR}},
       &env.miss_policy));
-  DGRT_TRY(read_word(
-      lookup, "DGRT_COMPILER",
-      std::array{CompilerWord{"exact", CompilerPolicy::exact}, CompilerWord{"any", CompilerPolicy::any}},
-      &env.compiler_policy));
+  DGRT_TRY(read_word(lookup, "DGRT_COMPILER",
+                     std::array{CompilerWord{"exact", CompilerPolicy::exact},
+                                CompilerWord{"any", CompilerPolicy::any}},
+                     &env.compiler_policy));
   DGRT_TRY(read_word(lookup, "DGRT_LOG",
                      std::array{LogWord{"debug", DGRT_LOG_DEBUG}, LogWord{"info", DGRT_LOG_INFO},
                                 LogWord{"warn", DGRT_LOG_WARN}, LogWord{"error", DGRT_LOG_ERROR},

@@ -1,6 +1,6 @@
-// Env: every DGRT_ variable, resolved once per context, so that a run can be explained from this one
-// struct. (Where the user's cache lives by default is cache/disk_cache's to say.) A process with raised privileges
-// (AT_SECURE) sees an empty environment.
+// Env: every DGRT_ variable, resolved once per context, so that a run can be explained from this
+// one struct. (Where the user's cache lives by default is cache/disk_cache's to say.) A process
+// with raised privileges (AT_SECURE) sees an empty environment.
 #pragma once
 #include <functional>
 #include <optional>
@@ -11,17 +11,21 @@
 
 namespace dgrt {
 
-// Which compilers' entries a context takes from the cache; architecture: cache and compiler identity.
+// Which compilers' entries a context takes from the cache; architecture: cache and compiler
+// identity.
 enum class CompilerPolicy { automatic, exact, any };
 
 struct Env {
-  std::string cache_dir;       // DGRT_CACHE_DIR; "" when unset
-  dgrt_miss_policy miss_policy = DGRT_MISS_DEFAULT;              // DGRT_MISS=compile|error
-  CompilerPolicy compiler_policy = CompilerPolicy::automatic;    // DGRT_COMPILER=exact|any
-  dgrt_log_level log_level = DGRT_LOG_DEFAULT;                   // DGRT_LOG=debug|info|warn|error|off
-  std::string heuristics_path;  // DGRT_HEURISTICS_PATH: directory of tables that come before the embedded ones
-  std::string dump_dir;         // DGRT_DUMP: directory for the source, image and log of each compiled kernel
-  std::string kernels_dir;      // DGRT_KERNELS_DIR: kernel templates read from here, not from the library
+  std::string cache_dir;                                       // DGRT_CACHE_DIR; "" when unset
+  dgrt_miss_policy miss_policy = DGRT_MISS_DEFAULT;            // DGRT_MISS=compile|error
+  CompilerPolicy compiler_policy = CompilerPolicy::automatic;  // DGRT_COMPILER=exact|any
+  dgrt_log_level log_level = DGRT_LOG_DEFAULT;                 // DGRT_LOG=debug|info|warn|error|off
+  std::string heuristics_path;  // DGRT_HEURISTICS_PATH: directory of tables that come before the
+                                // embedded ones
+  std::string
+      dump_dir;  // DGRT_DUMP: directory for the source, image and log of each compiled kernel
+  std::string
+      kernels_dir;  // DGRT_KERNELS_DIR: kernel templates read from here, not from the library
 };
 
 // Value of a variable, or NULL when it is not set.

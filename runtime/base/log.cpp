@@ -11,21 +11,30 @@ namespace {
 
 spdlog::level::level_enum spdlog_level(dgrt_log_level level) {
   switch (level) {
-    case DGRT_LOG_DEBUG: return spdlog::level::debug;
-    case DGRT_LOG_INFO: return spdlog::level::info;
-    case DGRT_LOG_ERROR: return spdlog::level::err;
-    case DGRT_LOG_OFF: return spdlog::level::off;
-    default: return spdlog::level::warn;
+    case DGRT_LOG_DEBUG:
+      return spdlog::level::debug;
+    case DGRT_LOG_INFO:
+      return spdlog::level::info;
+    case DGRT_LOG_ERROR:
+      return spdlog::level::err;
+    case DGRT_LOG_OFF:
+      return spdlog::level::off;
+    default:
+      return spdlog::level::warn;
   }
 }
 
 dgrt_log_level public_level(spdlog::level::level_enum level) {
   switch (level) {
     case spdlog::level::trace:
-    case spdlog::level::debug: return DGRT_LOG_DEBUG;
-    case spdlog::level::info: return DGRT_LOG_INFO;
-    case spdlog::level::warn: return DGRT_LOG_WARN;
-    default: return DGRT_LOG_ERROR;
+    case spdlog::level::debug:
+      return DGRT_LOG_DEBUG;
+    case spdlog::level::info:
+      return DGRT_LOG_INFO;
+    case spdlog::level::warn:
+      return DGRT_LOG_WARN;
+    default:
+      return DGRT_LOG_ERROR;
   }
 }
 

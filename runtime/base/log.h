@@ -19,7 +19,8 @@ namespace dgrt {
 class Log {
  public:
   // DGRT_LOG_DEFAULT means warn. `fn` NULL: standard error.
-  explicit Log(dgrt_log_level level = DGRT_LOG_DEFAULT, dgrt_log_fn fn = nullptr, void* user = nullptr);
+  explicit Log(dgrt_log_level level = DGRT_LOG_DEFAULT, dgrt_log_fn fn = nullptr,
+               void* user = nullptr);
   ~Log();
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;

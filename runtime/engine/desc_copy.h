@@ -1,5 +1,6 @@
-// DescCopy: a caller's desc, checked for op id and size and brought to the size this library knows. Older
-// callers' structs are shorter and padded with zeros; newer callers' may be longer if the tail is zero.
+// DescCopy: a caller's desc, checked for op id and size and brought to the size this library knows.
+// Older callers' structs are shorter and padded with zeros; newer callers' may be longer if the
+// tail is zero.
 #pragma once
 #include <cstddef>
 #include <vector>
@@ -16,8 +17,8 @@ Status copy_struct(const dgrt_op* in, size_t size_here, const char* what, void* 
 
 class DescCopy {
  public:
-  // INVALID_ARGUMENT: unknown op id, bad size, non-zero tail, or check_desc refuses. UNSUPPORTED: no
-  // kernel serves these types.
+  // INVALID_ARGUMENT: unknown op id, bad size, non-zero tail, or check_desc refuses. UNSUPPORTED:
+  // no kernel serves these types.
   static Result<DescCopy> make(const dgrt_desc* desc, const OpList& ops);
 
   const OpImpl& op() const { return *op_; }
@@ -25,7 +26,7 @@ class DescCopy {
 
  private:
   const OpImpl* op_ = nullptr;
-  std::vector<uint64_t> bytes_;  // 8-byte aligned like every desc
+  std::vector<std::byte> bytes_;  // on the heap, so aligned for any struct
 };
 
 }  // namespace dgrt

@@ -9,8 +9,8 @@
 
 namespace dgrt {
 
-// Writes <dir>/<entry>.<first 8 digits of the key>.{cu,cubin,log}, replacing what is there. Creates the
-// directory; its parent must exist. IO_ERROR names the file.
+// Writes <dir>/<entry>.<first 8 digits of the key>.{cu,cubin,log}, replacing what is there. Creates
+// the directory; its parent must exist. IO_ERROR names the file.
 Status dump_kernel(const std::string& dir, const Key& key, const Instance& instance,
                    const Compiled& compiled);
 

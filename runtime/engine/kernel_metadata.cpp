@@ -20,8 +20,8 @@ std::string make_metadata(const Instance& instance, uint32_t smem_bytes, const C
   json["params_bytes"] = instance.params_bytes;
   json["smem_bytes"] = smem_bytes;
   json["num_threads"] = instance.num_threads;
-  json["producer"] = fmt::format("dgrt {}.{}.{}", DGRT_VERSION_MAJOR, DGRT_VERSION_MINOR,
-                                 DGRT_VERSION_PATCH);
+  json["producer"] =
+      fmt::format("dgrt {}.{}.{}", DGRT_VERSION_MAJOR, DGRT_VERSION_MINOR, DGRT_VERSION_PATCH);
   return json.dump();
 }
 

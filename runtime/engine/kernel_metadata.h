@@ -1,5 +1,5 @@
-// The metadata of a cache entry: what a person or a tool wants to know about a compiled kernel without
-// parsing its cubin. Deterministic JSON: equal kernels have equal metadata, byte for byte.
+// The metadata of a cache entry: what a person or a tool wants to know about a compiled kernel
+// without parsing its cubin. Deterministic JSON: equal kernels have equal metadata, byte for byte.
 #pragma once
 #include <cstdint>
 #include <string>

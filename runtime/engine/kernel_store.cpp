@@ -11,7 +11,8 @@ namespace dgrt {
 namespace {
 
 double ms_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
 }
 
 const char* source_name(dgrt_source source) {
@@ -20,7 +21,8 @@ const char* source_name(dgrt_source source) {
 
 // `status` with the kernel that it is about.
 Status about(const Instance& instance, const Key& key, const Status& status) {
-  return {status.code(), fmt::format("kernel {} (key {}): {}", instance.entry, key.hex(), status.message())};
+  return {status.code(),
+          fmt::format("kernel {} (key {}): {}", instance.entry, key.hex(), status.message())};
 }
 
 }  // namespace
@@ -40,7 +42,8 @@ KernelStore::KernelStore(Options options, std::shared_ptr<const Device> device,
   if (disk.is_ok())
     disk_ = std::move(disk).value();
   else
-    log_.warn("cache directory not usable, kernels are kept in memory only: {}", disk.status().message());
+    log_.warn("cache directory not usable, kernels are kept in memory only: {}",
+              disk.status().message());
 }
 
 Result<KernelStore::Got> KernelStore::get(const Key& key, const Instance& instance,
@@ -82,7 +85,8 @@ Result<const Kernel*> KernelStore::make(const Key& key, const Instance& instance
   if (!kernel.is_ok() && kernel.status().code() == DGRT_INTERNAL &&
       image->source == DGRT_SOURCE_DISK) {
     // A good checksum around the wrong kernel: the entry is damaged, not refused.
-    warn_once(fmt::format("cache entry of {} moved aside: {}", instance.entry, kernel.status().message()));
+    warn_once(fmt::format("cache entry of {} moved aside: {}", instance.entry,
+                          kernel.status().message()));
     if (disk_->quarantine(key, image->entry.compiler).is_ok()) count(&dgrt_stats::quarantined);
     DGRT_ASSIGN(image, fetch(key, instance, smem_bytes, wait));
     if (!image) return nullptr;
@@ -103,8 +107,9 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
     return image;
   }
   if (options_.miss_policy == DGRT_MISS_ERROR)
-    return error(DGRT_MISS, "not in {} and the miss policy forbids compiling",
-                 disk_ ? "the cache directory " + disk_->dir() : "memory, and there is no cache directory");
+    return error(
+        DGRT_MISS, "not in {} and the miss policy forbids compiling",
+        disk_ ? "the cache directory " + disk_->dir() : "memory, and there is no cache directory");
   DGRT_TRY(nvrtc().status());
   std::optional<KeyLock> lock;
   if (disk_) {
@@ -196,7 +201,8 @@ void KernelStore::publish(const Image& image) {
     is_first = stats_.publish_failures == 1;
   }
   if (is_first)
-    log_.warn("a compiled kernel could not be stored and is used from memory: {}", status.message());
+    log_.warn("a compiled kernel could not be stored and is used from memory: {}",
+              status.message());
   else
     log_.debug("kernel {} could not be stored: {}", image.facts.entry, status.message());
 }
@@ -211,7 +217,8 @@ Result<std::unique_ptr<Kernel>> KernelStore::load(const Image& image, const Inst
   kernel->smem_bytes = smem_bytes;
   if (!device_) return kernel;
   KernelImage code;
-  code.cubin = {reinterpret_cast<const uint8_t*>(image.entry.cubin.data()), image.entry.cubin.size()};
+  code.cubin = {reinterpret_cast<const uint8_t*>(image.entry.cubin.data()),
+                image.entry.cubin.size()};
   code.entry = instance.entry;
   code.compiler = image.entry.compiler.name();
   code.smem_bytes = smem_bytes;
@@ -223,7 +230,8 @@ Result<std::unique_ptr<Kernel>> KernelStore::load(const Image& image, const Inst
   return kernel;
 }
 
-void KernelStore::log_new(const Kernel& kernel, const Image& image, const Instance& instance, double ms) {
+void KernelStore::log_new(const Kernel& kernel, const Image& image, const Instance& instance,
+                          double ms) {
   log_.info("{}: kernel {} for {}: {} in {:.1f} ms, {} registers, {} spill bytes, key {}",
             instance.stem, kernel.entry, instance.arch, source_name(kernel.source), ms,
             kernel.num_registers, image.facts.spill_bytes, kernel.key.hex());
@@ -248,8 +256,8 @@ Result<std::shared_ptr<const Nvrtc>> KernelStore::nvrtc() {
   return *nvrtc_;
 }
 
-// Whose entries are taken; nothing: anyone's, newest first. Opens the compiler's library only if the
-// answer depends on it.
+// Whose entries are taken; nothing: anyone's, newest first. Opens the compiler's library only if
+// the answer depends on it.
 Result<std::optional<CompilerId>> KernelStore::wanted_compiler() {
   const bool may_compile = options_.miss_policy != DGRT_MISS_ERROR;
   if (options_.compiler_policy == CompilerPolicy::any) return std::optional<CompilerId>();
@@ -269,7 +277,7 @@ void KernelStore::warn_once(const std::string& text) {
   log_.warn("{}", text);
 }
 
-void KernelStore::count(uint64_t dgrt_stats::* counter, uint64_t n) {
+void KernelStore::count(uint64_t dgrt_stats::*counter, uint64_t n) {
   const std::lock_guard<std::mutex> guard(mutex_);
   stats_.*counter += n;
 }

@@ -1,7 +1,7 @@
 // KernelStore: where a context's kernels come from. In order: the table of this context, the cache
 // directory, the compiler. However many threads and processes ask for a kernel at once, one of them
-// compiles it. Trouble with the cache never stops a kernel that can be compiled, and a missing compiler
-// never stops one that is cached.
+// compiles it. Trouble with the cache never stops a kernel that can be compiled, and a missing
+// compiler never stops one that is cached.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -28,11 +28,11 @@ namespace dgrt {
 // A kernel that is ready to use. Immutable; lives as long as its store.
 struct Kernel {
   Key key;
-  std::string entry;           // "sm90_gemm_fp8_128x128_s5_c2x1"
+  std::string entry;                      // "sm90_gemm_fp8_128x128_s5_c2x1"
   dgrt_source source = DGRT_SOURCE_NONE;  // disk or compiled
-  uint32_t num_registers = 0;  // per thread
-  uint32_t smem_bytes = 0;     // dynamic, per block, that it was loaded for
-  std::optional<LoadedKernel> loaded;  // empty without a device
+  uint32_t num_registers = 0;             // per thread
+  uint32_t smem_bytes = 0;                // dynamic, per block, that it was loaded for
+  std::optional<LoadedKernel> loaded;     // empty without a device
 };
 
 // Thread safe.
@@ -42,7 +42,7 @@ class KernelStore {
     std::string cache_dir;  // "": memory only
     dgrt_miss_policy miss_policy = DGRT_MISS_COMPILE;
     CompilerPolicy compiler_policy = CompilerPolicy::automatic;
-    std::string dump_dir;   // "": no dumps
+    std::string dump_dir;      // "": no dumps
     FileSystem* fs = nullptr;  // of the cache; null: the real one
   };
   enum class Wait { yes, no };
@@ -53,26 +53,29 @@ class KernelStore {
 
   // An unusable cache directory is logged once, here. `device` may be null; `sources` and `log`
   // outlive the store.
-  KernelStore(Options options, std::shared_ptr<const Device> device, const Sources& sources, Log& log);
+  KernelStore(Options options, std::shared_ptr<const Device> device, const Sources& sources,
+              Log& log);
   KernelStore(const KernelStore&) = delete;
   KernelStore& operator=(const KernelStore&) = delete;
 
-  // The kernel of an instance whose key is `key`, loaded if there is a device. `smem_bytes`: dynamic
-  // shared memory of its launches, a function of the instance. Wait::no: if another process is
-  // compiling it, return at once. Failures are not remembered.
+  // The kernel of an instance whose key is `key`, loaded if there is a device. `smem_bytes`:
+  // dynamic shared memory of its launches, a function of the instance. Wait::no: if another process
+  // is compiling it, return at once. Failures are not remembered.
   Result<Got> get(const Key& key, const Instance& instance, uint32_t smem_bytes, Wait wait);
 
   dgrt_stats stats() const;
 
  private:
   struct Image;  // a cubin and what is known about it
-  Result<const Kernel*> make(const Key& key, const Instance& instance, uint32_t smem_bytes, Wait wait);
+  Result<const Kernel*> make(const Key& key, const Instance& instance, uint32_t smem_bytes,
+                             Wait wait);
   Result<std::optional<Image>> fetch(const Key& key, const Instance& instance, uint32_t smem_bytes,
                                      Wait wait);
   Result<std::optional<Image>> find(const Key& key);
   Result<Image> compile(const Key& key, const Instance& instance, uint32_t smem_bytes);
   void publish(const Image& image);
-  Result<std::unique_ptr<Kernel>> load(const Image& image, const Instance& instance, uint32_t smem_bytes);
+  Result<std::unique_ptr<Kernel>> load(const Image& image, const Instance& instance,
+                                       uint32_t smem_bytes);
   void log_new(const Kernel& kernel, const Image& image, const Instance& instance, double ms);
   const Kernel* lookup(const Key& key) const;
   const Kernel* keep(std::unique_ptr<Kernel> kernel);
@@ -80,7 +83,7 @@ class KernelStore {
   Result<std::shared_ptr<const Nvrtc>> nvrtc();
   Result<std::optional<CompilerId>> wanted_compiler();
   void warn_once(const std::string& text);
-  void count(uint64_t dgrt_stats::* counter, uint64_t n = 1);
+  void count(uint64_t dgrt_stats::*counter, uint64_t n = 1);
 
   const Options options_;
   const std::shared_ptr<const Device> device_;

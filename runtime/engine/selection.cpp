@@ -60,8 +60,8 @@ class Grid {
   Status decide_cell(const Point& point, Pick* pick);
   bool apply_rule(const TableRule& rule, const Point& point, const std::vector<Config>& candidates,
                   std::optional<Candidate>* best);
-  Candidate best_of(const std::vector<Config>& candidates, const Point& point,
-                    const Config* fixed, bool* found) const;
+  Candidate best_of(const std::vector<Config>& candidates, const Point& point, const Config* fixed,
+                    bool* found) const;
   uint32_t add_winner(Config config);
   void warn(std::string text);
   uint32_t number_kernels();
@@ -177,7 +177,8 @@ bool Grid::apply_rule(const TableRule& rule, const Point& point,
   size_t num_named = 0;
   for (const auto& [name, value] : rule.use.fields()) {
     if (!full.find(name)) {
-      warn(fmt::format("{} ignored: use.{}: {} has no such config field", rule.name, name, op_.stem));
+      warn(fmt::format("{} ignored: use.{}: {} has no such config field", rule.name, name,
+                       op_.stem));
       return false;
     }
     full.set(name, value);
@@ -264,7 +265,8 @@ int64_t loss_ppm(int64_t cost, int64_t best) {
 
 // Starts from all kernels and drops the one whose loss, summed over the cells, is least, until few
 // enough are left. Kernels of table rules go last. Ties: the later one goes.
-std::vector<bool> Grid::choose_kernels(uint32_t num_kernels, const std::vector<int64_t>& costs) const {
+std::vector<bool> Grid::choose_kernels(uint32_t num_kernels,
+                                       const std::vector<int64_t>& costs) const {
   const size_t num_winners = winners_.size();
   std::vector<bool> alive(num_kernels, true), from_table(num_kernels, false);
   for (const Pick& pick : picks_)
@@ -341,8 +343,10 @@ Status cut(const Grid& grid, Selection* selection) {
   for (const SelectorVar& var : grid.vars_) {
     const size_t last = break_idx(var.breaks, var.max);
     if (last == var.breaks.size())
-      return error(DGRT_INTERNAL, "{}={}: above the last break {}", var.name, var.max, var.breaks.back());
-    selection->axes.push_back({var.name, var.max, {var.breaks.begin(), var.breaks.begin() + last + 1}});
+      return error(DGRT_INTERNAL, "{}={}: above the last break {}", var.name, var.max,
+                   var.breaks.back());
+    selection->axes.push_back(
+        {var.name, var.max, {var.breaks.begin(), var.breaks.begin() + last + 1}});
   }
   std::vector<int32_t> choice_of(grid.winners_.size(), -1);
   for (size_t cell_idx = 0; cell_idx < grid.num_cells(); ++cell_idx) {
@@ -421,7 +425,8 @@ Result<Explanation> explain(const OpImpl& op, const dgrt_desc* desc, const Targe
   DGRT_TRY(grid.decide(table));
   for (size_t i = 0; i < grid.vars_.size(); ++i)
     if (point[i] < 0 || point[i] > grid.vars_[i].breaks.back())
-      return invalid("{}={}: must be 0 to {}", grid.vars_[i].name, point[i], grid.vars_[i].breaks.back());
+      return invalid("{}={}: must be 0 to {}", grid.vars_[i].name, point[i],
+                     grid.vars_[i].breaks.back());
   const size_t cell_idx = grid.cell_of(point);
   const Pick own = grid.picks_[cell_idx];
   grid.limit_kernels();
@@ -441,9 +446,10 @@ Result<Explanation> explain(const OpImpl& op, const dgrt_desc* desc, const Targe
   if (pick.config_idx == own.config_idx)
     result.reason = rule_text(own);
   else
-    result.reason = fmt::format("{} prefers {}; the plan keeps {} kernels and this one loses {:.2f} %",
-                                rule_text(own), grid.winners_[own.config_idx].text, max_plan_kernels,
-                                static_cast<double>(loss_ppm(pick.cost_ps, own.cost_ps)) * 1e-4);
+    result.reason =
+        fmt::format("{} prefers {}; the plan keeps {} kernels and this one loses {:.2f} %",
+                    rule_text(own), grid.winners_[own.config_idx].text, max_plan_kernels,
+                    static_cast<double>(loss_ppm(pick.cost_ps, own.cost_ps)) * 1e-4);
   return result;
 }
 

@@ -1,11 +1,12 @@
-// Selection: which config an op uses for which sizes. A pure function of (op, target, desc, table): no
-// clock, no device, no environment, integer arithmetic and a total order on ties, so that every rank,
-// `dgrt prewarm` and plan creation agree.
+// Selection: which config an op uses for which sizes. A pure function of (op, target, desc, table):
+// no clock, no device, no environment, integer arithmetic and a total order on ties, so that every
+// rank, `dgrt prewarm` and plan creation agree.
 //
-// The op's selector variables span a grid of cells (SelectorVar::breaks, refined by the ranges of table
-// rules). Each cell is decided at its upper end: by the first table rule that matches, else by the
-// cost model. Over the whole grid at most max_plan_kernels kernels survive, those that lose least. Only
-// then the grid is cut to the desc's bounds, so the choice for a point never depends on them.
+// The op's selector variables span a grid of cells (SelectorVar::breaks, refined by the ranges of
+// table rules). Each cell is decided at its upper end: by the first table rule that matches, else
+// by the cost model. Over the whole grid at most max_plan_kernels kernels survive, those that lose
+// least. Only then the grid is cut to the desc's bounds, so the choice for a point never depends on
+// them.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -27,14 +28,15 @@ struct Choice {
 // One selector variable of a selection.
 struct Axis {
   std::string name;
-  int64_t max = 0;              // bound of the desc, inclusive
-  std::vector<int64_t> breaks;  // ascending, the last one >= max; cell i holds (breaks[i-1], breaks[i]]
+  int64_t max = 0;  // bound of the desc, inclusive
+  std::vector<int64_t>
+      breaks;  // ascending, the last one >= max; cell i holds (breaks[i-1], breaks[i]]
 };
 
 struct Selection {
-  std::vector<Axis> axes;       // 0 to max_selector_vars of them
-  std::vector<uint16_t> cells;  // index into choices; row-major, the last axis varies fastest
-  std::vector<Choice> choices;  // distinct configs, in order of first use
+  std::vector<Axis> axes;             // 0 to max_selector_vars of them
+  std::vector<uint16_t> cells;        // index into choices; row-major, the last axis varies fastest
+  std::vector<Choice> choices;        // distinct configs, in order of first use
   std::vector<std::string> warnings;  // table rules that could not be used
 
   // Index into choices. Requires: 0 <= point[i] <= axes[i].max. No allocation.
@@ -42,7 +44,8 @@ struct Selection {
 };
 
 // Requires: desc passed check_desc. UNSUPPORTED: no legal config for a cell.
-Result<Selection> select(const OpImpl& op, const dgrt_desc* desc, const Target& target, const Table& table);
+Result<Selection> select(const OpImpl& op, const dgrt_desc* desc, const Target& target,
+                         const Table& table);
 
 // Why a point gets what it gets.
 struct Candidate {
@@ -53,7 +56,7 @@ struct Explanation {
   Point decided_at{};                 // upper end of the point's cell
   std::vector<Candidate> candidates;  // at decided_at, best first
   Candidate winner;
-  std::string reason;                 // one sentence
+  std::string reason;  // one sentence
 };
 
 // Requires: desc passed check_desc, 0 <= point[i] (points past the desc's bounds are allowed).

@@ -115,6 +115,7 @@ const std::vector<const OpImpl*>& all_ops();
 
 // The stem that serves `desc` on `target`. UNSUPPORTED names the types. Requires a desc as above.
 Result<const OpImpl*> find_op(const dgrt_desc* desc);
+Result<const OpImpl*> find_op(const dgrt_desc* desc, const std::vector<const OpImpl*>& ops);
 
 // Defines `const OpImpl dgrt_op_<T::stem>` from a struct with the members that OpImpl names, typed.
 // Requires: T::Desc, T::Args, and static members of the same names as above.

@@ -1,0 +1,93 @@
+#include "runtime/engine/context.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "runtime/engine/enumerate.h"
+
+namespace dgrt {
+namespace {
+
+Status check_options(const dgrt_context_options& options) {
+  if (options.device < DGRT_DEVICE_NONE)
+    return invalid("device={}: must be a device's number or DGRT_DEVICE_NONE", options.device);
+  if (options.miss_policy > DGRT_MISS_ERROR)
+    return invalid("miss_policy={}: must be a DGRT_MISS_ constant", options.miss_policy);
+  if (options.log_level > DGRT_LOG_OFF)
+    return invalid("log_level={}: must be a DGRT_LOG_ constant", options.log_level);
+  if (options.device != DGRT_DEVICE_NONE) return ok();
+  if (!options.arch) return invalid("arch=NULL: must be given without a device");
+  if (options.sm_count == 0) return invalid("sm_count=0: must be given without a device");
+  return ok();
+}
+
+std::string cache_dir_of(const dgrt_context_options& options, const Env& env) {
+  if (options.cache_dir) return options.cache_dir;
+  if (!env.cache_dir.empty()) return env.cache_dir;
+  return default_cache_dir().value_or("");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& options,
+                                                 const ContextParts& parts) {
+  DGRT_TRY(check_options(options));
+  DGRT_ASSIGN(const Env env, read_env());
+  std::unique_ptr<Context> context(new Context);
+  context->ops_ = parts.ops;
+  const dgrt_log_level level = options.log_level ? options.log_level : env.log_level;
+  context->log_ = std::make_unique<Log>(level, options.log_fn, options.log_user);
+  context->num_jobs_ =
+      options.num_jobs ? options.num_jobs : std::max(1u, std::thread::hardware_concurrency());
+  DGRT_TRY(context->open_target(options, parts.driver));
+  context->sources_ = std::make_unique<Sources>(env.kernels_dir);
+  std::vector<std::string> warnings;
+  for (const OpImpl* op : *parts.ops)
+    context->tables_[op->stem] =
+        load_table(*op, *context->sources_, env.heuristics_path, &warnings);
+  for (const std::string& warning : warnings)
+    if (context->warned_.insert(warning).second) context->log_->warn("{}", warning);
+  context->open_kernels(options, env, parts.fs);
+  return context;
+}
+
+Status Context::open_target(const dgrt_context_options& options,
+                            std::shared_ptr<const Driver> driver) {
+  if (options.device == DGRT_DEVICE_NONE) {
+    target_ = {options.arch, options.sm_count};
+    return check_target(target_);
+  }
+  if (!driver) {
+    DGRT_ASSIGN(driver, Driver::load());
+  }
+  DGRT_ASSIGN(device_, Device::open(std::move(driver), options.device));
+  target_ = {device_->arch(), device_->sm_count()};
+  if (options.arch && options.arch != target_.arch)
+    return invalid("arch={}: device {} is {}", options.arch, options.device, target_.arch);
+  if (options.sm_count > target_.sm_count)
+    return invalid("sm_count={}: device {} has {}", options.sm_count, options.device,
+                   target_.sm_count);
+  if (options.sm_count != 0) target_.sm_count = options.sm_count;
+  return check_target(target_);
+}
+
+void Context::open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs) {
+  KernelStore::Options store;
+  store.cache_dir = cache_dir_of(options, env);
+  store.miss_policy = options.miss_policy ? options.miss_policy : env.miss_policy;
+  store.compiler_policy = env.compiler_policy;
+  store.dump_dir = env.dump_dir;
+  store.fs = fs;
+  kernels_ = std::make_unique<KernelStore>(std::move(store), device_, *sources_, *log_);
+}
+
+Result<Selection> Context::choose(const DescCopy& desc) {
+  DGRT_ASSIGN(Selection selection, select(desc.op(), desc.get(), target_, table(desc.op())));
+  for (const std::string& warning : selection.warnings) {
+    const std::lock_guard<std::mutex> guard(warned_mutex_);
+    if (warned_.insert(warning).second) log_->warn("{}", warning);
+  }
+  return selection;
+}
+
+}  // namespace dgrt
