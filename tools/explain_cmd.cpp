@@ -1,0 +1,193 @@
+// dgrt explain: why one call gets the kernel that it gets: the candidates with their modelled
+// costs, the winner, and the table rule or the model that chose it. Runs the code that plan
+// creation runs.
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "dgrt/gemm.h"
+#include "heuristics/table.h"
+#include "runtime/base/env.h"
+#include "runtime/compile/key.h"
+#include "runtime/engine/desc_copy.h"
+#include "runtime/engine/enumerate.h"
+#include "runtime/engine/selection.h"
+#include "tools/command.h"
+
+namespace dgrt {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+constexpr size_t max_candidates_shown = 10;
+
+struct ExplainOptions {
+  std::string dtype = "bf16", dtype_d = "bf16", block = "1x128", scale_major = "mn";
+  int64_t n = 0, k = 0, k_blocks = 0, m = 0;
+  uint32_t sm_budget = 0;
+  bool with_c = false, json = false;
+  TargetOptions target;
+};
+
+struct Answer {
+  std::string stem;
+  Explanation explanation;
+  std::string entry, key, table_digest;
+  uint32_t smem_bytes = 0;
+};
+
+Result<Answer> explain_desc(const dgrt_desc* desc, const ExplainOptions& options) {
+  DGRT_ASSIGN(const Env env, read_env());
+  DGRT_ASSIGN(const DescCopy copy, DescCopy::make(desc, all_ops()));
+  const OpImpl& op = copy.op();
+  const Target target{options.target.arch, options.target.sms};
+  DGRT_TRY(check_target(target));
+  const Sources sources(env.kernels_dir);
+  std::vector<std::string> warnings;
+  const Table table = load_table(op, sources, env.heuristics_path, &warnings);
+  for (const std::string& warning : warnings) fmt::print(stderr, "dgrt: {}\n", warning);
+  Answer answer;
+  answer.stem = op.stem;
+  answer.table_digest = table.digest_hex();
+  DGRT_ASSIGN(answer.explanation, explain(op, copy.get(), target, table, Point{options.m, 0, 0}));
+  const Config& winner = answer.explanation.winner.config;
+  const Instance instance = op.instance(copy.get(), target, winner);
+  DGRT_ASSIGN(const Key key, kernel_key(instance, sources));
+  answer.entry = instance.entry;
+  answer.key = key.hex();
+  answer.smem_bytes = op.smem_bytes(copy.get(), winner);
+  return answer;
+}
+
+OrderedJson to_json(const Candidate& candidate) {
+  OrderedJson config;
+  for (const auto& [name, value] : candidate.config.fields()) config[name] = value;
+  return {{"config", config}, {"cost_us", static_cast<double>(candidate.cost_ps) * 1e-6}};
+}
+
+OrderedJson to_json(const Answer& answer) {
+  const Explanation& e = answer.explanation;
+  OrderedJson json = {{"op", answer.stem},
+                      {"decided_at_m", e.decided_at[0]},
+                      {"kernel", answer.entry},
+                      {"key", answer.key},
+                      {"reason", e.reason},
+                      {"winner", to_json(e.winner)},
+                      {"smem_bytes", answer.smem_bytes},
+                      {"table_digest", answer.table_digest},
+                      {"num_candidates", e.candidates.size()},
+                      {"candidates", OrderedJson::array()}};
+  for (size_t i = 0; i < std::min(e.candidates.size(), max_candidates_shown); ++i)
+    json["candidates"].push_back(to_json(e.candidates[i]));
+  return json;
+}
+
+void print(const Answer& answer) {
+  const Explanation& e = answer.explanation;
+  fmt::print("{}: the best of {} candidates by the model, decided at m = {}\n", answer.stem,
+             e.candidates.size(), e.decided_at[0]);
+  for (size_t i = 0; i < std::min(e.candidates.size(), max_candidates_shown); ++i) {
+    const Candidate& c = e.candidates[i];
+    const bool won = c.config == e.winner.config;
+    fmt::print("{} {:10.2f} us  {}\n", won ? "*" : " ", static_cast<double>(c.cost_ps) * 1e-6,
+               c.config.to_string());
+  }
+  fmt::print("winner  {}, modelled {:.2f} us\n", e.winner.config.to_string(),
+             static_cast<double>(e.winner.cost_ps) * 1e-6);
+  fmt::print("reason  {}\nkernel  {} ({} B shared memory)\nkey     {}\n", e.reason, answer.entry,
+             answer.smem_bytes, answer.key);
+}
+
+int finish(const Result<Answer>& answer, const ExplainOptions& options) {
+  if (!answer.is_ok()) return report(answer.status(), options.json);
+  if (options.json)
+    print_json(to_json(answer.value()));
+  else
+    print(answer.value());
+  return 0;
+}
+
+int run_gemm(const ExplainOptions& options) {
+  const bool fp8 = options.dtype == "fp8";
+  dgrt_gemm_desc desc = DGRT_GEMM_DESC;
+  desc.n = options.n;
+  desc.k = options.k;
+  desc.max_m = std::max<int64_t>(options.m, 1);
+  desc.dtype_ab = fp8 ? DGRT_E4M3 : DGRT_BF16;
+  desc.dtype_d = options.dtype_d == "fp32" ? DGRT_FP32 : DGRT_BF16;
+  desc.scale_mode = fp8 ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  desc.sm_budget = options.sm_budget;
+  desc.flags = options.with_c ? DGRT_GEMM_WITH_C : 0;
+  return finish(explain_desc(&desc.op, options), options);
+}
+
+int run_quant_fp8(const ExplainOptions& options) {
+  dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
+  desc.k = options.k;
+  desc.max_m = std::max<int64_t>(options.m, 1);
+  desc.block = options.block == "128x128" ? DGRT_QUANT_128X128 : DGRT_QUANT_1X128;
+  desc.scale_major = options.scale_major == "k" ? DGRT_K_MAJOR : DGRT_MN_MAJOR;
+  return finish(explain_desc(&desc.op, options), options);
+}
+
+int run_scale_layout(const ExplainOptions& options) {
+  dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
+  desc.k_blocks = options.k_blocks;
+  desc.max_m = std::max<int64_t>(options.m, 1);
+  return finish(explain_desc(&desc.op, options), options);
+}
+
+CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
+                 const std::shared_ptr<ExplainOptions>& options, int (*run)(const ExplainOptions&),
+                 int& exit_code) {
+  CLI::App* command = explain->add_subcommand(op, std::string("Explain a call of ") + op);
+  command->footer(std::string("Example: ") + example);
+  command->add_option("--m", options->m, "Rows of this call")
+      ->check(CLI::Range(int64_t{0}, int64_t{INT32_MAX}))
+      ->required();
+  add_target_options(*command, options->target);
+  command->add_flag("--json", options->json, "One line of JSON");
+  command->callback([options, run, &exit_code] { exit_code = run(*options); });
+  return command;
+}
+
+}  // namespace
+
+void add_explain(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("explain", "Say which kernel a call gets, and why");
+  command->require_subcommand(1);
+  command->footer("Example: dgrt explain gemm --dtype fp8 --n 7168 --k 2048 --m 64");
+
+  auto options = std::make_shared<ExplainOptions>();
+  CLI::App* gemm = add_op(command, "gemm", "dgrt explain gemm --dtype fp8 --n 7168 --k 2048 --m 64",
+                          options, run_gemm, exit_code);
+  gemm->add_option("--n", options->n, "Columns of d")->required();
+  gemm->add_option("--k", options->k, "Columns of a and b")->required();
+  gemm->add_option("--dtype", options->dtype, "Of a and b: bf16 or fp8 (E4M3 with block scales)")
+      ->check(CLI::IsMember({"bf16", "fp8"}))
+      ->capture_default_str();
+  gemm->add_option("--dtype-d", options->dtype_d, "Of d: bf16 or fp32")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+  gemm->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
+  gemm->add_flag("--with-c", options->with_c, "c is added");
+
+  options = std::make_shared<ExplainOptions>();
+  CLI::App* quant = add_op(command, "quant_fp8", "dgrt explain quant_fp8 --k 7168 --m 64", options,
+                           run_quant_fp8, exit_code);
+  quant->add_option("--k", options->k, "Columns of x")->required();
+  quant->add_option("--block", options->block, "What one scale covers")
+      ->check(CLI::IsMember({"1x128", "128x128"}))
+      ->capture_default_str();
+  quant->add_option("--scale-major", options->scale_major, "Contiguous axis of the scales")
+      ->check(CLI::IsMember({"k", "mn"}))
+      ->capture_default_str();
+
+  options = std::make_shared<ExplainOptions>();
+  CLI::App* layout =
+      add_op(command, "scale_layout", "dgrt explain scale_layout --k-blocks 56 --m 64", options,
+             run_scale_layout, exit_code);
+  layout->add_option("--k-blocks", options->k_blocks, "Columns of src")->required();
+}
+
+}  // namespace dgrt
