@@ -74,7 +74,7 @@ class DeviceBuffer {
   void* data() const { return data_; }
   template <class T>
   T* as() const {
-    return static_cast<T*>(data_);
+    return reinterpret_cast<T*>(data_);
   }
   size_t bytes() const { return bytes_; }
 

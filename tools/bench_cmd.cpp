@@ -1,0 +1,257 @@
+// dgrt bench: checks and times dgrt's kernels on this machine's GPU, on the layers of known models.
+// It leaves the device's clocks as they are. Beside each time stands its share of the floor, the
+// shortest time that the device's measured rates allow; for devices whose rates nobody measured
+// there is none.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "tools/bench_shapes.h"
+#include "tools/command.h"
+#include "tools/gemm_bench.h"
+
+namespace dgrt {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+struct BenchOptions {
+  std::vector<std::string> ops = {"gemm_fp8", "gemm_bf16"};
+  std::vector<int64_t> m;
+  std::string shapes, json, cache_dir, commit;
+  int device = 0;
+  bool quick = false;
+};
+
+// Rates that a device was measured to reach, in bytes and operations per microsecond.
+struct Rates {
+  const char* device;
+  double bytes, fp8_flops, bf16_flops;
+};
+// H200, driver 580.159, CUDA 13.0, 2026-11-20: device-to-device copy 4.268 TB/s read + written;
+// cuBLASLt fp8 1458 and cuBLAS bf16 798 TFLOPS on 8192^3 of random data.
+constexpr Rates known_rates[] = {{"NVIDIA H200", 4.268e6, 1458e6, 798e6}};
+
+struct Line {
+  std::string op;
+  BenchShape shape;
+  GemmRow row;
+  double floor_us = 0;  // 0: unknown device
+};
+
+struct ContextCloser {
+  void operator()(dgrt_context* context) const { dgrt_context_destroy(context); }
+};
+
+Result<std::vector<BenchShapes>> load_shapes(const BenchOptions& options) {
+  std::vector<BenchShapes> result;
+  if (!options.shapes.empty()) {
+    std::ifstream file(options.shapes, std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(file)),
+                           std::istreambuf_iterator<char>());
+    if (!file) return error(DGRT_IO_ERROR, "shapes={}: {}", options.shapes, std::strerror(errno));
+    DGRT_ASSIGN(BenchShapes shapes, parse_bench_shapes(text));
+    result.push_back(std::move(shapes));
+  } else {
+    for (const std::string& op : options.ops) {
+      DGRT_ASSIGN(BenchShapes shapes, builtin_bench_shapes(op));
+      result.push_back(std::move(shapes));
+    }
+  }
+  for (BenchShapes& shapes : result) {
+    if (!options.m.empty()) shapes.m = options.m;
+    if (!options.quick) continue;
+    const std::string model = shapes.shapes.front().model;  // the first model stands for all
+    std::erase_if(shapes.shapes, [&](const BenchShape& shape) { return shape.model != model; });
+  }
+  return result;
+}
+
+double floor_us(const Rates* rates, const dgrt_gemm_desc& desc, const GemmRow& row,
+                double empty_us) {
+  if (rates == nullptr) return 0;
+  const double flops = desc.dtype_ab == DGRT_E4M3 ? rates->fp8_flops : rates->bf16_flops;
+  return std::max(row.bytes / rates->bytes, row.flops / flops) + empty_us;
+}
+
+void print_header() {
+  fmt::print("{:<10} {:>5} {:>6} {:>6} {:>9} {:>15} {:>9} {:>7} {:>6} {:>7} {:>6}  {}\n", "op", "m",
+             "n", "k", "us", "p10-p90", "graph us", "TFLOPS", "GB/s", "floor", "share", "kernel");
+}
+
+void print_line(const Line& line) {
+  const GemmRow& row = line.row;
+  const BenchShape& shape = line.shape;
+  if (!row.is_right) {
+    fmt::print("{:<10} {:>5} {:>6} {:>6} WRONG RESULT of {}: {}\n", line.op, row.m, shape.n,
+               shape.k, row.kernel, row.check.to_string());
+  } else {
+    const double us = row.cold.median_us;
+    const bool has_floor = line.floor_us > 0;
+    fmt::print(
+        "{:<10} {:>5} {:>6} {:>6} {:>9.2f} {:>15} {:>9.2f} {:>7.0f} {:>6.0f} {:>7} {:>6}  {}\n",
+        line.op, row.m, shape.n, shape.k, us,
+        fmt::format("{:.2f}-{:.2f}", row.cold.p10_us, row.cold.p90_us), row.graph.median_us,
+        row.flops / us / 1e6, row.bytes / us / 1e3,
+        has_floor ? fmt::format("{:.2f}", line.floor_us) : "-",
+        has_floor ? fmt::format("{:.2f}", line.floor_us / us) : "-", row.kernel);
+  }
+  std::fflush(stdout);
+}
+
+OrderedJson to_json(const lab::Timing& timing) {
+  return {{"us", timing.median_us},
+          {"p10", timing.p10_us},
+          {"p90", timing.p90_us},
+          {"min", timing.min_us},
+          {"repeats", timing.repeats}};
+}
+
+OrderedJson to_json(const Line& line) {
+  const GemmRow& row = line.row;
+  OrderedJson json = {{"op", line.op},
+                      {"model", line.shape.model},
+                      {"layer", line.shape.layer},
+                      {"m", row.m},
+                      {"n", line.shape.n},
+                      {"k", line.shape.k},
+                      {"kernel", row.kernel},
+                      {"check",
+                       {{"ok", row.is_right},
+                        {"elements", row.check.checked},
+                        {"calc_diff", row.check.calc_diff},
+                        {"worst_tile", row.check.worst_tile},
+                        {"worst_element", row.check.worst_element}}}};
+  if (!row.is_right) return json;
+  json["cold"] = to_json(row.cold);
+  json["graph"] = to_json(row.graph);
+  json["tflops"] = row.flops / row.cold.median_us / 1e6;
+  json["gb_per_s"] = row.bytes / row.cold.median_us / 1e3;
+  if (line.floor_us > 0) {
+    json["floor_us"] = line.floor_us;
+    json["floor_share"] = line.floor_us / row.cold.median_us;
+  }
+  return json;
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  return fmt::format("{:04}-{:02}-{:02}", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday);
+}
+
+Status write_json(const BenchOptions& options, const lab::Device& device, const lab::Timing& empty,
+                  const std::vector<Line>& lines) {
+  const lab::DeviceInfo& info = device.info();
+  OrderedJson json = {
+      {"kind", "dgrt_bench"},
+      {"schema", 1},
+      {"device", info.name},
+      {"sms", info.sm_count},
+      {"clocks", "as found"},
+      {"cuda_driver",
+       fmt::format("{}.{}", info.driver_version / 1000, info.driver_version % 1000 / 10)},
+      {"compiler", info.compiler},
+      {"dgrt", fmt::format("{}.{}.{}", DGRT_VERSION_MAJOR, DGRT_VERSION_MINOR, DGRT_VERSION_PATCH)},
+      {"date", today()},
+      {"empty_us", to_json(empty)},
+      {"rows", OrderedJson::array()}};
+  if (!options.commit.empty()) json["commit"] = options.commit;
+  for (const Line& line : lines) json["rows"].push_back(to_json(line));
+  std::ofstream file(options.json, std::ios::binary);
+  file << json.dump(1) << '\n';
+  file.close();
+  if (!file) return error(DGRT_IO_ERROR, "json={}: {}", options.json, std::strerror(errno));
+  return ok();
+}
+
+// Runs every shape; `lines` holds what was measured, also after a failure.
+Status run_shapes(const BenchOptions& options, const std::vector<BenchShapes>& all,
+                  const lab::Device& device, lab::Timer& timer, const lab::Timing& empty,
+                  dgrt_context* context, std::vector<Line>* lines) {
+  const auto rates = std::find_if(std::begin(known_rates), std::end(known_rates),
+                                  [&](const Rates& r) { return device.info().name == r.device; });
+  const Rates* device_rates = rates == std::end(known_rates) ? nullptr : rates;
+  const uint32_t repeats = options.quick ? 12 : lab::Timer::default_repeats;
+  print_header();
+  for (const BenchShapes& shapes : all) {
+    for (const BenchShape& shape : shapes.shapes) {
+      dgrt_gemm_desc desc = shapes.desc;
+      desc.n = shape.n;
+      desc.k = shape.k;
+      desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
+      DGRT_ASSIGN(const auto bench, GemmBench::make(device, timer, context, desc));
+      for (const int64_t m : shapes.m) {
+        Line line;
+        line.op = shapes.stem;
+        line.shape = shape;
+        DGRT_ASSIGN(line.row, bench->run(m, repeats));
+        line.floor_us = floor_us(device_rates, desc, line.row, empty.median_us);
+        print_line(line);
+        lines->push_back(std::move(line));
+      }
+    }
+  }
+  return ok();
+}
+
+Result<std::vector<Line>> run(const BenchOptions& options) {
+  DGRT_ASSIGN(const std::vector<BenchShapes> shapes, load_shapes(options));
+  DGRT_ASSIGN(const std::unique_ptr<lab::Device> device, lab::Device::open(options.device));
+  DGRT_ASSIGN(const std::unique_ptr<lab::Timer> timer, lab::Timer::make(*device));
+  DGRT_ASSIGN(const lab::Timing empty, timer->time_empty());
+
+  dgrt_context_options context_options = DGRT_CONTEXT_OPTIONS;
+  context_options.device = options.device;
+  if (!options.cache_dir.empty()) context_options.cache_dir = options.cache_dir.c_str();
+  dgrt_context* raw = nullptr;
+  if (const dgrt_status status = dgrt_context_create(&context_options, &raw); status != DGRT_OK)
+    return Status(status, dgrt_last_error());
+  const std::unique_ptr<dgrt_context, ContextCloser> context(raw);
+
+  fmt::print("{}, {} SMs, empty kernel {:.2f} us\n", device->info().name, device->info().sm_count,
+             empty.median_us);
+  std::vector<Line> lines;
+  DGRT_TRY(run_shapes(options, shapes, *device, *timer, empty, raw, &lines));
+  if (!options.json.empty()) DGRT_TRY(write_json(options, *device, empty, lines));
+  return lines;
+}
+
+int run_bench(const BenchOptions& options) {
+  const Result<std::vector<Line>> lines = run(options);
+  if (!lines.is_ok()) return report(lines.status(), false);
+  const auto wrong = std::count_if(lines.value().begin(), lines.value().end(),
+                                   [](const Line& line) { return !line.row.is_right; });
+  if (wrong > 0)
+    fmt::print(stderr, "dgrt: {} of {} results are wrong\n", wrong, lines.value().size());
+  return wrong > 0 ? 1 : 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("bench", "Check and time kernels on this machine's GPU");
+  command->footer("Example: dgrt bench --op gemm_fp8 --m 1,64,4096 --json bench.json");
+  const auto options = std::make_shared<BenchOptions>();
+  command->add_option("--op", options->ops, "Which shapes: gemm_fp8, gemm_bf16")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--shapes", options->shapes,
+                      "A file laid out like bench/shapes/gemm_fp8.json, instead of --op");
+  command->add_option("--m", options->m, "Rows, e.g. 1,64,4096 (default: those of the shapes)")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{1}, int64_t{INT32_MAX}));
+  command->add_flag("--quick", options->quick, "The first model's layers alone, fewer repeats");
+  command->add_option("--json", options->json, "Write everything measured to this file");
+  command->add_option("--commit", options->commit, "Recorded in the JSON");
+  command->add_option("--device", options->device, "CUDA device ordinal")->capture_default_str();
+  add_cache_dir_option(*command, options->cache_dir);
+  command->callback([options, &exit_code] { exit_code = run_bench(*options); });
+}
+
+}  // namespace dgrt
