@@ -101,7 +101,7 @@ Result<const Kernel*> KernelStore::make(const Key& key, const Instance& instance
 Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
                                                              const Instance& instance,
                                                              uint32_t smem_bytes, Wait wait) {
-  DGRT_ASSIGN(std::optional<Image> image, find(key));
+  DGRT_ASSIGN(std::optional<Image> image, find(key, instance));
   if (image) {
     count(&dgrt_stats::disk_hits);
     return image;
@@ -128,7 +128,7 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
       warn_once("compiling without a lock: " + tried.status().message());
     }
     // Between the look above and the lock another process may have published.
-    DGRT_ASSIGN(image, find(key));
+    DGRT_ASSIGN(image, find(key, instance));
     if (image) {
       count(is_busy ? &dgrt_stats::shared_waits : &dgrt_stats::disk_hits);
       return image;
@@ -139,7 +139,8 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
   return std::optional<Image>(std::move(compiled));
 }
 
-Result<std::optional<KernelStore::Image>> KernelStore::find(const Key& key) {
+Result<std::optional<KernelStore::Image>> KernelStore::find(const Key& key,
+                                                            const Instance& instance) {
   if (!disk_) return std::optional<Image>();
   DGRT_ASSIGN(const std::optional<CompilerId> compiler, wanted_compiler());
   Found found = disk_->find(key, compiler ? &*compiler : nullptr);
@@ -147,6 +148,8 @@ Result<std::optional<KernelStore::Image>> KernelStore::find(const Key& key) {
   if (found.num_quarantined > 0) count(&dgrt_stats::quarantined, found.num_quarantined);
   if (!found.entry) return std::optional<Image>();
   Result<KernelFacts> facts = read_metadata(found.entry->metadata);
+  if (facts.is_ok() && facts.value().entry != instance.entry)
+    facts = invalid("metadata.kernel={}: must be {}", facts.value().entry, instance.entry);
   if (!facts.is_ok()) {
     warn_once("cache entry moved aside: " + facts.status().message());
     if (disk_->quarantine(key, found.entry->compiler).is_ok()) count(&dgrt_stats::quarantined);

@@ -71,7 +71,7 @@ class KernelStore {
                              Wait wait);
   Result<std::optional<Image>> fetch(const Key& key, const Instance& instance, uint32_t smem_bytes,
                                      Wait wait);
-  Result<std::optional<Image>> find(const Key& key);
+  Result<std::optional<Image>> find(const Key& key, const Instance& instance);
   Result<Image> compile(const Key& key, const Instance& instance, uint32_t smem_bytes);
   void publish(const Image& image);
   Result<std::unique_ptr<Kernel>> load(const Image& image, const Instance& instance,
