@@ -87,6 +87,7 @@ class PhaseTimes {
   PhaseTimes(const PhaseTimes&) = delete;
   PhaseTimes& operator=(const PhaseTimes&) = delete;
 
+  bool is_open() const { return fd_ >= 0; }
   std::string option() const { return fmt::format("--time=/proc/self/fd/{}", fd_); }
 
   // Nothing if NVRTC wrote no table (NVRTC 13.0 writes "<name>, NVVM Optimizer, 8, ms" and the
@@ -153,7 +154,7 @@ Result<Compiled> Nvrtc::compile(const Instance& instance, const Sources& sources
   DGRT_ASSIGN(const Key key, kernel_key(instance, sources));
   std::vector<std::string> options = all_options(instance, key, library_->id);
   std::optional<PhaseTimes> times;
-  if (with_phases) options.push_back(times.emplace().option());
+  if (with_phases && times.emplace().is_open()) options.push_back(times->option());
 
   Program program(*library_);
   DGRT_TRY(program.create(instance, *closure));

@@ -1,6 +1,6 @@
 // The part of the CUDA driver's binary interface that dgrt uses, declared by ourselves so that a
 // machine without a CUDA toolkit can build the library. Names and values are those of the CUDA 12
-// and 13 manuals; tests/unit/driver_test.cpp compares them with <cuda.h> wherever that header
+// and 13 manuals; tests/unit/cuda_abi_test.cpp compares them with <cuda.h> wherever that header
 // exists. The declarations live in namespace dgrt; handles are the driver's own types, so they mix
 // with code that includes cuda.h.
 #pragma once
