@@ -120,12 +120,18 @@ class Plans(unittest.TestCase):
         self.addCleanup(self.context.close)
         self.plan = make_plan(self, self.context, layout_desc())
 
-    def test_query_says_how_a_call_would_run(self):
-        info = self.plan.query(self.plan.args(src=0x1000, dst=0x2000, m=64))
-        self.assertGreater(info.grid[0], 0)
-        self.assertGreater(info.num_threads, 0)
-        self.assertLess(info.kernel_idx, len(self.plan.info.kernels))
-        self.assertLessEqual(info.workspace_bytes, self.plan.info.workspace_bytes)
+    def test_plan_info(self):
+        info = self.plan.info
+        self.assertEqual(len(info.kernels), 1)
+        self.assertTrue(info.kernels[0].name.startswith("sm90_scale_layout"), info.kernels[0].name)
+        self.assertEqual(info.kernels[0].source, dgrt.SOURCE_COMPILED)
+        self.assertGreater(info.kernels[0].num_registers, 0)
+        self.assertEqual((info.workspace_bytes, info.state_bytes), (0, 0))
+
+    def test_query_of_a_good_call_needs_a_device(self):
+        with self.assertRaises(dgrt.Error) as caught:
+            self.plan.query(self.plan.args(src=0x1000, dst=0x2000, m=64))
+        self.assertEqual(caught.exception.status, dgrt.NO_DEVICE)
 
     def test_query_refuses_what_launch_would_refuse(self):
         for fields, word in (({"m": 65}, "m"), ({"m": -1}, "m"), ({"dst": 0x2001}, "dst"),
