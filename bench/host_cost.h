@@ -1,0 +1,23 @@
+// What the host pays for dgrt: choosing, looking up, planning, compiling, launching. One function
+// per file registers that file's benchmarks. A benchmark that this machine cannot run says why and
+// counts as skipped.
+#pragma once
+#include <vector>
+
+#include "dgrt/gemm.h"
+#include "runtime/base/status.h"
+
+namespace dgrt {
+
+void register_plan_benchmarks();
+void register_compile_benchmarks();
+void register_launch_benchmarks();
+
+// The linear layers of DeepSeek-V3, FP8 then BF16, up to 4096 rows.
+Result<std::vector<dgrt_gemm_desc>> model_descs();
+
+// For benchmarks without a device.
+inline constexpr const char* bench_arch = "sm_90a";
+inline constexpr uint32_t bench_sm_count = 132;  // H100 and H200 SXM
+
+}  // namespace dgrt

@@ -1,0 +1,38 @@
+// dgrt_bench: host costs by Google Benchmark. Run with --benchmark_out=FILE
+// --benchmark_out_format=json to record them; python/peers/render_results.py puts such a record
+// into the README.
+#include <benchmark/benchmark.h>
+
+#include "bench/host_cost.h"
+#include "tools/bench_shapes.h"
+
+namespace dgrt {
+
+Result<std::vector<dgrt_gemm_desc>> model_descs() {
+  std::vector<dgrt_gemm_desc> descs;
+  for (const char* stem : {"gemm_fp8", "gemm_bf16"}) {
+    DGRT_ASSIGN(const BenchShapes shapes, builtin_bench_shapes(stem));
+    for (const BenchShape& shape : shapes.shapes) {
+      if (shape.model != "DeepSeek-V3") continue;
+      dgrt_gemm_desc desc = shapes.desc;
+      desc.n = shape.n;
+      desc.k = shape.k;
+      desc.max_m = 4096;
+      descs.push_back(desc);
+    }
+  }
+  return descs;
+}
+
+}  // namespace dgrt
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  dgrt::register_plan_benchmarks();
+  dgrt::register_compile_benchmarks();
+  dgrt::register_launch_benchmarks();
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
