@@ -8,12 +8,19 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dgrt/dgrt.h"
 #include "runtime/base/status.h"
+#include "runtime/compile/nvrtc.h"
+#include "runtime/compile/sources.h"
+#include "runtime/driver/device.h"
+#include "runtime/driver/module.h"
 
 namespace dgrt::lab {
 
@@ -24,7 +31,14 @@ struct DeviceInfo {
   std::string compiler;         // "nvrtc-13.0-..."; what the laboratory's own kernels were built by
 };
 
-struct CudaApi;  // driver entry points that only the laboratory needs
+// One of the laboratory's own kernels: tools/lib/<header>, namespace dgrt::lab::<name>. `kind` is
+// its only constant.
+struct LabKernel {
+  const char* name;
+  int kind;
+  uint32_t num_threads;
+  uint32_t params_bytes;
+};
 
 class Device {
  public:
@@ -37,26 +51,26 @@ class Device {
 
   const DeviceInfo& info() const { return info_; }
   CUstream stream() const { return stream_; }  // non-blocking, owned
-  const CudaApi& api() const { return *api_; }
+  const Driver& driver() const { return device_->driver(); }
   Status make_current() const;
   Status synchronize() const;  // the whole context; reports faults of earlier kernels
 
-  // Launches one of the laboratory's kernels (lab_kernels.cu.inc) on `stream`. `args` as for
-  // cuLaunchKernel.
-  Status launch(const char* kernel, uint32_t grid_x, uint32_t grid_y, uint32_t block, void** args,
+  // Thread safe; compiles at first use. Requires: params_bytes and `params` are the kernel's
+  // Params.
+  Status launch(const LabKernel& kernel, const void* params, uint32_t grid_x, uint32_t grid_y,
                 CUstream stream) const;
 
  private:
   Device() = default;
-  Status start(int ordinal);
+  Result<CUkernel> get(const LabKernel& kernel) const;
 
   DeviceInfo info_;
-  std::unique_ptr<CudaApi> api_;
-  int ordinal_ = 0;
-  bool retained_ = false;
-  void* context_ = nullptr;  // CUcontext
-  void* library_ = nullptr;  // CUlibrary
+  std::shared_ptr<const ::dgrt::Device> device_;
+  std::shared_ptr<const Nvrtc> compiler_;
+  Sources sources_;
   CUstream stream_ = nullptr;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, LoadedKernel> kernels_;  // guarded by mutex_; by entry name
 };
 
 // Device memory between two guards of known bytes. Fresh memory is poisoned with 0xff bytes (NaN in

@@ -49,6 +49,8 @@ struct GemmLimits {
   double calc_diff, worst_tile, worst_element;
 };
 GemmLimits gemm_limits(const dgrt_gemm_desc& desc);
+// INTERNAL: says which limit is broken, and where. Mismatches of class are never within limits.
+Status check_limits(const GemmError& error, const GemmLimits& limits);
 
 // Do rows of a matrix hold anything but 0xff bytes between the end of a row and the next one?
 // INTERNAL names the first place. Requires: `base` was poisoned before. Waits for the device.

@@ -43,10 +43,14 @@ class Timer {
  private:
   explicit Timer(const Device& device) : device_(device) {}
   Status flush();
+  Status spin();
+  Status reserve_events(size_t count);
+  // Microseconds of the pairs first, first + step, ...
+  Result<std::vector<double>> read_events(size_t first, size_t pairs, size_t step);
 
   const Device& device_;
   DeviceBuffer flush_buffer_, sink_;
-  std::vector<void*> events_;  // CUevent
+  std::vector<CUevent> events_;
 };
 
 }  // namespace dgrt::lab

@@ -1,0 +1,194 @@
+#include "tools/lib/lab_gemm_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "tools/lib/lab_compare.cuh"
+#include "tools/lib/lab_gemm_check.cuh"
+
+namespace dgrt::lab {
+namespace {
+
+static_assert(check_tile == gemm_check::tile_size && sizeof(GemmTile) == sizeof(gemm_check::Tile));
+
+gemm_check::Params make_params(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args) {
+  gemm_check::Params p{};
+  p.a = args.a, p.b = args.b, p.d = args.d;
+  p.c = (desc.flags & DGRT_GEMM_WITH_C) != 0 ? args.c : nullptr;
+  p.lda = args.lda, p.ldb = args.ldb, p.ldc = args.ldc, p.ldd = args.ldd;
+  p.m = static_cast<uint32_t>(args.m);
+  p.n = static_cast<uint32_t>(desc.n), p.k = static_cast<uint32_t>(desc.k);
+  p.d_is_fp32 = desc.dtype_d == DGRT_FP32;
+  if (desc.scale_mode == DGRT_SCALE_BLOCK) {
+    p.a_scale = args.a_scale, p.b_scale = args.b_scale;
+    p.ld_a_scale = args.ld_a_scale;
+    const bool k_major = desc.b_scale_major == DGRT_K_MAJOR;
+    p.b_scale_n_stride = k_major ? args.ld_b_scale : 1;
+    p.b_scale_k_stride = k_major ? 1 : args.ld_b_scale;
+  }
+  return p;
+}
+
+GemmError summarise(const std::vector<gemm_check::Stats>& stats,
+                    const std::vector<GemmTile>& tiles) {
+  GemmError e;
+  double xy = 0, squares = 0;
+  e.worst_element = -1;
+  for (size_t i = 0; i < stats.size(); ++i) {
+    const gemm_check::Stats& s = stats[i];
+    xy += s.xy;
+    squares += s.xx + s.yy;
+    e.checked += s.num_checked;
+    const double relative = s.ee == 0 ? 0 : std::sqrt(s.ee / s.yy);
+    if (relative > e.worst_tile || i == 0) e.worst_tile = relative, e.worst_tile_at = tiles[i];
+    if (s.worst > e.worst_element) {
+      e.worst_element = s.worst, e.worst_row = s.worst_row, e.worst_col = s.worst_col;
+      e.worst_got = s.got, e.worst_want = s.want;
+    }
+    if (s.num_bad > 0 && e.class_mismatches == 0) {
+      e.mismatch_row = s.bad_row, e.mismatch_col = s.bad_col;
+      e.mismatch_got = s.bad_got, e.mismatch_want = s.bad_want;
+    }
+    e.class_mismatches += s.num_bad;
+  }
+  e.calc_diff = squares == 0 ? 0 : 1 - 2 * xy / squares;
+  e.worst_element = std::max(e.worst_element, 0.0);
+  return e;
+}
+
+// Runs the comparison and returns the smallest offset that differs, or -1.
+Result<int64_t> find_first(const Device& device, compare::Params params) {
+  const uint64_t count = params.num_rows * (params.end_byte - params.first_byte);
+  if (count == 0) return int64_t{-1};
+  DGRT_TRY(device.synchronize());
+  DGRT_ASSIGN(const DeviceBuffer first, DeviceBuffer::make(device, sizeof(uint64_t)));
+  params.first = first.as<unsigned long long>();  // fresh memory is all ones
+  constexpr uint32_t threads = 256;
+  const LabKernel kernel{"compare", 0, threads, sizeof(params)};
+  const uint64_t blocks = (count + threads - 1) / threads;
+  const uint32_t grid = static_cast<uint32_t>(std::min<uint64_t>(blocks, 8192));
+  DGRT_TRY(device.launch(kernel, &params, grid, 1, device.stream()));
+  uint64_t at = 0;
+  DGRT_TRY(first.download(&at, sizeof(at)));
+  return static_cast<int64_t>(at);
+}
+
+}  // namespace
+
+std::string GemmError::to_string() const {
+  std::string text = fmt::format(
+      "{} elements: calc_diff {:.3g}, worst tile {:.3g} at ({}, {}), worst element {:.3g} at "
+      "({}, {}): got {:.9g}, want {:.9g}",
+      checked, calc_diff, worst_tile, worst_tile_at.row, worst_tile_at.col, worst_element,
+      worst_row, worst_col, worst_got, worst_want);
+  if (class_mismatches > 0)
+    text += fmt::format("; {} wrongly finite or not, e.g. ({}, {}): got {}, want {}",
+                        class_mismatches, mismatch_row, mismatch_col, mismatch_got, mismatch_want);
+  return text;
+}
+
+Result<GemmError> check_gemm(const Device& device, const dgrt_gemm_desc& desc,
+                             const dgrt_gemm_args& args, const std::vector<GemmTile>& tiles) {
+  if (args.m == 0) return GemmError{};
+  const std::vector<GemmTile>& list =
+      tiles.empty() ? sample_tiles(args.m, desc.n, SIZE_MAX, 0) : tiles;
+  DGRT_TRY(device.synchronize());
+  DGRT_ASSIGN(const DeviceBuffer device_tiles,
+              DeviceBuffer::make(device, list.size() * sizeof(GemmTile)));
+  DGRT_TRY(device_tiles.upload(list.data(), device_tiles.bytes()));
+  DGRT_ASSIGN(const DeviceBuffer stats,
+              DeviceBuffer::make(device, list.size() * sizeof(gemm_check::Stats)));
+  gemm_check::Params params = make_params(desc, args);
+  params.tiles = device_tiles.as<gemm_check::Tile>();
+  params.stats = stats.as<gemm_check::Stats>();
+  const int kind = desc.dtype_ab == DGRT_E4M3 ? gemm_check::kind_e4m3 : gemm_check::kind_bf16;
+  const LabKernel kernel{"gemm_check", kind, gemm_check::num_threads, sizeof(params)};
+  DGRT_TRY(device.launch(kernel, &params, static_cast<uint32_t>(list.size()), 1, device.stream()));
+  DGRT_ASSIGN(const std::vector<gemm_check::Stats> found, stats.download_all<gemm_check::Stats>());
+  return summarise(found, list);
+}
+
+std::vector<GemmTile> sample_tiles(uint64_t m, uint64_t n, size_t count, uint64_t seed) {
+  const auto num_tiles = [](uint64_t size) {
+    return static_cast<uint32_t>((size + check_tile - 1) / check_tile);
+  };
+  const uint32_t rows = num_tiles(m), cols = num_tiles(n);
+  std::vector<GemmTile> tiles;
+  const auto add = [&tiles](uint32_t row, uint32_t col) {
+    tiles.push_back({row * check_tile, col * check_tile});
+  };
+  if (uint64_t{rows} * cols <= count) {
+    for (uint32_t row = 0; row < rows; ++row)
+      for (uint32_t col = 0; col < cols; ++col) add(row, col);
+    return tiles;
+  }
+  for (const uint32_t row : {0u, rows - 1})
+    for (const uint32_t col : {0u, cols - 1}) add(row, col);
+  // The low bits of mt19937_64 modulo a small number: uniform enough, and the same everywhere.
+  std::mt19937_64 random(seed);
+  while (tiles.size() < count) {
+    const uint32_t edge = random() % 8;  // a quarter lies in the last row or column of tiles
+    const uint32_t row = edge == 0 ? rows - 1 : random() % rows;
+    const uint32_t col = edge == 1 ? cols - 1 : random() % cols;
+    add(row, col);
+  }
+  return tiles;
+}
+
+// d of bf16: its unit roundoff u = 2^-8 bounds the relative error of each element, hence also of
+// each tile. Over many elements the error is uniform in half a unit: its mean square is 2^-14 / 12
+// of a binade's, 2.4e-6 relative to numbers of evenly spread mantissa, and calc_diff is half of
+// that, 1.2e-6. d of fp32: the tensor core truncates when it adds 16 products to a sum, at most
+// 2^-23 of the sum each time; k / 16 times. e4m3: the tensor core aligns the products of 32 of k
+// with about 14 bits, so a block's partial sum is off by about 2^-13 of itself; single elements of
+// d, small against their tile, meet several times that.
+GemmLimits gemm_limits(const dgrt_gemm_desc& desc) {
+  const double truncation =
+      desc.dtype_ab == DGRT_E4M3 ? 0x1p-11 : 0x1p-21 + static_cast<double>(desc.k) / 16 * 0x1p-23;
+  const double rounding = desc.dtype_d == DGRT_BF16 ? 0x1p-8 : 0x1p-24;
+  const double mean_square = desc.dtype_d == DGRT_BF16 ? 3.2e-6 : 0;
+  return {(mean_square + truncation * truncation) / 2, rounding + truncation,
+          rounding + 8 * truncation};
+}
+
+Status check_limits(const GemmError& e, const GemmLimits& limits) {
+  // In a small matrix chance may put all roundings on one side; there the tile's limit decides.
+  const double calc_diff =
+      e.checked >= 4096 ? limits.calc_diff : limits.worst_tile * limits.worst_tile;
+  const char* what = e.class_mismatches > 0                 ? "finite where it must not be, or not"
+                     : !(e.calc_diff <= calc_diff)          ? "calc_diff too large"
+                     : !(e.worst_tile <= limits.worst_tile) ? "a tile is wrong"
+                     : !(e.worst_element <= limits.worst_element) ? "an element is wrong"
+                                                                  : nullptr;
+  if (!what) return ok();
+  return error(DGRT_INTERNAL, "{} (limits {:.3g}, {:.3g}, {:.3g}): {}", what, calc_diff,
+               limits.worst_tile, limits.worst_element, e.to_string());
+}
+
+Status check_row_padding(const Device& device, const void* base, uint64_t rows, uint64_t row_bytes,
+                         uint64_t row_stride_bytes) {
+  compare::Params params{};
+  params.x = static_cast<const uint8_t*>(base);
+  params.num_rows = rows;
+  params.first_byte = row_bytes;
+  params.end_byte = params.row_stride = row_stride_bytes;
+  params.value = 0xff;
+  DGRT_ASSIGN(const int64_t at, find_first(device, params));
+  if (at < 0) return ok();
+  return error(DGRT_INTERNAL, "byte {} of row {} was written; rows end at byte {}",
+               static_cast<uint64_t>(at) % row_stride_bytes,
+               static_cast<uint64_t>(at) / row_stride_bytes, row_bytes);
+}
+
+Result<int64_t> first_difference(const Device& device, const void* x, const void* y,
+                                 uint64_t bytes) {
+  compare::Params params{};
+  params.x = static_cast<const uint8_t*>(x);
+  params.y = static_cast<const uint8_t*>(y);
+  params.num_rows = 1;
+  params.end_byte = params.row_stride = bytes;
+  return find_first(device, params);
+}
+
+}  // namespace dgrt::lab

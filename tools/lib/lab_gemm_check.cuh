@@ -1,0 +1,234 @@
+// Recomputes tiles of a gemm naively in fp64 and compares them with what dgrt wrote. Products of
+// bf16 or e4m3 numbers are exact in fp64, and a sum over any k in reach is good to 1e-12: the
+// reference is the exact result for all purposes here. Shares no code with the kernels that it
+// judges.
+//
+// One block of 256 threads per 64 x 64 tile; each thread owns 4 x 4 elements, 16 apart. Scales are
+// applied per 128 of k, like the definition in gemm.h says, so that infinite scales come out alike.
+#pragma once
+#include "device/common/interface.cuh"
+
+namespace dgrt::lab::gemm_check {
+
+constexpr uint32_t tile_size = 64;
+constexpr uint32_t num_threads = 256;
+constexpr uint32_t scale_k = 128;
+
+enum Kind { kind_bf16, kind_e4m3 };
+
+struct Tile {
+  uint32_t row, col;
+};
+
+// What one block found.
+struct Stats {
+  double xy, xx, yy, ee;     // sums over finite pairs: d * ref, d^2, ref^2, (d - ref)^2
+  double worst, got, want;   // element with the largest |d - ref| / (|ref| + rms(ref))
+  double bad_got, bad_want;  // one pair of which not both are finite and which is not alike
+  uint32_t worst_row, worst_col, bad_row, bad_col;
+  uint32_t num_bad, num_checked;
+};
+
+struct Params {
+  const void *a, *b, *c, *d;       // c null: none
+  const float *a_scale, *b_scale;  // null: none
+  int64_t lda, ldb, ldc, ldd;
+  int64_t ld_a_scale, b_scale_n_stride, b_scale_k_stride;
+  uint32_t m, n, k;
+  uint32_t d_is_fp32;
+  const Tile* tiles;  // null: all; then the grid's y and x name the tile
+  Stats* stats;       // one per block
+};
+
+#ifdef __CUDACC_RTC__
+
+__device__ __forceinline__ double bf16_value(uint16_t bits) {
+  return __uint_as_float(uint32_t{bits} << 16);
+}
+
+__device__ __forceinline__ double e4m3_value(uint8_t code) {
+  const uint32_t exponent = code >> 3 & 15, mantissa = code & 7;
+  float value = exponent == 0 ? static_cast<float>(mantissa) * (1.0f / 512.0f)
+                              : __uint_as_float((exponent + 120) << 23 | mantissa << 20);
+  if ((code & 0x7f) == 0x7f) value = __uint_as_float(0x7fc00000u);
+  return code & 0x80 ? -value : value;
+}
+
+template <int kind>
+__device__ __forceinline__ double load(const void* matrix, int64_t at) {
+  if constexpr (kind == kind_e4m3) return e4m3_value(static_cast<const uint8_t*>(matrix)[at]);
+  return bf16_value(static_cast<const uint16_t*>(matrix)[at]);
+}
+
+__device__ __forceinline__ double load_output(const void* matrix, int64_t at, bool is_fp32) {
+  if (is_fp32) return static_cast<const float*>(matrix)[at];
+  return bf16_value(static_cast<const uint16_t*>(matrix)[at]);
+}
+
+constexpr uint32_t step_k = 32;
+
+struct Smem {
+  double a[step_k][tile_size + 1], b[step_k][tile_size + 1];
+  double sums[num_threads];
+  uint32_t index[num_threads];
+};
+
+// sum[i][j] += over [first_k, first_k + step_k) of the tile at (tile.row, tile.col).
+template <int kind>
+__device__ __forceinline__ void add_step(const Params& p, Smem& smem, Tile tile, uint32_t first_k,
+                                         double (&sum)[4][4]) {
+  const uint32_t line = threadIdx.x / 4;
+  __syncthreads();
+  for (uint32_t i = 0; i < step_k / 4; ++i) {
+    const uint32_t kk = threadIdx.x % 4 + i * 4, k = first_k + kk;
+    const uint32_t row = tile.row + line, col = tile.col + line;
+    smem.a[kk][line] = row < p.m && k < p.k ? load<kind>(p.a, row * p.lda + k) : 0.0;
+    smem.b[kk][line] = col < p.n && k < p.k ? load<kind>(p.b, col * p.ldb + k) : 0.0;
+  }
+  __syncthreads();
+  const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
+#pragma unroll 4
+  for (uint32_t kk = 0; kk < step_k; ++kk) {
+    double a[4], b[4];
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) a[i] = smem.a[kk][ty + 16 * i], b[i] = smem.b[kk][tx + 16 * i];
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i)
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) sum[i][j] = fma(a[i], b[j], sum[i][j]);
+  }
+}
+
+// The reference of the 16 elements of this thread. Elements outside the matrix are unspecified.
+template <int kind>
+__device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
+                                        double (&total)[4][4]) {
+  const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
+  for (uint32_t first_k = 0; first_k < p.k; first_k += scale_k) {
+    double sum[4][4] = {};
+    for (uint32_t k = first_k; k < first_k + scale_k && k < p.k; k += step_k)
+      add_step<kind>(p, smem, tile, k, sum);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i)
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) {
+        double scale = 1.0;
+        const uint32_t row = tile.row + ty + 16 * i, col = tile.col + tx + 16 * j;
+        if (p.a_scale && row < p.m && col < p.n)
+          scale = double{p.a_scale[first_k / scale_k * p.ld_a_scale + row]} *
+                  double{p.b_scale[col / scale_k * p.b_scale_n_stride +
+                                   first_k / scale_k * p.b_scale_k_stride]};
+        total[i][j] = fma(scale, sum[i][j], total[i][j]);
+      }
+  }
+}
+
+// Sum over the block, in every thread, in an order that does not change.
+__device__ __forceinline__ double block_sum(Smem& smem, double value) {
+  __syncthreads();
+  smem.sums[threadIdx.x] = value;
+  for (uint32_t half = num_threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) smem.sums[threadIdx.x] += smem.sums[threadIdx.x + half];
+  }
+  __syncthreads();
+  return smem.sums[0];
+}
+
+// The thread with the largest value.
+__device__ __forceinline__ uint32_t block_argmax(Smem& smem, double value) {
+  __syncthreads();
+  smem.sums[threadIdx.x] = value;
+  smem.index[threadIdx.x] = threadIdx.x;
+  for (uint32_t half = num_threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half && smem.sums[threadIdx.x + half] > smem.sums[threadIdx.x]) {
+      smem.sums[threadIdx.x] = smem.sums[threadIdx.x + half];
+      smem.index[threadIdx.x] = smem.index[threadIdx.x + half];
+    }
+  }
+  __syncthreads();
+  return smem.index[0];
+}
+
+// Values that round to infinity in d's type become it.
+__device__ __forceinline__ double clip(double value, bool is_fp32) {
+  const double limit = is_fp32 ? 0x1.ffffffp127 : 0x1.ffp127;
+  if (fabs(value) < limit || value != value) return value;
+  return value > 0 ? __longlong_as_double(0x7ff0000000000000ll)
+                   : __longlong_as_double(static_cast<long long>(0xfff0000000000000ull));
+}
+
+__device__ __forceinline__ bool is_finite(double value) { return fabs(value) < 1e308; }
+
+// One thread's part of Stats. got/want pairs are visited in a fixed order.
+struct Findings {
+  double xy = 0, xx = 0, yy = 0, ee = 0;
+  double bad_got = 0, bad_want = 0;
+  uint32_t num_bad = 0, num_checked = 0, bad_row = 0, bad_col = 0;
+
+  __device__ __forceinline__ void add(double got, double want, uint32_t row, uint32_t col) {
+    ++num_checked;
+    if (is_finite(got) && is_finite(want)) {
+      xy += got * want, xx += got * got, yy += want * want;
+      ee += (got - want) * (got - want);
+    } else if (!(got == want || (got != got && want != want))) {
+      if (num_bad++ == 0) bad_got = got, bad_want = want, bad_row = row, bad_col = col;
+    }
+  }
+};
+
+template <class Cfg>
+__device__ void run(const Params& p) {
+  __shared__ Smem smem;
+  const uint32_t block = blockIdx.y * gridDim.x + blockIdx.x;
+  const Tile tile = p.tiles ? p.tiles[block] : Tile{blockIdx.y * tile_size, blockIdx.x * tile_size};
+  const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
+  const bool is_fp32 = p.d_is_fp32 != 0;
+
+  double want[4][4] = {}, got[4][4] = {};
+  compute<Cfg::kind>(p, smem, tile, want);
+  Findings found;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i)
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) {
+      const uint32_t row = tile.row + ty + 16 * i, col = tile.col + tx + 16 * j;
+      if (row >= p.m || col >= p.n) continue;
+      if (p.c) want[i][j] += load_output(p.c, row * p.ldc + col, is_fp32);
+      want[i][j] = clip(want[i][j], is_fp32);
+      got[i][j] = load_output(p.d, row * p.ldd + col, is_fp32);
+      found.add(got[i][j], want[i][j], row, col);
+    }
+  Stats s{};
+  s.xy = block_sum(smem, found.xy), s.xx = block_sum(smem, found.xx);
+  s.yy = block_sum(smem, found.yy), s.ee = block_sum(smem, found.ee);
+  s.num_checked = static_cast<uint32_t>(block_sum(smem, found.num_checked));
+  s.num_bad = static_cast<uint32_t>(block_sum(smem, found.num_bad));
+
+  const double rms = sqrt(s.yy / (s.num_checked > 0 ? s.num_checked : 1));
+  s.worst = -1;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i)
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) {
+      const uint32_t row = tile.row + ty + 16 * i, col = tile.col + tx + 16 * j;
+      if (row >= p.m || col >= p.n || !is_finite(got[i][j]) || !is_finite(want[i][j])) continue;
+      const double error = fabs(got[i][j] - want[i][j]), size = fabs(want[i][j]) + rms;
+      const double ratio = error == 0 ? 0 : size == 0 ? 1e300 : error / size;
+      if (ratio <= s.worst) continue;
+      s.worst = ratio, s.got = got[i][j], s.want = want[i][j];
+      s.worst_row = row, s.worst_col = col;
+    }
+  // The thread with the worst element writes; the bad pair, if any, comes from another one.
+  const uint32_t writer = block_argmax(smem, s.worst);
+  if (threadIdx.x == writer) p.stats[block] = s;
+  const uint32_t witness = block_argmax(smem, found.num_bad);  // also orders the two writes
+  if (threadIdx.x == witness && found.num_bad > 0) {
+    p.stats[block].bad_got = found.bad_got, p.stats[block].bad_want = found.bad_want;
+    p.stats[block].bad_row = found.bad_row, p.stats[block].bad_col = found.bad_col;
+  }
+}
+
+#endif
+}  // namespace dgrt::lab::gemm_check
