@@ -1,0 +1,103 @@
+// Random descs of every op, for property tests that run over all_ops(). A new op adds its desc to
+// AnyDesc and a branch to random_desc().
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "dgrt/gemm.h"
+#include "runtime/ops/op.h"
+
+namespace dgrt::test {
+
+using Rng = std::mt19937_64;  // the same numbers on every machine, unlike std's distributions
+
+inline int64_t pick_between(Rng& rng, int64_t low, int64_t high) {
+  return low + static_cast<int64_t>(rng() % static_cast<uint64_t>(high - low + 1));
+}
+
+inline int64_t pick_of(Rng& rng, const std::vector<int64_t>& values) {
+  return values[rng() % values.size()];
+}
+
+// A size as models have them, or any at all, up to `high`; as many small as large ones.
+inline int64_t pick_size(Rng& rng, int64_t low, int64_t high) {
+  int64_t bits = 0;
+  while ((high >> bits) > 1) ++bits;
+  const int64_t top = int64_t{1} << pick_between(rng, 0, bits);
+  return std::clamp(pick_between(rng, top / 2, top + 1), low, high);
+}
+
+class AnyDesc {
+ public:
+  template <class Desc>
+  explicit AnyDesc(Desc desc) : desc_(desc) {}
+  const dgrt_desc* get() const {
+    return std::visit([](const auto& desc) { return &desc.op; }, desc_);
+  }
+  int64_t max_m() const {
+    return std::visit([](const auto& desc) { return desc.max_m; }, desc_);
+  }
+  AnyDesc with_max_m(int64_t max_m) const {
+    AnyDesc copy = *this;
+    std::visit([max_m](auto& desc) { desc.max_m = max_m; }, copy.desc_);
+    return copy;
+  }
+
+ private:
+  std::variant<dgrt_gemm_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc> desc_;
+};
+
+inline constexpr int64_t random_max_m = 1 << 17;
+
+inline dgrt_gemm_desc random_gemm(Rng& rng, bool is_fp8) {
+  dgrt_gemm_desc desc = DGRT_GEMM_DESC;
+  desc.n =
+      rng() % 2 ? pick_of(rng, {512, 1536, 2112, 4096, 7168, 24576}) : pick_size(rng, 1, 65536);
+  desc.k = rng() % 2 ? pick_of(rng, {128, 512, 2048, 7168, 16384}) : pick_size(rng, 0, 65536);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  desc.flags = rng() % 2 ? DGRT_FLAG_PDL : 0;
+  desc.dtype_ab = is_fp8 ? DGRT_E4M3 : DGRT_BF16;
+  desc.dtype_d = is_fp8 || rng() % 2 ? DGRT_BF16 : DGRT_FP32;
+  if (is_fp8) {
+    desc.scale_mode = DGRT_SCALE_BLOCK;
+    desc.b_scale_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  } else if (rng() % 2) {
+    desc.flags |= DGRT_GEMM_WITH_C;
+  }
+  return desc;
+}
+
+inline dgrt_quant_fp8_desc random_quant_fp8(Rng& rng) {
+  dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
+  desc.k = pick_size(rng, 1, 65536);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.block = rng() % 2 ? DGRT_QUANT_1X128 : DGRT_QUANT_128X128;
+  desc.scale_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  return desc;
+}
+
+inline dgrt_scale_layout_desc random_scale_layout(Rng& rng) {
+  dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
+  desc.k_blocks = pick_size(rng, 1, 512);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  return desc;
+}
+
+// A desc that `op` accepts. Nothing: this header does not know the op yet.
+inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
+  const std::string_view stem = op.stem;
+  if (stem == "gemm_fp8") return AnyDesc(random_gemm(rng, true));
+  if (stem == "gemm_bf16") return AnyDesc(random_gemm(rng, false));
+  if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
+  if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
+  return std::nullopt;
+}
+
+}  // namespace dgrt::test
