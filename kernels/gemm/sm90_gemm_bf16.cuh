@@ -36,6 +36,7 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool d_is_fp32, bool 
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/pipeline/operands.cuh"
+#include "device/ptx/shared.cuh"
 #include "device/ptx/wgmma_bf16.gen.cuh"
 #include "device/sched/persistent.cuh"
 
@@ -93,12 +94,12 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
       ptx::wgmma_commit();
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab) keep_all(sum[slab]);
-      ptx::wgmma_wait<1>();
+      ptx::wgmma_wait(1);
       if (kb != walk.k_begin) release_slot<Cfg>(previous, walk, lane);
       previous = ring.empty();
       ring.advance();
     }
-    ptx::wgmma_wait<0>();
+    ptx::wgmma_wait(0);
 #pragma unroll
     for (uint32_t slab = 0; slab < Tile::slabs; ++slab) keep_all(sum[slab]);
     if (walk.k_begin != walk.k_end) release_slot<Cfg>(previous, walk, lane);
@@ -116,7 +117,7 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
         const uint32_t row = walk.m_start + (first_slab + slab) * gemm_slab_rows;
         if constexpr (store_of<Cfg> == GemmStore::tma)
           store_slab_tma<Cfg>(sum[slab], &p.d,
-                              ptx::shared_address(smem.staging()) + warpgroup * buffers_bytes,
+                              smem.staging() + warpgroup * buffers_bytes,
                               store_buffer, row, walk.n_start, thread, 1 + warpgroup);
         else
           store_slab_fragments<Cfg, Cfg::d_fp32, Cfg::with_c>(sum[slab], p.out, row, walk.n_start,
@@ -129,13 +130,19 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  extern __shared__ __align__(1024) uint8_t shared[];
-  const Smem<Cfg> smem{shared};
-  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
   const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
-  if (warp >= GemmTile<Cfg>::num_math_threads / 32) {
+  constexpr uint32_t producer = GemmTile<Cfg>::num_math_threads / 32;
+  if (warp == producer && ptx::elect_one()) {
+    ptx::prefetch_tensor_map(&p.a);
+    ptx::prefetch_tensor_map(&p.b);
+  }
+  const Smem<Cfg> smem{ptx::dynamic_shared_address()};
+  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
+  if (warp >= producer) {
     give_registers<Cfg>();
-    if (warp == GemmTile<Cfg>::num_math_threads / 32 && ptx::elect_one()) load<Cfg>(p, smem);
+    if (warp == producer && ptx::elect_one()) load<Cfg>(p, smem);
+    __syncwarp();
+    cluster_ready<Cfg>();
   } else {
     take_registers<Cfg>();
     math<Cfg>(p, smem);

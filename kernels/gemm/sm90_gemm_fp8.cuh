@@ -41,6 +41,7 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c) {
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/pipeline/operands.cuh"
+#include "device/ptx/shared.cuh"
 #include "device/ptx/wgmma_e4m3.gen.cuh"
 #include "device/sched/persistent.cuh"
 
@@ -61,7 +62,7 @@ __device__ void load(const Params& p, const Smem<Cfg>& smem) {
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
       load_operands<Cfg>(&p.a, &p.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
                          kb * block_k);
-      ptx::tma_load_2d(ptx::shared_address(smem.a_scale(ring.slot)), &p.a_scale, ring.full(),
+      ptx::tma_load_2d(smem.a_scale(ring.slot), &p.a_scale, ring.full(),
                        walk.m_start, kb);
       ring.advance();
     }
@@ -70,101 +71,175 @@ __device__ void load(const Params& p, const Smem<Cfg>& smem) {
 
 // b's scales of one tile, spread over the lanes of each warp: lane l holds the k blocks l, l + 32, ...
 // counted from k_begin. A tile (or slab) touches at most two rows of them.
-template <class Cfg>
 struct BlockScales {
-  const float* row;  // of the first block of n
-  bool two_rows;     // the second exists
-  uint32_t k_begin, num;
+  const float* row;  // first scale of the first row
+  bool two_rows;     // the second row exists
+  uint32_t num;      // k blocks
   float low, high;
 
   __device__ BlockScales(const Params& p, uint32_t n_first, uint32_t k_begin, uint32_t k_end)
-      : row(p.b_scale + n_first / 128 * p.b_scale_n_stride),
+      : row(p.b_scale + n_first / 128 * p.b_scale_n_stride + k_begin * p.b_scale_k_stride),
         two_rows((n_first / 128 + 1) * 128 < p.out.n),
-        k_begin(k_begin),
         num(k_end - k_begin) {}
 
-  __device__ __forceinline__ void fetch(const Params& p, uint32_t idx) {
-    const uint32_t mine = idx + threadIdx.x % 32;
-    const float* at = row + (k_begin + mine) * p.b_scale_k_stride;
-    low = mine < num ? __ldg(at) : 0.0f;
-    high = mine < num && two_rows ? __ldg(at + p.b_scale_n_stride) : 0.0f;
+  // Requires: idx is a multiple of 32.
+  __device__ __forceinline__ void fetch(const Params& p, uint32_t idx, uint32_t lane) {
+    const float* at = row + (idx + lane) * p.b_scale_k_stride;
+    low = idx + lane < num ? __ldg(at) : 0.0f;
+    high = idx + lane < num && two_rows ? __ldg(at + p.b_scale_n_stride) : 0.0f;
+  }
+};
+
+// What one math warpgroup does to the k blocks of one tile.
+template <class Cfg>
+struct TileMath {
+  using Tile = GemmTile<Cfg>;
+  using Wgmma = ptx::WgmmaE4m3<Tile::y_rows>;
+  static constexpr bool swap = Cfg::swap_ab;
+  static constexpr uint32_t count = Tile::accumulators;
+  // Columns of y that share one scale of b: all of them, or half a scale block.
+  static constexpr uint32_t chunk = swap ? Tile::y_rows : gemm_store_columns(Cfg::block_n);
+
+  const Params& p;
+  const Smem<Cfg>& smem;
+  const TileWalk<Cfg>& walk;
+  uint32_t first_slab, lane, fragment_row;
+
+  __device__ __forceinline__ void issue(float (&part)[count], uint32_t slot, uint32_t slab) const {
+    const uint32_t x_row = (first_slab + slab) * gemm_slab_rows;
+    const uint32_t x = (swap ? smem.b(slot) : smem.a(slot)) + x_row * gemm_block_k_bytes;
+    keep_all(part);
+    ptx::wgmma_fence();
+    issue_slab_product<Wgmma>(part, x, swap ? smem.a(slot) : smem.b(slot), false);
+    ptx::wgmma_commit();
+  }
+
+  // Scales of one k block: read before the wait for its products, used after.
+  struct Scales {
+    float2 a[swap ? Tile::y_rows / 8 : 1];  // by column of y, or of the thread's two rows
+    float low, high;
+  };
+  __device__ __forceinline__ Scales read_scales(const BlockScales& b, uint32_t slot, uint32_t idx,
+                                                uint32_t slab) const {
+    Scales scales;
+    const uint32_t a_scale = smem.a_scale(slot);
+    if constexpr (swap) {
+#pragma unroll
+      for (uint32_t group = 0; group < Tile::y_rows / 8; ++group)
+        scales.a[group] = ptx::load_shared_f32x2(a_scale + (group * 8 + lane % 4 * 2) * 4);
+    } else {
+      const uint32_t row = a_scale + ((first_slab + slab) * gemm_slab_rows + fragment_row) * 4;
+      scales.a[0] = make_float2(ptx::load_shared_f32(row), ptx::load_shared_f32(row + 32));
+    }
+    scales.low = __shfl_sync(0xffffffff, b.low, idx % 32);
+    scales.high = __shfl_sync(0xffffffff, b.high, idx % 32);
+    return scales;
+  }
+
+  // sum += scales * part.
+  __device__ __forceinline__ void add(float (&sum)[count], float (&part)[count], const Scales& scales,
+                                      uint32_t slab) const {
+    keep_all(part);
+    const uint32_t n_block = (walk.n_start + (swap ? first_slab * gemm_slab_rows : 0)) / 128;
+    if constexpr (swap) {
+      // Rows of the slab are columns of d: one scale of b; a's go by column.
+      const bool second = (walk.n_start + (first_slab + slab) * gemm_slab_rows) / 128 != n_block;
+      const float b_scale = second ? scales.high : scales.low;
+#pragma unroll
+      for (uint32_t i = 0; i < count; ++i)
+        sum[i] += (i % 2 ? scales.a[i / 4].y : scales.a[i / 4].x) * b_scale * part[i];
+    } else {
+#pragma unroll
+      for (uint32_t c = 0; c < Tile::y_rows / chunk; ++c) {
+        const bool second = (walk.n_start + c * chunk) / 128 != n_block;
+        const float b_scale = second ? scales.high : scales.low;
+        const float by_row[2] = {scales.a[0].x * b_scale, scales.a[0].y * b_scale};
+#pragma unroll
+        for (uint32_t i = c * chunk / 2; i < (c + 1) * chunk / 2; ++i)
+          sum[i] += by_row[i / 2 % 2] * part[i];
+      }
+    }
+  }
+
+  // The k blocks from idx on, one after the other; another warpgroup's products fill the gaps.
+  __device__ __forceinline__ void one_by_one(float (&sum)[Tile::slabs][count], BlockScales& b,
+                                             uint32_t idx, Ring<Cfg::stages>& ring) const {
+    for (; idx < b.num; ++idx) {
+      if (idx % 32 == 0) b.fetch(p, idx, lane);
+      ring.wait_full();
+#pragma unroll
+      for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
+        float part[count];
+        issue(part, ring.slot, slab);
+        const Scales scales = read_scales(b, ring.slot, idx, slab);
+        ptx::wgmma_wait(0);
+        if (slab + 1 == Tile::slabs) release_slot<Cfg>(ring.empty(), walk, lane);
+        add(sum[slab], part, scales, slab);
+      }
+      ring.advance();
+    }
+  }
+
+  // `depth` k blocks at a time, as long as there are so many: the products of a group hide each other's
+  // latency and all but the last scaled add. Returns how many k blocks are done.
+  template <uint32_t depth>
+  __device__ __forceinline__ uint32_t in_groups(float (&sum)[count], BlockScales& b,
+                                                Ring<Cfg::stages>& ring) const {
+    static_assert(32 % depth == 0, "a group must not straddle a fetch of b's scales");
+    uint32_t idx = 0;
+    for (; idx + depth <= b.num; idx += depth) {
+      if (idx % 32 == 0) b.fetch(p, idx, lane);
+      float part[depth][count];
+      Ring<Cfg::stages> done = ring;
+#pragma unroll
+      for (uint32_t i = 0; i < depth; ++i) {
+        ring.wait_full();
+        issue(part[i], ring.slot, 0);
+        ring.advance();
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < depth; ++i) {
+        const Scales scales = read_scales(b, done.slot, idx + i, 0);
+        ptx::wgmma_wait(depth - 1 - i);
+        release_slot<Cfg>(done.empty(), walk, lane);
+        add(sum, part[i], scales, 0);
+        done.advance();
+      }
+    }
+    return idx;
+  }
+
+  __device__ __forceinline__ void run(float (&sum)[Tile::slabs][count], BlockScales& b,
+                                      Ring<Cfg::stages>& ring) const {
+    uint32_t done = 0;
+    if constexpr (Tile::slabs == 1 && count <= 32)
+      done = in_groups<count <= 16 ? 4 : 2>(sum[0], b, ring);
+    else if constexpr (Tile::slabs == 1 && count <= (swap ? 48 : 64) && Cfg::blocks_per_sm == 1)
+      done = in_groups<2>(sum[0], b, ring);
+    one_by_one(sum, b, done, ring);
   }
 };
 
 template <class Cfg>
 __device__ void math(const Params& p, const Smem<Cfg>& smem) {
   using Tile = GemmTile<Cfg>;
-  using Wgmma = ptx::WgmmaE4m3<Tile::y_rows>;
   constexpr bool swap = Cfg::swap_ab;
-  // Columns of y that share one scale of b: all of them, or half a scale block.
-  constexpr uint32_t chunk = swap ? Tile::y_rows : gemm_store_columns(Cfg::block_n);
-  constexpr uint32_t num_chunks = Tile::y_rows / chunk;
   const uint32_t warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
   const uint32_t thread = threadIdx.x % 128, lane = threadIdx.x % 32;
   const uint32_t first_slab = warpgroup * Tile::slabs;
-  const uint32_t fragment_row = thread / 32 * 16 + lane / 4;
 
   Ring<Cfg::stages> ring(smem.barriers());
   TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, p.band);
+  const TileMath<Cfg> tile{p, smem, walk, first_slab, lane, thread / 32 * 16 + lane / 4};
   StagedStore<Cfg> staged(smem.staging(), smem.reduction_barriers());
   uint32_t store_buffer = 0;
 
   while (walk.next()) {
     float sum[Tile::slabs][Tile::accumulators] = {};
-    const uint32_t n_first = walk.n_start + (swap ? first_slab * gemm_slab_rows : 0);
-    BlockScales<Cfg> scales(p, n_first, walk.k_begin, walk.k_end);
-    for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
-      const uint32_t idx = kb - walk.k_begin;
-      if (idx % 32 == 0) scales.fetch(p, idx);
-      ring.wait_full();
-      const float* a_scale = smem.a_scale(ring.slot);
-#pragma unroll
-      for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
-        const uint32_t x_row = (first_slab + slab) * gemm_slab_rows;
-        const uint32_t x = (swap ? smem.b(ring.slot) : smem.a(ring.slot)) + x_row * gemm_block_k_bytes;
-        const uint32_t y = swap ? smem.a(ring.slot) : smem.b(ring.slot);
-        float part[Tile::accumulators];
-        keep_all(part);
-        ptx::wgmma_fence();
-        issue_slab_product<Wgmma>(part, x, y, false);
-        ptx::wgmma_commit();
+    BlockScales scales(p, walk.n_start + (swap ? first_slab * gemm_slab_rows : 0), walk.k_begin,
+                       walk.k_end);
+    tile.run(sum, scales, ring);
 
-        const float low = __shfl_sync(0xffffffff, scales.low, idx % 32);
-        const float high = __shfl_sync(0xffffffff, scales.high, idx % 32);
-        if constexpr (swap) {
-          // Rows of the slab are columns of d: one scale of b; a's scale goes by column.
-          const bool second = (walk.n_start + x_row) / 128 != n_first / 128;
-          const float b_scale = second ? high : low;
-          float2 by_column[Tile::y_rows / 8];
-#pragma unroll
-          for (uint32_t group = 0; group < Tile::y_rows / 8; ++group)
-            by_column[group] =
-                *reinterpret_cast<const float2*>(a_scale + group * 8 + lane % 4 * 2);
-          ptx::wgmma_wait<0>();
-          keep_all(part);
-          if (slab + 1 == Tile::slabs) release_slot<Cfg>(ring.empty(), walk, lane);
-#pragma unroll
-          for (uint32_t i = 0; i < Tile::accumulators; ++i)
-            sum[slab][i] += (i % 2 ? by_column[i / 4].y : by_column[i / 4].x) * b_scale * part[i];
-        } else {
-          const float top = a_scale[x_row + fragment_row];
-          const float bottom = a_scale[x_row + fragment_row + 8];
-          ptx::wgmma_wait<0>();
-          keep_all(part);
-          if (slab + 1 == Tile::slabs) release_slot<Cfg>(ring.empty(), walk, lane);
-#pragma unroll
-          for (uint32_t c = 0; c < num_chunks; ++c) {
-            const bool second = (walk.n_start + c * chunk) / 128 != n_first / 128;
-            const float b_scale = second ? high : low;
-            const float scale[2] = {top * b_scale, bottom * b_scale};
-#pragma unroll
-            for (uint32_t i = c * chunk / 2; i < (c + 1) * chunk / 2; ++i)
-              sum[slab][i] += scale[i / 2 % 2] * part[i];
-          }
-        }
-      }
-      ring.advance();
-    }
     if constexpr (swap) {
       staged.wait_free();
 #pragma unroll
@@ -175,10 +250,9 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
       constexpr uint32_t buffers_bytes = 2 * gemm_slab_rows * gemm_store_columns(Cfg::block_n) * 2;
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
-        store_slab_tma<Cfg>(sum[slab], &p.d,
-                            ptx::shared_address(smem.staging()) + warpgroup * buffers_bytes,
-                            store_buffer, walk.m_start + (first_slab + slab) * gemm_slab_rows,
-                            walk.n_start, thread, 1 + warpgroup);
+        store_slab_tma<Cfg>(sum[slab], &p.d, smem.staging() + warpgroup * buffers_bytes, store_buffer,
+                            walk.m_start + (first_slab + slab) * gemm_slab_rows, walk.n_start, thread,
+                            1 + warpgroup);
     }
   }
   if (!swap && thread == 0) ptx::tma_store_wait_read<0>();
@@ -186,13 +260,20 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  extern __shared__ __align__(1024) uint8_t shared[];
-  const Smem<Cfg> smem{shared};
-  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
   const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
-  if (warp >= GemmTile<Cfg>::num_math_threads / 32) {
+  constexpr uint32_t producer = GemmTile<Cfg>::num_math_threads / 32;
+  if (warp == producer && ptx::elect_one()) {
+    ptx::prefetch_tensor_map(&p.a);
+    ptx::prefetch_tensor_map(&p.b);
+    ptx::prefetch_tensor_map(&p.a_scale);
+  }
+  const Smem<Cfg> smem{ptx::dynamic_shared_address()};
+  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
+  if (warp >= producer) {
     give_registers<Cfg>();
-    if (warp == GemmTile<Cfg>::num_math_threads / 32 && ptx::elect_one()) load<Cfg>(p, smem);
+    if (warp == producer && ptx::elect_one()) load<Cfg>(p, smem);
+    __syncwarp();
+    cluster_ready<Cfg>();
   } else {
     take_registers<Cfg>();
     math<Cfg>(p, smem);

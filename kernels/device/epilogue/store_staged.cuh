@@ -4,8 +4,10 @@
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/epilogue/output.cuh"
+#include "device/pipeline/gemm_frame.cuh"
 #include "device/ptx/cluster.cuh"
 #include "device/ptx/mbarrier.cuh"
+#include "device/ptx/shared.cuh"
 #include "device/ptx/warpgroup.cuh"
 
 namespace dgrt {
@@ -16,20 +18,19 @@ struct StagedStore {
   static constexpr uint32_t num_threads = GemmTile<Cfg>::num_math_threads;
   static constexpr uint32_t barrier_id = 1;
 
-  float* tile;               // [block_m][pitch]
+  uint32_t tile;             // shared address of fp32 [block_m][pitch]
   uint32_t ready, released;  // mbarriers of split_k arrivals: sums written; sums read by everyone
   uint32_t phase = 0;
   bool first = true;
 
-  __device__ StagedStore(float* staging, uint64_t* barriers)
-      : tile(staging),
-        ready(ptx::shared_address(barriers)),
-        released(ptx::shared_address(barriers + 1)) {}
+  __device__ StagedStore(uint32_t staging, uint32_t barriers)
+      : tile(staging), ready(barriers), released(barriers + 8) {}
 
   // Before a tile's first write: everyone has read the tile before.
   __device__ __forceinline__ void wait_free() {
     if (first) {
       first = false;
+      cluster_ready<Cfg>();
       return;
     }
     if constexpr (Cfg::split_k > 1) {
@@ -44,10 +45,11 @@ struct StagedStore {
   __device__ __forceinline__ void write_slab(
       const float (&values)[GemmTile<Cfg>::accumulators], uint32_t slab_row, uint32_t thread) {
     const uint32_t lane = thread % 32;
-    float* corner = tile + lane % 4 * 2 * pitch + slab_row + thread % 128 / 32 * 16 + lane / 4;
+    const uint32_t corner =
+        tile + (lane % 4 * 2 * pitch + slab_row + thread % 128 / 32 * 16 + lane / 4) * 4;
 #pragma unroll
     for (uint32_t i = 0; i < GemmTile<Cfg>::accumulators; ++i)
-      corner[(i / 4 * 8 + i % 2) * pitch + i / 2 % 2 * 8] = values[i];
+      ptx::store_shared_f32(corner + ((i / 4 * 8 + i % 2) * pitch + i / 2 % 2 * 8) * 4, values[i]);
   }
 
   // After the last write_slab. All math threads.
@@ -66,17 +68,16 @@ struct StagedStore {
     for (uint32_t i = walk.k_rank * num_threads + thread; i < rows * groups;
          i += Cfg::split_k * num_threads) {
       const uint32_t row = i / groups, column = i % groups * 4;
-      const float* source = tile + row * pitch + column;
+      const uint32_t source = tile + (row * pitch + column) * 4;
       float v[4] = {};
       if constexpr (Cfg::split_k == 1) {
-        const float4 own = *reinterpret_cast<const float4*>(source);
+        const float4 own = ptx::load_shared_f32x4(source);
         v[0] = own.x, v[1] = own.y, v[2] = own.z, v[3] = own.w;
       } else {
         float4 parts[Cfg::split_k];
 #pragma unroll
         for (uint32_t rank = 0; rank < Cfg::split_k; ++rank)
-          parts[rank] = ptx::load_cluster_f32x4(
-              ptx::mapa(ptx::shared_address(source), peer(walk, rank)));
+          parts[rank] = ptx::load_cluster_f32x4(ptx::mapa(source, peer(walk, rank)));
 #pragma unroll
         for (uint32_t rank = 0; rank < Cfg::split_k; ++rank)
           v[0] += parts[rank].x, v[1] += parts[rank].y, v[2] += parts[rank].z, v[3] += parts[rank].w;

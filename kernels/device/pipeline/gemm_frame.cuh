@@ -24,44 +24,43 @@ struct GemmSmem {
                 "host and kernel must agree on shared memory");
   static_assert(bytes * Cfg::blocks_per_sm <= sm90_max_smem_bytes, "too much shared memory");
 
-  uint8_t* base;
-  __device__ uint32_t a(uint32_t slot) const { return ptx::shared_address(base) + slot * Tile::a_bytes; }
-  __device__ uint32_t b(uint32_t slot) const {
-    return ptx::shared_address(base) + b_offset + slot * Tile::b_bytes;
-  }
-  __device__ float* staging() const { return reinterpret_cast<float*>(base + staging_offset); }
-  __device__ float* a_scale(uint32_t slot) const {
-    return reinterpret_cast<float*>(base + scale_offset + slot * scale_bytes);
-  }
-  __device__ Barriers<Cfg::stages>& barriers() const {
-    return *reinterpret_cast<Barriers<Cfg::stages>*>(base + barrier_offset);
-  }
+  uint32_t base;  // shared address
+
+  __device__ uint32_t a(uint32_t slot) const { return base + slot * Tile::a_bytes; }
+  __device__ uint32_t b(uint32_t slot) const { return base + b_offset + slot * Tile::b_bytes; }
+  __device__ uint32_t staging() const { return base + staging_offset; }
+  __device__ uint32_t a_scale(uint32_t slot) const { return base + scale_offset + slot * scale_bytes; }
+  __device__ uint32_t barriers() const { return base + barrier_offset; }
   // Two more, for the split_k reduction.
-  __device__ uint64_t* reduction_barriers() const {
-    return reinterpret_cast<uint64_t*>(base + barrier_offset) + 2 * Cfg::stages;
-  }
+  __device__ uint32_t reduction_barriers() const { return barriers() + 2 * Cfg::stages * 8; }
 };
 
-// Barriers are ready, and visible in the cluster, when this returns; nothing global was touched before the
-// grid dependency.
+// Barriers are ready when this returns, and in the cluster too if its CTAs write to each other from the
+// start (multicast); otherwise cluster_ready() tells. Nothing global was touched before the grid dependency.
 template <class Cfg>
-__device__ __forceinline__ void gemm_start(Barriers<Cfg::stages>& barriers, uint64_t* reduction) {
+__device__ __forceinline__ void gemm_start(uint32_t barriers, uint32_t reduction) {
   using Tile = GemmTile<Cfg>;
   if (threadIdx.x == 0) {
-    init_barriers(barriers, Tile::num_math_threads / 32 * Tile::multicast_ctas);
+    Ring<Cfg::stages>(barriers).init(Tile::num_math_threads / 32 * Tile::multicast_ctas);
     if constexpr (Cfg::split_k > 1) {
-      ptx::mbarrier_init(ptx::shared_address(reduction), Cfg::split_k);
-      ptx::mbarrier_init(ptx::shared_address(reduction + 1), Cfg::split_k);
+      ptx::mbarrier_init(reduction, Cfg::split_k);
+      ptx::mbarrier_init(reduction + 8, Cfg::split_k);
     }
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  if constexpr (Tile::cluster_size > 1) {
-    ptx::cluster_arrive();
-    ptx::cluster_wait();
-  }
+  if constexpr (Tile::cluster_size > 1) ptx::cluster_arrive();
+  if constexpr (Tile::multicast_ctas > 1) ptx::cluster_wait();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
+}
+
+// Waits until every CTA of the cluster has started. Each thread calls it once; a split_k kernel may load
+// before it.
+template <class Cfg>
+__device__ __forceinline__ void cluster_ready() {
+  if constexpr (GemmTile<Cfg>::cluster_size > 1 && GemmTile<Cfg>::multicast_ctas == 1)
+    ptx::cluster_wait();
 }
 
 // No CTA leaves while others of its cluster may still write to its shared memory or read it.

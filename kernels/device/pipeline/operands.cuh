@@ -50,7 +50,7 @@ __device__ __forceinline__ void release_slot(uint32_t empty_barrier, const Walk&
     if (lane == 0) ptx::mbarrier_arrive(empty_barrier);
   } else {
     if (lane < ctas)
-      ptx::mbarrier_arrive_cluster(ptx::mapa(empty_barrier, walk.k_rank * ctas + lane));
+      ptx::mbarrier_arrive_remote(ptx::mapa(empty_barrier, walk.k_rank * ctas + lane));
   }
 }
 

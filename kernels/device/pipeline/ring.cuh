@@ -5,23 +5,24 @@
 
 namespace dgrt {
 
-template <uint32_t num_slots>
-struct Barriers {
-  uint64_t full[num_slots], empty[num_slots];
-};
-
-// One role's position in the ring; every role keeps its own.
+// One role's position in the ring; every role keeps its own. The barriers lie in shared memory as
+// full[num_slots], empty[num_slots].
 template <uint32_t num_slots>
 struct Ring {
-  uint32_t full_base, empty_base;
+  uint32_t barriers;
   uint32_t slot = 0, phase = 0;
 
-  __device__ explicit Ring(const Barriers<num_slots>& barriers)
-      : full_base(ptx::shared_address(barriers.full)),
-        empty_base(ptx::shared_address(barriers.empty)) {}
+  __device__ explicit Ring(uint32_t barriers) : barriers(barriers) {}
 
-  __device__ uint32_t full() const { return full_base + slot * 8; }
-  __device__ uint32_t empty() const { return empty_base + slot * 8; }
+  // One thread, before anyone waits. `num_consumers` arrivals free a slot.
+  __device__ void init(uint32_t num_consumers) const {
+    for (uint32_t i = 0; i < num_slots; ++i) {
+      ptx::mbarrier_init(barriers + i * 8, 1);
+      ptx::mbarrier_init(barriers + (num_slots + i) * 8, num_consumers);
+    }
+  }
+  __device__ uint32_t full() const { return barriers + slot * 8; }
+  __device__ uint32_t empty() const { return barriers + (num_slots + slot) * 8; }
   __device__ void wait_full() const {
     while (!ptx::mbarrier_try_wait(full(), phase)) {
     }
@@ -38,14 +39,5 @@ struct Ring {
     }
   }
 };
-
-// One thread, before anyone waits. `num_consumers` arrivals free a slot.
-template <uint32_t num_slots>
-__device__ void init_barriers(Barriers<num_slots>& barriers, uint32_t num_consumers) {
-  for (uint32_t slot = 0; slot < num_slots; ++slot) {
-    ptx::mbarrier_init(ptx::shared_address(&barriers.full[slot]), 1);
-    ptx::mbarrier_init(ptx::shared_address(&barriers.empty[slot]), num_consumers);
-  }
-}
 
 }  // namespace dgrt

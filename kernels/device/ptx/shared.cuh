@@ -1,0 +1,41 @@
+// Shared memory by 32-bit address: one instruction per function.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-ld
+#pragma once
+#include "device/common/interface.cuh"
+
+namespace dgrt::ptx {
+
+// The dynamic shared memory of this kernel. Volatile, so that the compiler computes it once and keeps it.
+__device__ __forceinline__ uint32_t dynamic_shared_address() {
+  extern __shared__ __align__(1024) uint8_t dynamic_shared[];
+  uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(dynamic_shared));
+  asm volatile("" : "+r"(address));
+  return address;
+}
+
+__device__ __forceinline__ float load_shared_f32(uint32_t address) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ float2 load_shared_f32x2(uint32_t address) {
+  float2 v;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ float4 load_shared_f32x4(uint32_t address) {
+  float4 v;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+
+__device__ __forceinline__ void store_shared_f32(uint32_t address, float v) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(v) : "memory");
+}
+
+}  // namespace dgrt::ptx
