@@ -157,6 +157,20 @@ void print_summary(const PrewarmOptions& options, const std::string& cache_dir,
              outcome.seconds);
 }
 
+// One kernel's compiler log is enough to start with; the others often say the same.
+void print_failures(const Outcome& outcome, const std::string& cache_dir) {
+  for (size_t i = 0; i < outcome.failures.size(); ++i) {
+    const auto& [kernel, message] = outcome.failures[i];
+    fmt::print(stderr, "dgrt: {} failed: {}\n", kernel,
+               i == 0 ? message : message.substr(0, message.find('\n')));
+  }
+  if (!outcome.status.is_ok() && outcome.failures.empty())
+    fmt::print(stderr, "dgrt: {}\n", outcome.status.message());
+  if (outcome.publish_failures > 0)
+    fmt::print(stderr, "dgrt: {} kernels could not be stored in {}\n", outcome.publish_failures,
+               cache_dir);
+}
+
 int run_prewarm(PrewarmOptions options) {
   Result<Engine> engine = engine_from_name(options.engine);
   if (!engine.is_ok()) return report(engine.status(), options.json);
@@ -172,13 +186,7 @@ int run_prewarm(PrewarmOptions options) {
   const Result<Outcome> result = prepare_all(options, cache_dir.value(), descs);
   if (!result.is_ok()) return report(result.status(), options.json);
   const Outcome& outcome = result.value();
-  for (const Failure& f : outcome.failures)
-    fmt::print(stderr, "dgrt: {} failed: {}\n", f.kernel, f.message);
-  if (!outcome.status.is_ok() && outcome.failures.empty())
-    fmt::print(stderr, "dgrt: {}\n", outcome.status.message());
-  if (outcome.publish_failures > 0)
-    fmt::print(stderr, "dgrt: {} kernels could not be stored in {}\n", outcome.publish_failures,
-               cache_dir.value());
+  print_failures(outcome, cache_dir.value());
   if (options.json)
     print_json(to_json(options, cache_dir.value(), needs.value(), outcome));
   else
