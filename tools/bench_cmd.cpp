@@ -202,7 +202,10 @@ Status run_shapes(const BenchOptions& options, const std::vector<BenchShapes>& a
 
 Result<std::vector<Line>> run(const BenchOptions& options) {
   DGRT_ASSIGN(const std::vector<BenchShapes> shapes, load_shapes(options));
-  DGRT_ASSIGN(const std::unique_ptr<lab::Device> device, lab::Device::open(options.device));
+  Result<std::unique_ptr<lab::Device>> opened = lab::Device::open(options.device);
+  if (!opened.is_ok())
+    return error(opened.status().code(), "bench needs a GPU: {}", opened.status().message());
+  const std::unique_ptr<lab::Device> device = std::move(opened).value();
   DGRT_ASSIGN(const std::unique_ptr<lab::Timer> timer, lab::Timer::make(*device));
   DGRT_ASSIGN(const lab::Timing empty, timer->time_empty());
 
