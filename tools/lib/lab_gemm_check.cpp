@@ -167,9 +167,10 @@ Status check_limits(const GemmError& e, const GemmLimits& limits) {
 }
 
 Status check_row_padding(const Device& device, const void* base, uint64_t rows, uint64_t row_bytes,
-                         uint64_t row_stride_bytes) {
+                         uint64_t row_stride_bytes, const void* before) {
   compare::Params params{};
   params.x = static_cast<const uint8_t*>(base);
+  params.y = static_cast<const uint8_t*>(before);
   params.num_rows = rows;
   params.first_byte = row_bytes;
   params.end_byte = params.row_stride = row_stride_bytes;

@@ -52,10 +52,10 @@ GemmLimits gemm_limits(const dgrt_gemm_desc& desc);
 // INTERNAL: says which limit is broken, and where. Mismatches of class are never within limits.
 Status check_limits(const GemmError& error, const GemmLimits& limits);
 
-// Do rows of a matrix hold anything but 0xff bytes between the end of a row and the next one?
-// INTERNAL names the first place. Requires: `base` was poisoned before. Waits for the device.
+// Do the bytes between the end of a row and the next one still hold what they held before: 0xff, or
+// what stands at the same place of `before`? INTERNAL names the first place. Waits for the device.
 Status check_row_padding(const Device& device, const void* base, uint64_t rows, uint64_t row_bytes,
-                         uint64_t row_stride_bytes);
+                         uint64_t row_stride_bytes, const void* before = nullptr);
 
 // Index of the first byte that differs, or -1. Waits for the device.
 Result<int64_t> first_difference(const Device& device, const void* x, const void* y,

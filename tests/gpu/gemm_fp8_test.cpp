@@ -1,0 +1,82 @@
+// gemm with e4m3 operands and block scales, against the fp64 reference: every size class of m over
+// the layers of models, then each odd thing on its own.
+#include "tests/gpu/gemm_runner.h"
+
+namespace dgrt::test {
+namespace {
+
+const std::vector<int64_t> all_m = {0,   1,   2,   7,   16,  17,  63,  64,   65,
+                                    127, 128, 129, 200, 256, 300, 512, 1000, 4096};
+const std::vector<int64_t> some_m = {1, 16, 17, 64, 129, 300};
+
+GemmCase fp8(int64_t n, int64_t k, std::vector<int64_t> m) {
+  GemmCase test;
+  test.n = n, test.k = k, test.m = std::move(m);
+  test.dtype_ab = DGRT_E4M3;
+  return test;
+}
+
+}  // namespace
+
+TEST_CASE("gemm_fp8: layers of models, every m", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: layers of models, every m");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, {fp8(2112, 7168, all_m), fp8(576, 7168, all_m), fp8(24576, 1536, all_m),
+                        fp8(7168, 2048, all_m)});
+}
+
+TEST_CASE("gemm_fp8: odd n and k, rows further apart than they are long", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: odd n and k, rows further apart than they are long");
+  if (!gpu) return;
+  std::vector<GemmCase> cases;
+  for (const int64_t n : {1, 8, 24, 72, 1000, 2111}) cases.push_back(fp8(n, 576, some_m));
+  for (const int64_t k : {1, 7, 16, 32, 100, 112, 128, 129, 144, 1000})
+    cases.push_back(fp8(264, k, some_m));
+  for (GemmCase& test : cases) test.pad = 40;
+  run_gemm_cases(*gpu, cases);
+}
+
+TEST_CASE("gemm_fp8: k of 0 gives zeros", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: k of 0 gives zeros");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, {fp8(264, 0, {0, 1, 17, 300})});
+}
+
+TEST_CASE("gemm_fp8: b_scale with n contiguous", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: b_scale with n contiguous");
+  if (!gpu) return;
+  std::vector<GemmCase> cases = {fp8(2112, 7168, some_m), fp8(1000, 576, some_m),
+                                 fp8(72, 144, some_m)};
+  for (GemmCase& test : cases) test.b_scale_major = DGRT_MN_MAJOR;
+  cases.back().pad = 24;
+  run_gemm_cases(*gpu, cases);
+}
+
+TEST_CASE("gemm_fp8: fewer SMs, odd numbers of them", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: fewer SMs, odd numbers of them");
+  if (!gpu) return;
+  std::vector<GemmCase> cases;
+  for (const uint32_t budget : {1, 3, 7, 131}) {
+    cases.push_back(fp8(2112, 1024, {1, 64, 129, 1000}));
+    cases.back().sm_budget = budget;
+  }
+  run_gemm_cases(*gpu, cases);
+}
+
+TEST_CASE("gemm_fp8: NaN and infinities stay where they belong", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: NaN and infinities stay where they belong");
+  if (!gpu) return;
+  std::vector<GemmCase> cases = {fp8(200, 512, {3, 64, 300}), fp8(200, 200, {3, 17, 129})};
+  for (GemmCase& test : cases) test.extremes = true;
+  run_gemm_cases(*gpu, cases);
+}
+
+TEST_CASE("gemm_fp8: graphs, threads, dependent launches", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: graphs, threads, dependent launches");
+  if (!gpu) return;
+  test_graph_replay(*gpu, fp8(1000, 576, {17, 300}));
+  test_threads(*gpu, fp8(2112, 1024, {1, 64, 200, 1000}));
+  test_dependent_launch(*gpu, DGRT_E4M3);
+}
+
+}  // namespace dgrt::test
