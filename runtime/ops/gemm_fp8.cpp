@@ -24,9 +24,12 @@ struct GemmFp8 {
 
   static gemm::Traits traits(const Desc& d, const Target& t) { return gemm::make_traits(d, t, true); }
   static std::vector<Config> candidates(const Desc& d, const Target& t, const Point& p) {
+    if (t.arch != "sm_90a") return {};
     return gemm::candidates(traits(d, t), p[0]);
   }
   static Status check_config(const Desc& d, const Target& t, const Config& c) {
+    if (t.arch != "sm_90a")
+      return error(DGRT_UNSUPPORTED, "arch={}: gemm_fp8 has kernels for sm_90a", t.arch);
     return gemm::check_config(traits(d, t), gemm::decode(c));
   }
   static int64_t cost_ps(const Desc& d, const Target& t, const Point& p, const Config& c) {
