@@ -76,6 +76,7 @@ class EngineFixture {
   // Paths of the cache's entries.
   std::vector<std::string> entry_files() {
     std::vector<std::string> files;
+    if (!std::filesystem::exists(cache_dir + "/v1")) return files;
     for (const auto& file : std::filesystem::recursive_directory_iterator(cache_dir + "/v1"))
       if (file.path().extension() == ".dge") files.push_back(file.path().string());
     std::sort(files.begin(), files.end());
