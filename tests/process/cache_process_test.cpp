@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <iostream>
 #include <map>
 #include <random>
 #include <set>
@@ -29,6 +30,7 @@ using namespace std::chrono_literals;
 // Forks; the child exits with what `fn` returns.
 template <class Fn>
 pid_t spawn(Fn fn) {
+  std::cout.flush();  // else the child may print it again
   const pid_t pid = ::fork();
   if (pid == 0) ::_exit(fn());
   return pid;
@@ -193,8 +195,9 @@ class Inspector {
   std::set<int> stored_;
 };
 
-// Publishes under the lock, key after key.
-int write_entries(const std::string& dir, FileSystem& fs, int first_key, int num_writes) {
+// Publishes under the lock, key after key; writes a byte to `progress` after each, if it is open.
+int write_entries(const std::string& dir, FileSystem& fs, int first_key, int num_writes,
+                  int progress = -1) {
   auto cache = DiskCache::open(dir, fs);
   if (!cache.is_ok()) return 1;
   for (int i = 0; i < num_writes; ++i) {
@@ -202,6 +205,7 @@ int write_entries(const std::string& dir, FileSystem& fs, int first_key, int num
     const Result<KeyLock> lock = cache.value()->lock(entry.key);
     if (!lock.is_ok()) return 2;
     if (!cache.value()->publish(entry).is_ok()) return 3;
+    if (progress >= 0 && ::write(progress, "x", 1) != 1) return 4;
   }
   return 0;
 }
@@ -209,7 +213,7 @@ int write_entries(const std::string& dir, FileSystem& fs, int first_key, int num
 TEST_CASE("a writer killed before any of its calls leaves the cache in order", "[process]") {
   int num_killed = 0;
   for (int n = 1;; ++n) {
-    test::TempDir temp;
+    test::TempDir temp(test::memory_dir());
     const std::string dir = temp.path() + "/cache";
     Inspector inspector(dir);
     REQUIRE(inspector.cache().publish(large_entry(0)).is_ok());
@@ -244,11 +248,22 @@ TEST_CASE("writers killed at random leave the cache in order", "[process]") {
   Inspector inspector(dir);
   std::mt19937 random(20240817);
   for (int round = 0; round < 200; ++round) {
-    const pid_t child = spawn([&] { return write_entries(dir, real_fs(), round, 1'000'000); });
+    int progress[2];
+    REQUIRE(::pipe(progress) == 0);
+    const pid_t child = spawn([&] {
+      test::FaultFs no_sync;  // so that most of the time goes into the calls that matter
+      FileSystem& fs = round % 8 == 0 ? real_fs() : no_sync;
+      return write_entries(dir, fs, round, 1'000'000, progress[1]);
+    });
     REQUIRE(child > 0);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 6000));
+    ::close(progress[1]);
+    // Counted in entries, not in time, so that a slow machine tests the same.
+    char byte;
+    for (unsigned i = random() % 4; i > 0; --i) REQUIRE(::read(progress[0], &byte, 1) == 1);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
     ::kill(child, SIGKILL);
     CHECK(WIFSIGNALED(wait_for(child)));
+    ::close(progress[0]);
     INFO("round " << round);
     inspector.inspect();
   }

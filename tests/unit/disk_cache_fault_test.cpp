@@ -1,0 +1,141 @@
+// The disk cache on a file system that fails: whichever call goes wrong, nothing wrong is ever
+// returned or left behind, and nothing good is lost.
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "cache/disk_cache.h"
+#include "tests/support/cache_fixture.h"
+
+namespace dgrt {
+namespace {
+
+namespace stdfs = std::filesystem;
+using Fixture = test::CacheFixture;
+using test::open_cache;
+using test::sample_entry;
+using test::sample_key;
+
+TEST_CASE_METHOD(Fixture, "locks that the file system refuses are a status", "[unit]") {
+  for (const int error : {ENOLCK, EOPNOTSUPP, EIO, EROFS, EACCES, ENOSPC}) {
+    for (const char* refused : {"lock", "open_lock_file", "make_dir"}) {
+      stdfs::remove_all(dir + "/locks");
+      fs.before = [&](std::string_view call, int) { return call == refused ? error : 0; };
+      CHECK(cache->lock(sample_key(1)).status().code() == DGRT_IO_ERROR);
+      CHECK(cache->try_lock(sample_key(1)).status().code() == DGRT_IO_ERROR);
+    }
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "directories that cannot be synced are no failure", "[unit]") {
+  fs.before = [](std::string_view call, int number) {
+    return call == "sync" && number != 0 ? EINVAL : 0;
+  };
+  // The file itself must still be synced.
+  CHECK_FALSE(cache->publish(sample_entry(1)).is_ok());
+  int num_syncs = 0;
+  fs.before = [&](std::string_view call, int) {
+    return call == "sync" && ++num_syncs > 1 ? EINVAL : 0;
+  };
+  CHECK(cache->publish(sample_entry(1)).is_ok());
+}
+
+// What a process does with a cold key while a good and a damaged entry lie beside it.
+struct Scenario : Fixture {
+  const Entry good = sample_entry(1), damaged = sample_entry(2), fresh = sample_entry(3);
+
+  void reset() {
+    fs.before = nullptr;
+    fs.short_write = fs.write_error = 0;
+    stdfs::remove_all(dir);
+    cache = open_cache(dir, fs);
+    publish(good);
+    std::vector<std::byte> bytes = serialize(damaged);
+    bytes.back() ^= std::byte{1};
+    write(path(damaged), bytes);
+    REQUIRE(::chmod(stdfs::path(path(damaged)).parent_path().c_str(), 0700) == 0);
+    fs.restart();
+  }
+  // Returns whether the fresh entry was published. Nothing wrong may ever be returned.
+  bool run() {
+    Result<std::unique_ptr<DiskCache>> opened = DiskCache::open(dir, fs);
+    if (!opened.is_ok()) return false;
+    DiskCache& faulty = *opened.value();
+    const auto check = [&](const Entry& entry, const CompilerId* compiler) {
+      const Found found = faulty.find(entry.key, compiler);
+      CHECK((!found.entry || *found.entry == entry));
+      return found.entry.has_value();
+    };
+    check(good, &good.compiler);
+    CHECK_FALSE(check(damaged, nullptr));
+    const Result<KeyLock> lock = faulty.lock(fresh.key);
+    CHECK_FALSE(check(fresh, &fresh.compiler));
+    const bool is_published = faulty.publish(fresh).is_ok();
+    check(fresh, nullptr);
+    (void)faulty.list();
+    return is_published;
+  }
+  // Afterwards, with a healthy file system.
+  void check_healthy(bool is_published) {
+    test::FaultFs healthy_fs;  // for its syncs that cost nothing
+    const auto healthy = open_cache(dir, healthy_fs);
+    CHECK(healthy->find(good.key, &good.compiler).entry == good);
+    const Found found = healthy->find(fresh.key, &fresh.compiler);
+    CHECK((is_published || found.entry || found.problems.empty()));  // complete or absent
+    CHECK((!is_published || found.entry));
+    CHECK((!found.entry || *found.entry == fresh));
+    CHECK_FALSE(healthy->find(damaged.key, nullptr).entry.has_value());
+    CHECK(healthy->try_lock(fresh.key).value().has_value());
+    const Result<std::vector<CacheFile>> files = healthy->list();
+    REQUIRE(files.is_ok());
+    for (const CacheFile& file : files.value()) CHECK(file.status.is_ok());
+  }
+};
+
+TEST_CASE_METHOD(Scenario, "no failing call leaves a wrong entry or loses a good one", "[unit]") {
+  reset();
+  CHECK(run());
+  const int num_calls = fs.calls();
+  CHECK(num_calls > 40);
+  check_healthy(true);
+  for (const int error : {ENOSPC, EIO, EROFS, EACCES}) {
+    for (const bool from_there_on : {false, true}) {
+      for (int n = 1; n <= num_calls; ++n) {
+        INFO(errno_text(error) << ", call " << n << (from_there_on ? " and all after it" : ""));
+        reset();
+        std::string failed;
+        fs.before = [&](std::string_view call, int number) {
+          const bool fails = number == n || (from_there_on && number > n);
+          if (number == n) failed = call;
+          return fails ? error : 0;
+        };
+        const bool is_published = run();
+        INFO(failed);
+        CHECK_FALSE(failed.empty());
+        fs.before = nullptr;
+        check_healthy(is_published);
+      }
+    }
+  }
+}
+
+TEST_CASE_METHOD(Scenario, "short writes are continued, a full disk leaves nothing", "[unit]") {
+  reset();
+  fs.short_write = 1;
+  CHECK(run());
+  check_healthy(true);
+
+  reset();
+  fs.short_write = 2;
+  fs.write_error = ENOSPC;
+  publish(sample_entry(4));  // the first write is whole
+  const Status status = cache->publish(fresh);
+  CHECK(status.message().find("ENOSPC") != std::string::npos);
+  fs.short_write = fs.write_error = 0;
+  check_healthy(false);
+  for (const auto& item : stdfs::recursive_directory_iterator(dir))
+    CHECK(item.path().filename().string().find("tmp-") == std::string::npos);
+}
+
+}  // namespace
+}  // namespace dgrt
