@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Writes the result tables of README.md from the records in bench/results, so that no figure there is typed
+by hand. Each table stands between <!-- results:NAME --> and <!-- /results -->.
+
+    python3 python/peers/render_results.py           rewrites README.md
+    python3 python/peers/render_results.py --check   exits 1 if README.md is not what the records say
+
+Records: gemm_peers.py --json FILE, and dgrt_bench --benchmark_out=FILE. The newest record wins."""
+
+import json
+import pathlib
+import re
+import statistics
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.S)
+NOTHING = "*No run of this version is recorded yet.*\n"
+
+
+def load_records(folder):
+    """Parsed records, newest first."""
+    records = []
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        record["file"] = f"bench/results/{path.name}"
+        if "benchmarks" in record:  # Google Benchmark
+            record["kind"] = "host"
+            record["date"] = record["context"]["date"][:10]
+        records.append(record)
+    return sorted(records, key=lambda r: (r["date"], r["file"]), reverse=True)
+
+
+def cell(value, digits=1):
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def gemm_table(records, op):
+    record = next((r for r in records if r["kind"] == "gemm_peers" and
+                   any(row["op"] == op for row in r["rows"])), None)
+    if record is None:
+        return NOTHING
+    rows = [row for row in record["rows"] if row["op"] == op]
+
+    def time_of(row, name):
+        return row["impls"].get(name, {}).get("us")
+
+    columns = [("cublaslt_fp8", "cuBLASLt FP8"), ("torch_bf16", "torch bf16"),
+               ("deep_gemm", "DeepGEMM")]
+    columns = [c for c in columns if any(time_of(row, c[0]) is not None for row in rows)]
+    published = any("published_deep_gemm_us" in row for row in rows)
+    header = ["m", "n", "k", "dgrt us", "p10–p90", "TFLOPS", "share of floor"]
+    header += [f"{title} us" for _, title in columns] + ["DeepGEMM us ¹"] * published
+    body = []
+    for row in rows:
+        own = row["impls"]["dgrt"]
+        tflops = 2 * row["m"] * row["n"] * row["k"] / own["us"] / 1e6
+        line = [str(row["m"]), str(row["n"]), str(row["k"]), f"**{own['us']:.1f}**",
+                f"{own['p10']:.1f}–{own['p90']:.1f}", cell(tflops, 0),
+                cell(row["floor_us"] / own["us"], 2)]
+        line += [cell(time_of(row, name)) for name, _ in columns]
+        line += [cell(row.get("published_deep_gemm_us"))] * published
+        body.append(line if row["check"]["ok"] else line[:3] + ["wrong result"] +
+                    ["–"] * (len(line) - 4))
+    return (caption(record) + "\n" + table(header, body) + "\n" + means(record, op, published))
+
+
+def caption(record):
+    empty = record["empty_us"]["us"]
+    return (f"{record['device']}, driver {record['driver']}, CUDA {record['cuda']}, torch "
+            f"{record['torch']}, {record['date']}, commit `{record['commit']}`; median of "
+            f"{record['repeats']} repeats with a cold L2; an empty kernel takes {empty:.2f} us "
+            f"([record]({record['file']})).\n")
+
+
+def means(record, op, published):
+    names = {"cublaslt_fp8": "cuBLASLt FP8", "torch_bf16": "torch bf16", "deep_gemm": "DeepGEMM",
+             "published": "DeepGEMM ¹"}
+    lines = []
+    for entry in record["geometric_means"]:
+        if entry["op"] != op:
+            continue
+        ratios = [f"{entry[key]:.2f} × {title}" for key, title in names.items()
+                  if entry.get(key) is not None]
+        lines.append(f"- {entry['range']}, {entry['rows']} shapes: {entry['floor_share']:.2f} of the "
+                     f"floor; speed against peers: {', '.join(ratios)}\n")
+    text = "Geometric means:\n" + "".join(lines)
+    if published:
+        text += ("\n¹ measured by us on the same kind of device in another run, on another day "
+                 "([record](bench/results/peers_h200_2026-11-20.json)).\n")
+    return text
+
+
+def host_table(records):
+    record = next((r for r in records if r["kind"] == "host"), None)
+    if record is None:
+        return NOTHING
+    good = [b for b in record["benchmarks"]
+            if not b.get("error_occurred") and b.get("run_type", "iteration") == "iteration"]
+    found = {b["name"].split("/iterations")[0]: b for b in good}
+    rows = []
+    for name in ("gemm_fp8", "gemm_bf16", "quant_fp8"):
+        b = found.get(f"launch/{name}")
+        if b:
+            rows.append([f"`dgrt_launch` of {name}, over bare cuLaunchKernelEx",
+                         f"{b['over_us']:.2f} us ({b['dgrt_us']:.2f} against {b['bare_us']:.2f})"])
+    for name, what in (("not_loaded", "not loaded"), ("loaded", "loaded onto the GPU")):
+        b = found.get(f"plan_warm/{name}")
+        if b:
+            rows.append([f"plan of {b['kernels']:.0f} kernels from a warm cache, {what}",
+                         f"{b['real_time']:.2f} {b['time_unit']}"])
+    compiles = [b for name, b in found.items() if name.startswith("compile/")]
+    if compiles:
+        times = [b["cpu_time"] for b in compiles]
+        phases = [statistics.median(b[p] for b in compiles)
+                  for p in ("front_ms", "nvvm_ms", "ptxas_ms")]
+        rows.append([f"cold compile of a GEMM kernel, one core, {len(compiles)} kernels",
+                     f"median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms"])
+        rows.append(["of it front end, NVVM, ptxas (medians)",
+                     " + ".join(f"{phase:.0f}" for phase in phases) + " ms"])
+    b = found.get("kernel/find_in_memory")
+    if b:
+        rows.append(["finding a kernel that the context has",
+                     f"{b['real_time']:.0f} {b['time_unit']}"])
+    return (f"Google Benchmark, {record['context']['num_cpus']} CPUs, {record['date']} "
+            f"([record]({record['file']})).\n\n" + table(["what", "cost"], rows))
+
+
+def render(text, records):
+    """README text with every block filled anew."""
+    makers = {"gemm_fp8": lambda: gemm_table(records, "gemm_fp8"),
+              "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
+              "host": lambda: host_table(records)}
+    return BLOCK.sub(lambda m: m.group(1) + makers[m.group(2)]() + m.group(3), text)
+
+
+def main():
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    after = render(before, load_records(ROOT / "bench" / "results"))
+    if "--check" in sys.argv[1:]:
+        if before != after:
+            print("README.md differs from bench/results: run python/peers/render_results.py")
+        return int(before != after)
+    readme.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

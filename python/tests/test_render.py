@@ -1,0 +1,84 @@
+"""README's tables: filled from records, and in step with bench/results."""
+
+import json
+import pathlib
+import sys
+import tempfile
+import unittest
+
+PEERS = pathlib.Path(__file__).resolve().parent.parent / "peers"
+sys.path.insert(0, str(PEERS))
+
+import render_results  # noqa: E402
+
+BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n"
+                 for name in ("gemm_fp8", "gemm_bf16", "host"))
+
+
+def peers_record(date, us):
+    row = {"op": "gemm_fp8", "m": 64, "n": 4096, "k": 7168, "kernel": "x", "floor_us": 10.0,
+           "published_deep_gemm_us": 13.2, "check": {"ok": True},
+           "impls": {"dgrt": {"us": us, "p10": us - 1, "p90": us + 1, "graph_us": us},
+                     "cublaslt_fp8": {"us": 12.8, "p10": 12, "p90": 13, "graph_us": 9}}}
+    return {"kind": "gemm_peers", "device": "GPU", "driver": "1", "cuda": "13", "torch": "2",
+            "date": date, "commit": "abc", "repeats": 40, "empty_us": {"us": 2.8}, "rows": [row],
+            "geometric_means": [{"op": "gemm_fp8", "range": "m <= 128", "rows": 1,
+                                 "floor_share": 0.5, "cublaslt_fp8": 1.28, "published": 1.32}]}
+
+
+HOST_RECORD = {
+    "context": {"date": "2026-01-02T03:04:05+00:00", "num_cpus": 2},
+    "benchmarks": [
+        {"name": "launch/gemm_fp8/iterations:100/manual_time", "run_type": "iteration",
+         "real_time": 3.7, "time_unit": "us", "bare_us": 3.2, "dgrt_us": 3.7, "over_us": 0.5},
+        {"name": "launch/gemm_bf16/iterations:100/manual_time", "run_type": "iteration",
+         "error_occurred": True, "error_message": "no GPU"},
+        {"name": "compile/a/iterations:3", "run_type": "iteration", "real_time": 150.0,
+         "cpu_time": 120.0, "time_unit": "ms", "front_ms": 20, "nvvm_ms": 60, "ptxas_ms": 40}]}
+
+
+class Render(unittest.TestCase):
+    def render(self, *records):
+        with tempfile.TemporaryDirectory() as folder:
+            for i, record in enumerate(records):
+                (pathlib.Path(folder) / f"{i}.json").write_text(json.dumps(record))
+            return render_results.render(BLOCKS, render_results.load_records(pathlib.Path(folder)))
+
+    def test_without_records_it_says_so(self):
+        text = self.render()
+        self.assertEqual(text.count(render_results.NOTHING), 3)
+        self.assertNotIn("old", text)
+
+    def test_the_newest_record_is_shown(self):
+        text = self.render(peers_record("2026-01-03", 20.0), peers_record("2026-01-02", 40.0))
+        self.assertIn("**20.0**", text)
+        self.assertNotIn("**40.0**", text)
+        self.assertIn("| 0.50 |", text)           # floor 10 / 20
+        self.assertIn("1.28 × cuBLASLt FP8", text)
+        self.assertIn("| 13.2 |", text)
+        self.assertEqual(text.count(render_results.NOTHING), 2)  # bf16 and host
+
+    def test_a_wrong_result_shows_no_time(self):
+        record = peers_record("2026-01-03", 20.0)
+        record["rows"][0]["check"]["ok"] = False
+        text = self.render(record)
+        self.assertIn("wrong result", text)
+        self.assertNotIn("**20.0**", text)
+
+    def test_host_costs_leave_out_what_was_skipped(self):
+        text = self.render(HOST_RECORD)
+        self.assertIn("0.50 us (3.70 against 3.20)", text)
+        self.assertNotIn("gemm_bf16, over bare", text)
+        self.assertIn("slowest 120 ms", text)
+
+    def test_readme_is_in_step_with_the_records(self):
+        text = (render_results.ROOT / "README.md").read_text()
+        records = render_results.load_records(render_results.ROOT / "bench" / "results")
+        self.assertEqual({m.group(2) for m in render_results.BLOCK.finditer(text)},
+                         {"gemm_fp8", "gemm_bf16", "host"})
+        self.assertEqual(text, render_results.render(text, records),
+                         "run python/peers/render_results.py")
+
+
+if __name__ == "__main__":
+    unittest.main()
