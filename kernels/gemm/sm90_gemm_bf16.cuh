@@ -75,9 +75,11 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
   Ring<Cfg::stages> ring(smem.barriers());
   TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, p.band);
   StagedStore<Cfg> staged(smem.staging(), smem.reduction_barriers());
-  uint32_t store_buffer = 0;
+  TmaStore<Cfg> direct{smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config),
+                       thread, 1 + warpgroup};
 
-  while (walk.next()) {
+  bool more = walk.next();
+  while (more) {
     float sum[Tile::slabs][Tile::accumulators] = {};
     uint32_t previous = 0;  // empty barrier of the slot whose products may still be running
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
@@ -104,28 +106,26 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
     for (uint32_t slab = 0; slab < Tile::slabs; ++slab) keep_all(sum[slab]);
     if (walk.k_begin != walk.k_end) release_slot<Cfg>(previous, walk, lane);
 
+    // The next tile is looked up before the store, which hides it.
+    const TileWalk<Cfg> finished = walk;
+    more = walk.next();
+    const uint32_t row = finished.m_start + first_slab * gemm_slab_rows;
     if constexpr (swap) {
       staged.wait_free();
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
         staged.write_slab(sum[slab], (first_slab + slab) * gemm_slab_rows, thread);
-      staged.template store<Cfg::d_fp32, Cfg::with_c>(p.out, walk, threadIdx.x);
+      staged.template store<Cfg::d_fp32, Cfg::with_c>(p.out, finished, threadIdx.x);
+    } else if constexpr (store_of<Cfg> == GemmStore::tma) {
+      direct.store(sum, &p.d, row, finished.n_start);
     } else {
-      constexpr uint32_t buffers_bytes = 2 * gemm_slab_rows * gemm_store_columns(Cfg::block_n) * 2;
 #pragma unroll
-      for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
-        const uint32_t row = walk.m_start + (first_slab + slab) * gemm_slab_rows;
-        if constexpr (store_of<Cfg> == GemmStore::tma)
-          store_slab_tma<Cfg>(sum[slab], &p.d,
-                              smem.staging() + warpgroup * buffers_bytes,
-                              store_buffer, row, walk.n_start, thread, 1 + warpgroup);
-        else
-          store_slab_fragments<Cfg, Cfg::d_fp32, Cfg::with_c>(sum[slab], p.out, row, walk.n_start,
-                                                              thread);
-      }
+      for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
+        store_slab_fragments<Cfg, Cfg::d_fp32, Cfg::with_c>(sum[slab], p.out, row + slab * gemm_slab_rows,
+                                                            finished.n_start, thread);
     }
   }
-  if (store_of<Cfg> == GemmStore::tma && thread == 0) ptx::tma_store_wait_read<0>();
+  if (store_of<Cfg> == GemmStore::tma) direct.finish();
 }
 
 template <class Cfg>

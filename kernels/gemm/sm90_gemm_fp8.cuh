@@ -165,7 +165,7 @@ struct TileMath {
   __device__ __forceinline__ void one_by_one(float (&sum)[Tile::slabs][count], BlockScales& b,
                                              uint32_t idx, Ring<Cfg::stages>& ring) const {
     for (; idx < b.num; ++idx) {
-      if (idx % 32 == 0) b.fetch(p, idx, lane);
+      if (idx % 32 == 0 && idx != 0) b.fetch(p, idx, lane);
       ring.wait_full();
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
@@ -188,7 +188,7 @@ struct TileMath {
     static_assert(32 % depth == 0, "a group must not straddle a fetch of b's scales");
     uint32_t idx = 0;
     for (; idx + depth <= b.num; idx += depth) {
-      if (idx % 32 == 0) b.fetch(p, idx, lane);
+      if (idx % 32 == 0 && idx != 0) b.fetch(p, idx, lane);
       float part[depth][count];
       Ring<Cfg::stages> done = ring;
 #pragma unroll
@@ -212,9 +212,9 @@ struct TileMath {
   __device__ __forceinline__ void run(float (&sum)[Tile::slabs][count], BlockScales& b,
                                       Ring<Cfg::stages>& ring) const {
     uint32_t done = 0;
-    if constexpr (Tile::slabs == 1 && count <= 32)
-      done = in_groups<count <= 16 ? 4 : 2>(sum[0], b, ring);
-    else if constexpr (Tile::slabs == 1 && count <= (swap ? 48 : 64) && Cfg::blocks_per_sm == 1)
+    if constexpr (Tile::slabs == 1 && count <= 16)
+      done = in_groups<4>(sum[0], b, ring);
+    else if constexpr (Tile::slabs == 1 && count <= (Cfg::blocks_per_sm == 2 ? 32 : swap ? 48 : 64))
       done = in_groups<2>(sum[0], b, ring);
     one_by_one(sum, b, done, ring);
   }
@@ -232,30 +232,34 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
   TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, p.band);
   const TileMath<Cfg> tile{p, smem, walk, first_slab, lane, thread / 32 * 16 + lane / 4};
   StagedStore<Cfg> staged(smem.staging(), smem.reduction_barriers());
-  uint32_t store_buffer = 0;
+  TmaStore<Cfg> direct{smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config),
+                       thread, 1 + warpgroup};
+  // The next tile and its first scales are looked up before the store, which hides them.
+  const auto scales_of_tile = [&] {
+    BlockScales scales(p, walk.n_start + (swap ? first_slab * gemm_slab_rows : 0), walk.k_begin, walk.k_end);
+    scales.fetch(p, 0, lane);
+    return scales;
+  };
 
-  while (walk.next()) {
+  bool more = walk.next();
+  BlockScales scales = scales_of_tile();
+  while (more) {
     float sum[Tile::slabs][Tile::accumulators] = {};
-    BlockScales scales(p, walk.n_start + (swap ? first_slab * gemm_slab_rows : 0), walk.k_begin,
-                       walk.k_end);
     tile.run(sum, scales, ring);
-
+    const TileWalk<Cfg> finished = walk;
+    more = walk.next();
+    if (more) scales = scales_of_tile();
     if constexpr (swap) {
       staged.wait_free();
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
         staged.write_slab(sum[slab], (first_slab + slab) * gemm_slab_rows, thread);
-      staged.template store<false, false>(p.out, walk, threadIdx.x);
+      staged.template store<false, false>(p.out, finished, threadIdx.x);
     } else {
-      constexpr uint32_t buffers_bytes = 2 * gemm_slab_rows * gemm_store_columns(Cfg::block_n) * 2;
-#pragma unroll
-      for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
-        store_slab_tma<Cfg>(sum[slab], &p.d, smem.staging() + warpgroup * buffers_bytes, store_buffer,
-                            walk.m_start + (first_slab + slab) * gemm_slab_rows, walk.n_start, thread,
-                            1 + warpgroup);
+      direct.store(sum, &p.d, finished.m_start + first_slab * gemm_slab_rows, finished.n_start);
     }
   }
-  if (!swap && thread == 0) ptx::tma_store_wait_read<0>();
+  if (!swap) direct.finish();
 }
 
 template <class Cfg>

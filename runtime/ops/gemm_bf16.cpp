@@ -1,7 +1,6 @@
 // gemm_bf16, host side: what is accepted, which tiles are legal, how one call is launched.
 // Pure and cheap: no device allocation, no compilation, no file access.
 #include "gemm/sm90_gemm_bf16.cuh"  // interface half: Params, smem_bytes()
-
 #include "runtime/ops/gemm_common.h"
 
 namespace dgrt {
@@ -26,7 +25,9 @@ struct GemmBf16 {
     return {{"n", d.n}, {"k", d.k}, {"d_fp32", is_fp32(d)}, {"with_c", with_c(d)}};
   }
 
-  static gemm::Traits traits(const Desc& d, const Target& t) { return gemm::make_traits(d, t, false); }
+  static gemm::Traits traits(const Desc& d, const Target& t) {
+    return gemm::make_traits(d, t, false);
+  }
   static std::vector<Config> candidates(const Desc& d, const Target& t, const Point& p) {
     if (t.arch != "sm_90a") return {};
     return gemm::candidates(traits(d, t), p[0]);
@@ -85,8 +86,8 @@ struct GemmBf16 {
     return ok();
   }
 
-  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver, void*,
-                     Launch* launch) {
+  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
+                     void*, Launch* launch) {
     if (x.m == 0) return ok();
     const auto& plan = prepared.as<gemm::Plan>();
     auto& p = launch->make_params<k90::Params>();

@@ -1,5 +1,5 @@
-// What the dense GEMM ops share on the host: which tile configs are legal, what they cost by the model, and
-// the parts of a launch that do not depend on the element type.
+// What the dense GEMM ops share on the host: which tile configs are legal, what they cost by the
+// model, and the parts of a launch that do not depend on the element type.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -21,8 +21,8 @@ struct Traits {
   uint32_t element_bytes;  // of a and b
   bool scaled;             // e4m3: a scale per 128 of k, sums promoted there
   bool d_is_fp32, with_c;
-  uint32_t max_sms;        // the device's SMs or the desc's budget
-  bool budgeted;           // the desc limits SMs
+  uint32_t max_sms;  // the device's SMs or the desc's budget
+  bool budgeted;     // the desc limits SMs
 };
 
 Traits make_traits(const dgrt_gemm_desc& desc, const Target& target, bool scaled);
@@ -60,6 +60,7 @@ GemmOutput make_output(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args);
 // The maps of a, b and, where the store wants one, d.
 Status encode_maps(const Driver& driver, const dgrt_gemm_desc& desc, const dgrt_gemm_args& args,
                    const Plan& plan, TensorMap* a, TensorMap* b, TensorMap* d);
-void set_grid(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args, const Plan& plan, Launch* launch);
+void set_grid(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args, const Plan& plan,
+              Launch* launch);
 
 }  // namespace dgrt::gemm

@@ -1,7 +1,6 @@
 // gemm_fp8, host side: what is accepted, which tiles are legal, how one call is launched.
 // Pure and cheap: no device allocation, no compilation, no file access.
 #include "gemm/sm90_gemm_fp8.cuh"  // interface half: Params, smem_bytes()
-
 #include "runtime/ops/gemm_common.h"
 
 namespace dgrt {
@@ -22,7 +21,9 @@ struct GemmFp8 {
   static std::vector<SelectorVar> selector(const Desc& d) { return {gemm::selector_m(d.max_m)}; }
   static Config shape(const Desc& d) { return {{"n", d.n}, {"k", d.k}}; }
 
-  static gemm::Traits traits(const Desc& d, const Target& t) { return gemm::make_traits(d, t, true); }
+  static gemm::Traits traits(const Desc& d, const Target& t) {
+    return gemm::make_traits(d, t, true);
+  }
   static std::vector<Config> candidates(const Desc& d, const Target& t, const Point& p) {
     if (t.arch != "sm_90a") return {};
     return gemm::candidates(traits(d, t), p[0]);
@@ -48,7 +49,9 @@ struct GemmFp8 {
             .min_blocks = config.blocks_per_sm,
             .params_bytes = sizeof(k90::Params)};
   }
-  static uint32_t smem_bytes(const Desc&, const Config& c) { return k90::smem_bytes(gemm::decode(c)); }
+  static uint32_t smem_bytes(const Desc&, const Config& c) {
+    return k90::smem_bytes(gemm::decode(c));
+  }
   static Prepared prepare(const Desc& d, const Target& t, const Config& c) {
     return Prepared::of(gemm::make_plan(traits(d, t), c));
   }
@@ -71,18 +74,19 @@ struct GemmFp8 {
     return ok();
   }
 
-  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver, void*,
-                     Launch* launch) {
+  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
+                     void*, Launch* launch) {
     if (x.m == 0) return ok();
     const auto& plan = prepared.as<gemm::Plan>();
     auto& p = launch->make_params<k90::Params>();
     DGRT_TRY(gemm::encode_maps(driver, d, x, plan, &p.a, &p.b, &p.d));
     p.num_k_blocks = ceil_div(static_cast<uint32_t>(d.k), k90::block_k);
     if (d.k > 0)
-      DGRT_TRY(encode_tensor_map(driver,
-                                 {DGRT_FP32, x.a_scale, p.num_k_blocks, static_cast<uint64_t>(x.m),
-                                  static_cast<uint64_t>(x.ld_a_scale), 1, plan.config.block_m, Swizzle::none},
-                                 &p.a_scale));
+      DGRT_TRY(encode_tensor_map(
+          driver,
+          {DGRT_FP32, x.a_scale, p.num_k_blocks, static_cast<uint64_t>(x.m),
+           static_cast<uint64_t>(x.ld_a_scale), 1, plan.config.block_m, Swizzle::none},
+          &p.a_scale));
     p.out = gemm::make_output(d, x);
     p.b_scale = x.b_scale;
     const bool k_major = d.b_scale_major == DGRT_K_MAJOR;

@@ -25,6 +25,7 @@ struct GemmConfig {
   uint32_t math_warpgroups;  // 1 or 2
   uint32_t cluster_m, cluster_n, split_k;
   uint32_t blocks_per_sm;
+  uint32_t store_buffers;    // GemmStore::tma: column chunks that each math warpgroup has room for
 };
 
 enum class GemmStore : uint32_t {
@@ -38,13 +39,24 @@ DGRT_HD constexpr GemmStore gemm_store(const GemmConfig& c, bool d_is_fp32, bool
                    : (d_is_fp32 || with_c ? GemmStore::fragments : GemmStore::tma);
 }
 
-// Columns that one TMA store moves: a swizzle row of 128 or 64 bytes of bf16.
-DGRT_HD constexpr uint32_t gemm_store_columns(uint32_t block_n) { return block_n % 64 == 0 ? 64 : 32; }
+// Columns that one TMA store moves ("chunk"): a swizzle row of 128, 64 or 32 bytes of bf16.
+DGRT_HD constexpr uint32_t gemm_store_columns(uint32_t block_n) {
+  return block_n % 64 == 0 ? 64 : block_n % 32 == 0 ? 32 : 16;
+}
+
+// Chunks of one math warpgroup's part of the tile.
+DGRT_HD constexpr uint32_t gemm_store_chunks(const GemmConfig& c) {
+  return c.block_m / gemm_slab_rows / c.math_warpgroups * (c.block_n / gemm_store_columns(c.block_n));
+}
+
+DGRT_HD constexpr uint32_t gemm_chunk_bytes(const GemmConfig& c) {
+  return gemm_slab_rows * gemm_store_columns(c.block_n) * 2;
+}
 
 DGRT_HD constexpr uint32_t gemm_store_bytes(const GemmConfig& c, GemmStore store) {
   switch (store) {
-    case GemmStore::tma:  // two buffers for each math warpgroup
-      return c.math_warpgroups * 2 * gemm_slab_rows * gemm_store_columns(c.block_n) * 2;
+    case GemmStore::tma:
+      return c.math_warpgroups * c.store_buffers * gemm_chunk_bytes(c);
     case GemmStore::staged:
       return c.block_m * (c.block_n + staging_pad) * 4;
     default:
@@ -80,7 +92,7 @@ template <class Cfg>
 struct GemmTile {
   static constexpr GemmConfig config = {
       Cfg::block_m,   Cfg::block_n,   Cfg::stages,  Cfg::swap_ab,      Cfg::math_warpgroups,
-      Cfg::cluster_m, Cfg::cluster_n, Cfg::split_k, Cfg::blocks_per_sm};
+      Cfg::cluster_m, Cfg::cluster_n, Cfg::split_k, Cfg::blocks_per_sm, Cfg::store_buffers};
   static constexpr uint32_t x_rows = Cfg::swap_ab ? Cfg::block_n : Cfg::block_m;
   static constexpr uint32_t y_rows = Cfg::swap_ab ? Cfg::block_m : Cfg::block_n;
   static constexpr uint32_t slabs = x_rows / gemm_slab_rows / Cfg::math_warpgroups;

@@ -16,51 +16,67 @@ struct GemmOutput {
 };
 
 #ifdef __CUDACC_RTC__
-// `count` (2 or 4) values of one row, from `column`, a multiple of count. Rows are 16-byte aligned, so
-// that a whole group is one aligned access.
+// Row `row` from `column` on, as bytes.
+template <bool fp32>
+__device__ __forceinline__ uint64_t element_offset(uint32_t row, uint32_t column, uint64_t stride) {
+  return (row * stride + column) * (fp32 ? 4 : 2);
+}
+
+// One value, where a group of columns is cut off by n.
+template <bool fp32, bool with_c>
+__device__ __forceinline__ void store_value(char* d, const char* c, float v) {
+  if constexpr (fp32) {
+    if (with_c) v += *reinterpret_cast<const float*>(c);
+    *reinterpret_cast<float*>(d) = v;
+  } else {
+    if (with_c) v += ptx::bf16_low(*reinterpret_cast<const uint16_t*>(c));
+    *reinterpret_cast<uint16_t*>(d) = static_cast<uint16_t>(ptx::pack_bf16x2(v, 0.0f));
+  }
+}
+
+// Two or four neighbouring values; rows are 16-byte aligned and `column` a multiple of the count, so that
+// the group is one aligned access.
+template <bool fp32, bool with_c>
+__device__ __forceinline__ void store_group(char* d, const char* c, float (&v)[2]) {
+  if constexpr (fp32) {
+    const float2 add = with_c ? *reinterpret_cast<const float2*>(c) : make_float2(0.0f, 0.0f);
+    if (with_c) v[0] += add.x, v[1] += add.y;
+    *reinterpret_cast<float2*>(d) = make_float2(v[0], v[1]);
+  } else {
+    const uint32_t add = with_c ? *reinterpret_cast<const uint32_t*>(c) : 0;
+    if (with_c) v[0] += ptx::bf16_low(add), v[1] += ptx::bf16_high(add);
+    *reinterpret_cast<uint32_t*>(d) = ptx::pack_bf16x2(v[0], v[1]);
+  }
+}
+template <bool fp32, bool with_c>
+__device__ __forceinline__ void store_group(char* d, const char* c, float (&v)[4]) {
+  if constexpr (fp32) {
+    const float4 add = with_c ? *reinterpret_cast<const float4*>(c) : make_float4(0, 0, 0, 0);
+    if (with_c) v[0] += add.x, v[1] += add.y, v[2] += add.z, v[3] += add.w;
+    *reinterpret_cast<float4*>(d) = make_float4(v[0], v[1], v[2], v[3]);
+  } else {
+    const uint2 add = with_c ? *reinterpret_cast<const uint2*>(c) : make_uint2(0, 0);
+    if (with_c) {
+      v[0] += ptx::bf16_low(add.x), v[1] += ptx::bf16_high(add.x);
+      v[2] += ptx::bf16_low(add.y), v[3] += ptx::bf16_high(add.y);
+    }
+    *reinterpret_cast<uint2*>(d) =
+        make_uint2(ptx::pack_bf16x2(v[0], v[1]), ptx::pack_bf16x2(v[2], v[3]));
+  }
+}
+
 template <bool fp32, bool with_c, uint32_t count>
 __device__ __forceinline__ void store_values(const GemmOutput& out, uint32_t row, uint32_t column,
                                              float (&v)[count]) {
-  if (column >= out.n) return;
-  const bool whole = column + count <= out.n;
-  if constexpr (fp32) {
-    float* d = static_cast<float*>(out.d) + row * out.ldd + column;
-    if constexpr (with_c) {
-      const float* c = static_cast<const float*>(out.c) + row * out.ldc + column;
-#pragma unroll
-      for (uint32_t i = 0; i < count; ++i)
-        if (column + i < out.n) v[i] += c[i];
-    }
-    if (whole) {
-      if constexpr (count == 4)
-        *reinterpret_cast<float4*>(d) = make_float4(v[0], v[1], v[2], v[3]);
-      else
-        *reinterpret_cast<float2*>(d) = make_float2(v[0], v[1]);
-    } else {
-#pragma unroll
-      for (uint32_t i = 0; i < count; ++i)
-        if (column + i < out.n) d[i] = v[i];
-    }
-  } else {
-    uint16_t* d = static_cast<uint16_t*>(out.d) + row * out.ldd + column;
-    if constexpr (with_c) {
-      const uint16_t* c = static_cast<const uint16_t*>(out.c) + row * out.ldc + column;
-#pragma unroll
-      for (uint32_t i = 0; i < count; ++i)
-        if (column + i < out.n) v[i] += ptx::bf16_low(c[i]);
-    }
-    if (whole) {
-      if constexpr (count == 4)
-        *reinterpret_cast<uint2*>(d) =
-            make_uint2(ptx::pack_bf16x2(v[0], v[1]), ptx::pack_bf16x2(v[2], v[3]));
-      else
-        *reinterpret_cast<uint32_t*>(d) = ptx::pack_bf16x2(v[0], v[1]);
-    } else {
-#pragma unroll
-      for (uint32_t i = 0; i < count; ++i)
-        if (column + i < out.n) d[i] = static_cast<uint16_t>(ptx::pack_bf16x2(v[i], 0.0f));
-    }
+  char* d = static_cast<char*>(out.d) + element_offset<fp32>(row, column, out.ldd);
+  const char* c = static_cast<const char*>(out.c) + element_offset<fp32>(row, column, out.ldc);
+  if (column + count <= out.n) {
+    store_group<fp32, with_c>(d, c, v);
+    return;
   }
+#pragma unroll
+  for (uint32_t i = 0; i + 1 < count; ++i)
+    if (column + i < out.n) store_value<fp32, with_c>(d + i * (fp32 ? 4 : 2), c + i * (fp32 ? 4 : 2), v[i]);
 }
 #endif
 

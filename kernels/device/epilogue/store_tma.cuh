@@ -1,5 +1,6 @@
-// bf16 output of one slab: accumulators -> swizzled shared memory (stmatrix) -> TMA store, in column chunks
-// through two buffers, so that writing a chunk overlaps the store of the one before. TMA clips the
+// bf16 output of one math warpgroup: accumulators -> swizzled shared memory (stmatrix) -> TMA store, in chunks
+// of columns. With room for all chunks the warpgroup meets twice for the whole tile; with fewer buffers,
+// twice for each chunk. Either way the stores run while the next tile is computed. TMA clips the
 // tails of m and n.
 #pragma once
 #include "device/common/gemm_tile.cuh"
@@ -9,45 +10,83 @@
 
 namespace dgrt {
 
-// 16-byte column of a swizzle row that holds logical 16-byte column `chunk` of `row` (PTX ISA, swizzling
+// 16-byte column of a swizzle row that holds logical 16-byte column `part` of `row` (PTX ISA, swizzling
 // modes of tensor maps).
 template <uint32_t columns>
-__device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t chunk) {
-  return columns == 64 ? chunk ^ (row & 7) : chunk ^ (row >> 1 & 3);
+__device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t part) {
+  return columns == 64 ? part ^ (row & 7) : columns == 32 ? part ^ (row >> 1 & 3) : part ^ (row >> 2 & 1);
 }
 
-// One math warpgroup (128 threads, named barrier `barrier`). `staging`: shared address of its two buffers.
-// `buffer` alternates and lives across calls.
 template <class Cfg>
-__device__ __forceinline__ void store_slab_tma(
-    const float (&values)[GemmTile<Cfg>::accumulators], const TensorMap* d, uint32_t staging,
-    uint32_t& buffer, uint32_t row, uint32_t column, uint32_t thread, uint32_t barrier) {
-  constexpr uint32_t columns = gemm_store_columns(Cfg::block_n);
-  constexpr uint32_t buffer_bytes = gemm_slab_rows * columns * 2;
-  const uint32_t lane = thread % 32;
-  // stmatrix: lanes 0-7 and 16-23 address rows 0-7, the others rows 8-15; lanes 16-31 the next 8 columns.
-  const uint32_t matrix_row = thread / 32 * 16 + (lane & 15);
-#pragma unroll
-  for (uint32_t chunk = 0; chunk < Cfg::block_n / columns; ++chunk) {
-    const uint32_t address = staging + buffer * buffer_bytes;
-    if (thread == 0) ptx::tma_store_wait_read<1>();
-    ptx::named_barrier_sync(barrier, 128);
+struct TmaStore {
+  using Tile = GemmTile<Cfg>;
+  static constexpr uint32_t columns = gemm_store_columns(Cfg::block_n);
+  static constexpr uint32_t chunk_bytes = gemm_chunk_bytes(Tile::config);
+  static constexpr uint32_t slab_chunks = Cfg::block_n / columns;
+  static constexpr uint32_t buffers = Cfg::store_buffers;
+  static constexpr bool holds_all = buffers == Tile::slabs * slab_chunks;
+
+  uint32_t staging;  // shared address of this warpgroup's buffers
+  uint32_t thread;   // within the warpgroup
+  uint32_t barrier;  // named, of the warpgroup alone
+  uint32_t next = 0; // buffer, where there are fewer than chunks
+
+  __device__ __forceinline__ void write_chunk(const float (&values)[Tile::accumulators], uint32_t chunk,
+                                              uint32_t buffer) const {
+    // stmatrix: lanes 0-7 and 16-23 address rows 0-7, the others rows 8-15; lanes 16-31 the next 8 columns.
+    const uint32_t lane = thread % 32;
+    const uint32_t row = thread / 32 * 16 + (lane & 15);
+    const uint32_t address = staging + buffer * chunk_bytes + row * columns * 2;
 #pragma unroll
     for (uint32_t pair = 0; pair < columns / 16; ++pair) {
       const float* v = &values[chunk * columns / 2 + pair * 8];
-      const uint32_t target = swizzled<columns>(matrix_row, pair * 2 + (lane >> 4));
-      ptx::stmatrix_x4(address + matrix_row * columns * 2 + target * 16,
+      ptx::stmatrix_x4(address + swizzled<columns>(row, pair * 2 + (lane >> 4)) * 16,
                        ptx::pack_bf16x2(v[0], v[1]), ptx::pack_bf16x2(v[2], v[3]),
                        ptx::pack_bf16x2(v[4], v[5]), ptx::pack_bf16x2(v[6], v[7]));
     }
+  }
+
+  // `row`, `column`: of the warpgroup's first slab.
+  __device__ __forceinline__ void store(const float (&values)[Tile::slabs][Tile::accumulators],
+                                        const TensorMap* d, uint32_t row, uint32_t column) {
+    if constexpr (holds_all) {
+      if (thread == 0) ptx::tma_store_wait_read<0>();
+      ptx::named_barrier_sync(barrier, 128);
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < Tile::slabs * slab_chunks; ++i) {
+      const uint32_t buffer = holds_all ? i : next;
+      if constexpr (!holds_all) {
+        if (thread == 0) ptx::tma_store_wait_read<buffers - 1>();
+        ptx::named_barrier_sync(barrier, 128);
+      }
+      write_chunk(values[i / slab_chunks], i % slab_chunks, buffer);
+      if constexpr (!holds_all) {
+        next = next + 1 == buffers ? 0 : next + 1;
+        send(d, i, buffer, row, column);
+      }
+    }
+    if constexpr (holds_all) send(d, 0, 0, row, column);
+  }
+
+  // Chunk `first`, or all of them.
+  __device__ __forceinline__ void send(const TensorMap* d, uint32_t first, uint32_t buffer, uint32_t row,
+                                       uint32_t column) const {
     ptx::fence_proxy_async();
     ptx::named_barrier_sync(barrier, 128);
-    if (thread == 0) {
-      ptx::tma_store_2d(d, address, column + chunk * columns, row);
-      ptx::tma_store_commit();
-    }
-    buffer ^= 1;
+    if (thread != 0) return;
+#pragma unroll
+    for (uint32_t i = 0; i < (holds_all ? buffers : 1); ++i)
+      ptx::tma_store_2d(d, staging + (buffer + i) * chunk_bytes,
+                        column + (first + i) % slab_chunks * columns,
+                        row + (first + i) / slab_chunks * gemm_slab_rows);
+    ptx::tma_store_commit();
   }
-}
+
+  // Before the kernel ends.
+  __device__ __forceinline__ void finish() const {
+    if (thread == 0) ptx::tma_store_wait_read<0>();
+  }
+};
 
 }  // namespace dgrt

@@ -3,7 +3,7 @@
 assembly needs its operand list spelled out. Only the N that kernels use: every wrapper costs parse time."""
 import pathlib
 
-SHAPES = [8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256]
+SHAPES = [8, 16, 24, *range(32, 257, 16)]
 LINK = "https://docs.nvidia.com/cuda/parallel-thread-execution/#asynchronous-warpgroup-level-matrix-instructions-wgmma-mma"
 
 
