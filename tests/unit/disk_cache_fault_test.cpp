@@ -27,6 +27,18 @@ TEST_CASE_METHOD(Fixture, "locks that the file system refuses are a status", "[u
   }
 }
 
+TEST_CASE_METHOD(Fixture, "an entry is durable before it is visible, and its name soon after",
+                 "[unit]") {
+  REQUIRE(cache->publish(sample_entry(1)).is_ok());  // creates the directories
+  std::string calls;
+  fs.before = [&](std::string_view call, int) {
+    if (call == "write" || call == "sync" || call == "rename") calls.append(call).append(" ");
+    return 0;
+  };
+  REQUIRE(cache->publish(sample_entry(1)).is_ok());
+  CHECK(calls == "write sync rename sync ");
+}
+
 TEST_CASE_METHOD(Fixture, "directories that cannot be synced are no failure", "[unit]") {
   fs.before = [](std::string_view call, int number) {
     return call == "sync" && number != 0 ? EINVAL : 0;

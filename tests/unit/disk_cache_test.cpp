@@ -3,6 +3,7 @@
 // tests/process/cache_process_test.cpp.
 #include "cache/disk_cache.h"
 
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -320,6 +321,30 @@ TEST_CASE_METHOD(Fixture, "a key's lock has one holder until it is destroyed", "
   CHECK_FALSE(cache->try_lock(sample_key(1)).value().has_value());
   moved = std::move(cache->lock(sample_key(3))).value();  // gives up the lock that it held
   CHECK(cache->try_lock(sample_key(1)).value().has_value());
+}
+
+TEST_CASE("the default directory is below the user's cache or home, or there is none", "[unit]") {
+  const auto with = [](const char* cache_home, const char* home) {
+    const auto set = [](const char* name, const char* value) {
+      const char* old = ::getenv(name);
+      std::optional<std::string> kept;
+      if (old != nullptr) kept = old;
+      value != nullptr ? ::setenv(name, value, 1) : ::unsetenv(name);
+      return kept;
+    };
+    const std::optional<std::string> old_cache_home = set("XDG_CACHE_HOME", cache_home);
+    const std::optional<std::string> old_home = set("HOME", home);
+    const std::optional<std::string> dir = default_cache_dir();
+    set("XDG_CACHE_HOME", old_cache_home ? old_cache_home->c_str() : nullptr);
+    set("HOME", old_home ? old_home->c_str() : nullptr);
+    return dir.value_or("none");
+  };
+  CHECK(with("/c", "/h") == "/c/dgrt");
+  CHECK(with(nullptr, "/h") == "/h/.cache/dgrt");
+  CHECK(with("", "/h") == "/h/.cache/dgrt");
+  CHECK(with("relative", "/h") == "/h/.cache/dgrt");
+  CHECK(with(nullptr, "relative") == "none");
+  CHECK(with(nullptr, nullptr) == "none");
 }
 
 }  // namespace

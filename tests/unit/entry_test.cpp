@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "runtime/base/hash.h"
 #include "tests/support/cache_samples.h"
 #include "tests/support/catch.h"
 
@@ -96,6 +97,25 @@ TEST_CASE("lengths that overflow or contradict the file are refused", "[unit]") 
           FAIL(metadata_size << " " << cubin_offset << " " << cubin_size);
       }
     }
+  }
+}
+
+TEST_CASE("reserved fields and padding must be zero even if the checksum is right", "[unit]") {
+  std::vector<std::byte> file = serialize(test::sample_entry(6));
+  const size_t metadata_end = 128 + test::sample_entry(6).metadata.size();
+  const auto seal = [&] {
+    const std::span<const std::byte> bytes = file;
+    const Checksum checksum = xxh3_128({bytes.first(112), bytes.subspan(128)});
+    std::memcpy(file.data() + 112, checksum.data(), checksum.size());
+  };
+  for (size_t offset :
+       {size_t{76}, size_t{79}, size_t{104}, size_t{111}, metadata_end, size_t{191}}) {
+    file[offset] = std::byte{1};
+    seal();
+    CHECK(contains(parse_entry(file).status().message(), "padding"));
+    file[offset] = std::byte{0};
+    seal();
+    CHECK(parse_entry(file).is_ok());
   }
 }
 
