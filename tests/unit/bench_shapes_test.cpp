@@ -1,0 +1,74 @@
+// The shape files of `dgrt bench`: the ones built in are complete and legal, a bad one is refused
+// by name.
+#include "tools/bench_shapes.h"
+
+#include <set>
+
+#include "runtime/engine/desc_copy.h"
+#include "tests/support/catch.h"
+
+namespace dgrt {
+namespace {
+
+std::string file(const std::string& desc, const std::string& m, const std::string& layers) {
+  return R"({"op": "gemm", "stem": "gemm_fp8", "schema": 1, "desc": )" + desc + R"(, "m": )" + m +
+         R"(, "models": [{"model": "M", "layers": )" + layers + "}]}";
+}
+
+const std::string good_desc = R"({"dtype_ab": "e4m3", "dtype_d": "bf16", "scale_mode": "block"})";
+const std::string good_layers = R"([{"name": "x", "n": 64, "k": 128}])";
+
+TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem they name", "[unit]") {
+  for (const char* stem : {"gemm_fp8", "gemm_bf16"}) {
+    const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
+    REQUIRE(shapes.is_ok());
+    CHECK(shapes.value().stem == stem);
+    CHECK(shapes.value().m.size() >= 5);
+    std::set<std::pair<int64_t, int64_t>> seen;
+    for (const BenchShape& shape : shapes.value().shapes) {
+      CHECK(seen.emplace(shape.n, shape.k).second);
+      dgrt_gemm_desc desc = shapes.value().desc;
+      desc.n = shape.n;
+      desc.k = shape.k;
+      desc.max_m = 4096;
+      const Result<DescCopy> copy = DescCopy::make(&desc.op, all_ops());
+      REQUIRE(copy.is_ok());
+      CHECK(std::string(copy.value().op().stem) == stem);
+    }
+    CHECK(shapes.value().shapes.front().model == "DeepSeek-V3");
+  }
+}
+
+TEST_CASE("bench_shapes: a repeated n and k counts once, with its first name", "[unit]") {
+  const std::string layers =
+      R"([{"name": "first", "n": 64, "k": 128}, {"name": "second", "n": 64, "k": 128}])";
+  const Result<BenchShapes> shapes = parse_bench_shapes(file(good_desc, "[1, 2]", layers));
+  REQUIRE(shapes.is_ok());
+  REQUIRE(shapes.value().shapes.size() == 1);
+  CHECK(shapes.value().shapes[0].layer == "first");
+  CHECK(shapes.value().m == std::vector<int64_t>{1, 2});
+  CHECK(shapes.value().desc.scale_mode == DGRT_SCALE_BLOCK);
+}
+
+TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
+  const auto check_refused = [](const std::string& json, dgrt_status code, const char* word) {
+    const Result<BenchShapes> shapes = parse_bench_shapes(json);
+    INFO(json);
+    REQUIRE(!shapes.is_ok());
+    CHECK(shapes.status().code() == code);
+    CHECK(shapes.status().message().find(word) != std::string::npos);
+  };
+  check_refused("{", DGRT_INVALID_ARGUMENT, "bench shapes");
+  check_refused(R"({"op": "scale_layout"})", DGRT_UNSUPPORTED, "op=scale_layout");
+  check_refused(file(R"({"dtype_ab": "e5m2", "dtype_d": "bf16"})", "[1]", good_layers),
+                DGRT_INVALID_ARGUMENT, "dtype_ab=e5m2");
+  check_refused(file(good_desc, "[0]", good_layers), DGRT_INVALID_ARGUMENT, "m=0");
+  check_refused(file(good_desc, "[]", good_layers), DGRT_INVALID_ARGUMENT, "no m");
+  check_refused(file(good_desc, "[1]", R"([{"name": "x", "n": -1, "k": 128}])"),
+                DGRT_INVALID_ARGUMENT, "n=-1");
+  check_refused(file(good_desc, "[1]", R"([{"name": "x", "n": 64}])"), DGRT_INVALID_ARGUMENT, "k");
+  CHECK(builtin_bench_shapes("nothing").status().code() == DGRT_UNSUPPORTED);
+}
+
+}  // namespace
+}  // namespace dgrt
