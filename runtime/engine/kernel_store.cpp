@@ -48,7 +48,13 @@ KernelStore::KernelStore(Options options, std::shared_ptr<const Device> device,
 
 Result<KernelStore::Got> KernelStore::get(const Key& key, const Instance& instance,
                                           uint32_t smem_bytes, Wait wait) {
-  count(&dgrt_stats::lookups);
+  Result<Got> got = look(key, instance, smem_bytes, wait);
+  if (!got.is_ok() || got.value().kernel) count(&dgrt_stats::lookups);  // who is busy comes back
+  return got;
+}
+
+Result<KernelStore::Got> KernelStore::look(const Key& key, const Instance& instance,
+                                           uint32_t smem_bytes, Wait wait) {
   for (;;) {
     if (const Kernel* kernel = lookup(key)) {
       count(&dgrt_stats::memory_hits);

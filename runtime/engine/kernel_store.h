@@ -67,6 +67,7 @@ class KernelStore {
 
  private:
   struct Image;  // a cubin and what is known about it
+  Result<Got> look(const Key& key, const Instance& instance, uint32_t smem_bytes, Wait wait);
   Result<const Kernel*> make(const Key& key, const Instance& instance, uint32_t smem_bytes,
                              Wait wait);
   Result<std::optional<Image>> fetch(const Key& key, const Instance& instance, uint32_t smem_bytes,

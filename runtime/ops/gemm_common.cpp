@@ -81,7 +81,8 @@ Status check_config(const Traits& traits, const GemmConfig& c) {
     return invalid("{}={}: no wgmma shape", c.swap_ab ? "block_m" : "block_n", y_rows(c));
   if (!c.swap_ab && c.block_n % 16 != 0)
     return invalid("block_n={}: must be a multiple of 16 (swizzled store)", c.block_n);
-  // A tile's scales of b must come from two rows: its first column is any multiple of gcd(block_n, 128).
+  // A tile's scales of b must come from two rows: its first column is any multiple of gcd(block_n,
+  // 128).
   if (traits.scaled && !c.swap_ab && c.block_n > 128 + std::gcd(c.block_n, 128u))
     return invalid("block_n={}: would touch three rows of b's scales", c.block_n);
   const uint32_t slabs = x_rows(c) / gemm_slab_rows / c.math_warpgroups;
@@ -92,8 +93,8 @@ Status check_config(const Traits& traits, const GemmConfig& c) {
                    c.block_n, accumulators);
   // The store that adds c keeps many loads in flight beside the sums.
   if (store_of(traits, c) == GemmStore::fragments && traits.with_c && accumulators > 96)
-    return invalid("block_m={} block_n={}: {} accumulators per thread leave no room for c", c.block_m,
-                   c.block_n, accumulators);
+    return invalid("block_m={} block_n={}: {} accumulators per thread leave no room for c",
+                   c.block_m, c.block_n, accumulators);
   for (const uint32_t size : {c.cluster_m, c.cluster_n, c.split_k})
     if (size != 1 && size != 2 && size != 4 && size != 8)
       return invalid("cluster_m={} cluster_n={} split_k={}: must be 1, 2, 4 or 8", c.cluster_m,
@@ -211,7 +212,17 @@ Status check_desc(const dgrt_gemm_desc& d) {
     return invalid("flags={:#x}: bits {:#x} are not known", d.flags, unknown);
   if (d.b_scale_major > DGRT_MN_MAJOR)
     return invalid("b_scale_major={}: must be K_MAJOR (0) or MN_MAJOR (1)", d.b_scale_major);
-  return ok();
+  const bool with_c = (d.flags & DGRT_GEMM_WITH_C) != 0;
+  const bool is_bf16 = d.dtype_ab == DGRT_BF16 && d.scale_mode == DGRT_SCALE_NONE &&
+                       (d.dtype_d == DGRT_BF16 || d.dtype_d == DGRT_FP32);
+  const bool is_fp8 = d.dtype_ab == DGRT_E4M3 && d.scale_mode == DGRT_SCALE_BLOCK &&
+                      d.dtype_d == DGRT_BF16 && !with_c;
+  if (is_bf16 || is_fp8) return ok();
+  return error(
+      DGRT_UNSUPPORTED,
+      "dtype_ab={} dtype_d={} scale_mode={}{}: must be bf16 (1), SCALE_NONE (0) and d bf16 or "
+      "fp32 (3), or e4m3 (4), SCALE_BLOCK (1), d bf16 and no c",
+      d.dtype_ab, d.dtype_d, d.scale_mode, with_c ? " WITH_C" : "");
 }
 
 Status check_pointer(const char* name, const void* pointer, uint32_t alignment) {

@@ -3,18 +3,18 @@
 namespace dgrt {
 
 Result<const OpImpl*> find_op(const dgrt_desc* desc, const std::vector<const OpImpl*>& ops) {
-  std::string reasons;
-  const char* name = "";
+  const OpImpl* other = nullptr;
+  std::string reasons;  // of the op's stems, each once
   for (const OpImpl* op : ops) {
     if (op->op_id != desc->id) continue;
     if (op->matches(desc)) return op;
-    name = op->op;
-    const Status status = op->check_desc(desc);
-    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", op->stem,
-                           status.is_ok() ? "made for other types" : status.message());
+    other = op;
+    const std::string reason = op->check_desc(desc).message();
+    if (reasons.find(reason) == std::string::npos)
+      reasons += (reasons.empty() ? "" : "; ") + reason;
   }
-  if (reasons.empty()) return invalid("desc.op.id={}: no such op", desc->id);
-  return error(DGRT_UNSUPPORTED, "{}: no kernel takes these types ({})", name, reasons);
+  if (!other) return invalid("desc.op.id={}: no such op", desc->id);
+  return error(DGRT_UNSUPPORTED, "{}: no kernel takes these types ({})", other->op, reasons);
 }
 
 Result<const OpImpl*> find_op(const dgrt_desc* desc) { return find_op(desc, all_ops()); }

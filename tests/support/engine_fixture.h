@@ -59,9 +59,14 @@ class EngineFixture {
   // Puts entries into the cache that say of themselves what a compiled kernel's would. Their code
   // is none: good for compile-only contexts and the fake driver.
   void fill_cache(const FakeDesc& desc, const std::string& metadata = {}) {
+    fill_cache(base(desc), fake_ops(), metadata);
+  }
+  void fill_cache(const dgrt_desc* desc, const OpList& ops, const std::string& metadata = {}) {
     Result<std::unique_ptr<DiskCache>> cache = DiskCache::open(cache_dir);
     REQUIRE(cache.is_ok());
-    for (const PlannedKernel& kernel : kernels_of(desc)) {
+    const Result<std::vector<PlannedKernel>> kernels = enumerate(desc, {"sm_90a", 132}, ops);
+    REQUIRE(kernels.is_ok());
+    for (const PlannedKernel& kernel : kernels.value()) {
       Entry entry = sample_entry(1);
       entry.key = kernel.key;
       entry.metadata = !metadata.empty()

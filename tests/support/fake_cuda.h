@@ -112,6 +112,10 @@ struct FakeCuda {
       if (param_idx != 0) return CUDA_ERROR_INVALID_VALUE;
       return *offset = 0, *bytes = params_bytes, CUDA_SUCCESS;
     };
+    cu->cuTensorMapEncodeTiled =
+        [](CUtensorMap* map, CUtensorMapDataType, uint32_t, void*, const uint64_t*, const uint64_t*,
+           const uint32_t*, const uint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+           CUtensorMapL2promotion, CUtensorMapFloatOOBfill) { return *map = {}, CUDA_SUCCESS; };
     cu->cuFuncLoad = [](CUfunction) { return CUDA_SUCCESS; };
     cu->cuLaunchKernelEx = [](const CUlaunchConfig* config, CUfunction, void** params, void**) {
       const auto* bytes = static_cast<const unsigned char*>(params[0]);

@@ -227,7 +227,7 @@ TEST_CASE("descs are checked before anything else", "[unit]") {
   desc = {};
   desc.type = 3;
   check_status(status_of(desc), DGRT_UNSUPPORTED,
-               "fake: no kernel takes these types (fake_big: type=3");
+               "fake: no kernel takes these types (type=3: must be 1; type=3: must be 2)");
   desc = {};
   desc.reserved = 5;
   check_status(status_of(desc), DGRT_INVALID_ARGUMENT, "reserved=5");

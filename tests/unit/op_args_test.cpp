@@ -1,0 +1,302 @@
+// Every op's plans on a driver that only takes notes: good calls reach it without a single
+// allocation, and each rule of the public headers, broken, is refused by name.
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dgrt/gemm.h"
+#include "tests/support/allocation_count.h"
+#include "tests/support/engine_fixture.h"
+#include "tests/support/fake_cuda.h"
+
+namespace dgrt {
+namespace {
+
+using test::FakeCuda;
+
+template <class T>
+T* address(uintptr_t number) {
+  return reinterpret_cast<T*>(number);
+}
+
+struct OpsFixture : test::EngineFixture {
+  OpsFixture() {
+    options.device = 0;
+    options.arch = nullptr;
+    options.sm_count = 0;
+    parts.ops = &all_ops();
+    parts.driver = FakeCuda::make();
+  }
+  // A plan whose kernels are in the cache.
+  std::unique_ptr<Plan> plan_of(const dgrt_desc* desc) {
+    fill_cache(desc, all_ops());
+    FakeCuda::params_bytes = enumerate(desc, {"sm_90a", 132}).value()[0].instance.params_bytes;
+    if (!context) context = open();
+    Result<std::unique_ptr<Plan>> plan = Plan::create(*context, desc);
+    if (!plan.is_ok()) FAIL(plan.status().message());
+    return std::move(plan).value();
+  }
+  test::ScopedEnv any{"DGRT_COMPILER", "any"};
+  std::unique_ptr<Context> context;
+  const CUstream stream = FakeCuda::stream_of(100);
+};
+
+dgrt_gemm_desc fp8_desc() {
+  dgrt_gemm_desc desc = DGRT_GEMM_DESC;
+  desc.n = 2112;
+  desc.k = 7168;
+  desc.max_m = 4096;
+  desc.dtype_ab = DGRT_E4M3;
+  desc.dtype_d = DGRT_BF16;
+  desc.scale_mode = DGRT_SCALE_BLOCK;
+  return desc;
+}
+
+dgrt_gemm_desc bf16_desc() {
+  dgrt_gemm_desc desc = fp8_desc();
+  desc.dtype_ab = DGRT_BF16;
+  desc.scale_mode = DGRT_SCALE_NONE;
+  desc.flags = DGRT_GEMM_WITH_C;
+  return desc;
+}
+
+dgrt_gemm_args gemm_args(const dgrt_gemm_desc& desc, int64_t m) {
+  dgrt_gemm_args args = DGRT_GEMM_ARGS;
+  args.a = address<void>(0x1000);
+  args.b = address<void>(0x2000);
+  args.d = address<void>(0x3000);
+  args.m = m;
+  args.lda = args.ldb = desc.k;
+  args.ldd = desc.n;
+  if (desc.scale_mode == DGRT_SCALE_BLOCK) {
+    args.a_scale = address<float>(0x4000);
+    args.b_scale = address<float>(0x5000);
+    args.ld_a_scale = 4096;
+    args.ld_b_scale = desc.k / 128;
+  } else {
+    args.c = address<void>(0x6000);
+    args.ldc = desc.n;
+  }
+  return args;
+}
+
+dgrt_quant_fp8_desc quant_desc() {
+  dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
+  desc.k = 7168;
+  desc.max_m = 4096;
+  return desc;
+}
+
+dgrt_quant_fp8_args quant_args(int64_t m) {
+  dgrt_quant_fp8_args args = DGRT_QUANT_FP8_ARGS;
+  args.x = address<void>(0x1000);
+  args.q = address<void>(0x2000);
+  args.scale = address<float>(0x3000);
+  args.m = m;
+  args.ldx = args.ldq = 7168;
+  args.ld_scale = 56;
+  return args;
+}
+
+dgrt_scale_layout_desc layout_desc() {
+  dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
+  desc.k_blocks = 56;
+  desc.max_m = 4096;
+  return desc;
+}
+
+dgrt_scale_layout_args layout_args(int64_t m) {
+  dgrt_scale_layout_args args = DGRT_SCALE_LAYOUT_ARGS;
+  args.src = address<float>(0x1000);
+  args.dst = address<float>(0x2000);
+  args.m = m;
+  args.ld_src = 56;
+  args.ld_dst = 4096;
+  return args;
+}
+
+// Launches for several m; `make` gives the args.
+template <class Make>
+void check_launches(OpsFixture& fixture, const dgrt_desc* desc, Make make) {
+  const auto plan = fixture.plan_of(desc);
+  REQUIRE(plan->workspace_bytes() == 0);
+  for (const int64_t m : {1, 7, 64, 129, 4096}) {
+    const auto args = make(m);
+    const int launches = FakeCuda::num_launches;
+    FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
+    const size_t before = test::allocations_of_this_thread();
+    const Status status = plan->launch(&args.op, nullptr, 0, fixture.stream);
+    const size_t num_allocations = test::allocations_of_this_thread() - before;
+    INFO(plan->op().stem << " m=" << m << " " << status.message());
+    CHECK(status.is_ok());
+    CHECK(num_allocations == 0);
+    CHECK(FakeCuda::num_launches == launches + 1);
+    CHECK(FakeCuda::last_config.gridDimX > 0);
+  }
+  const auto nothing = make(0);
+  const int launches = FakeCuda::num_launches;
+  CHECK(plan->launch(&nothing.op, nullptr, 0, fixture.stream).is_ok());
+  CHECK(FakeCuda::num_launches == launches);
+}
+
+TEST_CASE("a good call of any op is launched without an allocation", "[unit]") {
+  OpsFixture fixture;
+  const size_t before = test::allocations_of_this_thread();
+  CHECK(std::make_unique<int>(1) != nullptr);
+  CHECK(test::allocations_of_this_thread() > before);  // the counter counts
+  const dgrt_gemm_desc fp8 = fp8_desc(), bf16 = bf16_desc();
+  const dgrt_quant_fp8_desc quant = quant_desc();
+  const dgrt_scale_layout_desc layout = layout_desc();
+  check_launches(fixture, &fp8.op, [&](int64_t m) { return gemm_args(fp8, m); });
+  check_launches(fixture, &bf16.op, [&](int64_t m) { return gemm_args(bf16, m); });
+  check_launches(fixture, &quant.op, [](int64_t m) { return quant_args(m); });
+  check_launches(fixture, &layout.op, [](int64_t m) { return layout_args(m); });
+}
+
+// One rule broken, and what the message must begin with.
+template <class T>
+struct Breach {
+  void (*spoil)(T*);
+  const char* text;
+};
+
+template <class Args>
+void check_breaches(OpsFixture& fixture, const dgrt_desc* desc, const Args& good,
+                    const std::vector<Breach<Args>>& breaches) {
+  const auto plan = fixture.plan_of(desc);
+  REQUIRE(plan->launch(&good.op, nullptr, 0, fixture.stream).is_ok());
+  const int launches = FakeCuda::num_launches;
+  for (const Breach<Args>& breach : breaches) {
+    Args args = good;
+    breach.spoil(&args);
+    const Status status = plan->launch(&args.op, nullptr, 0, fixture.stream);
+    dgrt_call_info info = DGRT_CALL_INFO;
+    INFO("expected " << breach.text << ", got " << status.message());
+    CHECK(status.code() == DGRT_INVALID_ARGUMENT);
+    CHECK(status.message().find(breach.text) == 0);
+    CHECK(plan->query(&args.op, &info).message() == status.message());
+  }
+  CHECK(FakeCuda::num_launches == launches);
+}
+
+TEST_CASE("gemm refuses bad args by name", "[unit]") {
+  using Args = dgrt_gemm_args;
+  const std::vector<Breach<Args>> common = {
+      {[](Args* x) { x->m = -1; }, "m=-1: "},
+      {[](Args* x) { x->m = 4097; }, "m=4097: must be 0 to 4096"},
+      {[](Args* x) { x->a = nullptr; }, "a=NULL"},
+      {[](Args* x) { x->b = nullptr; }, "b=NULL"},
+      {[](Args* x) { x->d = nullptr; }, "d=NULL"},
+      {[](Args* x) { x->a = address<void>(0x1008); }, "a=0x1008: must be 16-byte aligned"},
+      {[](Args* x) { x->b = address<void>(0x2001); }, "b=0x2001"},
+      {[](Args* x) { x->d = address<void>(0x3002); }, "d=0x3002"},
+      {[](Args* x) { x->lda = 7152; }, "lda=7152: must be at least 7168"},
+      {[](Args* x) { x->ldb = 7169; }, "ldb=7169: must be a multiple of"},
+      {[](Args* x) { x->ldd = 2111; }, "ldd=2111"},
+      {[](Args* x) { x->ldd = 2113; }, "ldd=2113: must be a multiple of 8"},
+      {[](Args* x) { x->lda = -16; }, "lda=-16"},
+      {[](Args* x) { x->ldb = int64_t{1} << 62; }, "ldb=4611686018427387904"}};
+  std::vector<Breach<Args>> fp8 = common, bf16 = common;
+  fp8.insert(fp8.end(),
+             {{[](Args* x) { x->c = x->d; }, "c="},
+              {[](Args* x) { x->a_scale = nullptr; }, "a_scale=NULL"},
+              {[](Args* x) { x->b_scale = nullptr; }, "b_scale=NULL"},
+              {[](Args* x) { x->a_scale = address<float>(0x4004); }, "a_scale=0x4004"},
+              {[](Args* x) { x->b_scale = address<float>(0x5002); }, "b_scale=0x5002"},
+              {[](Args* x) { x->ld_a_scale = 96; }, "ld_a_scale=96: must be at least 100"},
+              {[](Args* x) { x->ld_a_scale = 4097; }, "ld_a_scale=4097: must be a multiple of 4"},
+              {[](Args* x) { x->ld_b_scale = 55; }, "ld_b_scale=55: must be at least 56"}});
+  bf16.insert(bf16.end(), {{[](Args* x) { x->a_scale = address<float>(0x4000); }, "a_scale=0x4000"},
+                           {[](Args* x) { x->c = nullptr; }, "c=NULL"},
+                           {[](Args* x) { x->c = address<void>(0x6008); }, "c=0x6008"},
+                           {[](Args* x) { x->ldc = 2104; }, "ldc=2104"},
+                           {[](Args* x) { x->c = x->d, x->ldc = 2120; }, "ldc=2120 ldd=2112"}});
+  OpsFixture fixture;
+  const dgrt_gemm_desc fp8_of = fp8_desc(), bf16_of = bf16_desc();
+  check_breaches(fixture, &fp8_of.op, gemm_args(fp8_of, 100), fp8);
+  check_breaches(fixture, &bf16_of.op, gemm_args(bf16_of, 100), bf16);
+}
+
+TEST_CASE("quant_fp8 refuses bad args by name", "[unit]") {
+  using Args = dgrt_quant_fp8_args;
+  OpsFixture fixture;
+  const dgrt_quant_fp8_desc desc = quant_desc();
+  check_breaches<Args>(fixture, &desc.op, quant_args(100),
+                       {{[](Args* x) { x->m = -1; }, "m=-1"},
+                        {[](Args* x) { x->m = 4097; }, "m=4097"},
+                        {[](Args* x) { x->x = nullptr; }, "x=NULL"},
+                        {[](Args* x) { x->q = nullptr; }, "q=NULL"},
+                        {[](Args* x) { x->scale = nullptr; }, "scale=NULL"},
+                        {[](Args* x) { x->x = address<void>(0x1008); }, "x=0x1008"},
+                        {[](Args* x) { x->q = address<void>(0x2008); }, "q=0x2008"},
+                        {[](Args* x) { x->scale = address<float>(0x3002); }, "scale=0x3002"},
+                        {[](Args* x) { x->ldx = 7160; }, "ldx=7160"},
+                        {[](Args* x) { x->ldx = 7172; }, "ldx=7172"},
+                        {[](Args* x) { x->ldq = 7176; }, "ldq=7176"},
+                        {[](Args* x) { x->ld_scale = 55; }, "ld_scale=55"}});
+}
+
+TEST_CASE("scale_layout refuses bad args by name", "[unit]") {
+  using Args = dgrt_scale_layout_args;
+  OpsFixture fixture;
+  const dgrt_scale_layout_desc desc = layout_desc();
+  check_breaches<Args>(fixture, &desc.op, layout_args(101),
+                       {{[](Args* x) { x->m = -1; }, "m=-1"},
+                        {[](Args* x) { x->m = 4097; }, "m=4097"},
+                        {[](Args* x) { x->src = nullptr; }, "src=NULL"},
+                        {[](Args* x) { x->dst = nullptr; }, "dst=NULL"},
+                        {[](Args* x) { x->src = address<float>(0x1002); }, "src=0x1002"},
+                        {[](Args* x) { x->dst = address<float>(0x2008); }, "dst=0x2008"},
+                        {[](Args* x) { x->ld_src = 55; }, "ld_src=55"},
+                        {[](Args* x) { x->ld_dst = 100; }, "ld_dst=100"},
+                        {[](Args* x) { x->ld_dst = 4098; }, "ld_dst=4098"}});
+}
+
+template <class Desc>
+void check_descs(const Desc& good, dgrt_status code, const std::vector<Breach<Desc>>& breaches) {
+  REQUIRE(DescCopy::make(&good.op, all_ops()).is_ok());
+  for (const Breach<Desc>& breach : breaches) {
+    Desc desc = good;
+    breach.spoil(&desc);
+    const Result<DescCopy> copy = DescCopy::make(&desc.op, all_ops());
+    INFO("expected " << breach.text << ", got " << copy.status().message());
+    CHECK(copy.status().code() == code);
+    CHECK(copy.status().message().find(breach.text) != std::string::npos);
+  }
+}
+
+TEST_CASE("bad descs are refused by name", "[unit]") {
+  using Gemm = dgrt_gemm_desc;
+  check_descs<Gemm>(fp8_desc(), DGRT_INVALID_ARGUMENT,
+                    {{[](Gemm* d) { d->n = 0; }, "n=0: "},
+                     {[](Gemm* d) { d->n = int64_t{1} << 31; }, "n=2147483648: "},
+                     {[](Gemm* d) { d->k = -1; }, "k=-1: "},
+                     {[](Gemm* d) { d->max_m = -1; }, "max_m=-1: "},
+                     {[](Gemm* d) { d->flags = 2; }, "flags=0x2: "},
+                     {[](Gemm* d) { d->b_scale_major = 2; }, "b_scale_major=2: "}});
+  check_descs<Gemm>(fp8_desc(), DGRT_UNSUPPORTED,
+                    {{[](Gemm* d) { d->dtype_ab = 77; }, "dtype_ab=77 "},
+                     {[](Gemm* d) { d->dtype_ab = DGRT_FP16; }, "dtype_ab=2 "},
+                     {[](Gemm* d) { d->dtype_d = DGRT_FP32; }, "dtype_d=3 "},
+                     {[](Gemm* d) { d->scale_mode = 9; }, "scale_mode=9"},
+                     {[](Gemm* d) { d->scale_mode = DGRT_SCALE_NONE; }, "scale_mode=0"},
+                     {[](Gemm* d) { d->flags = DGRT_GEMM_WITH_C; }, "WITH_C"}});
+  using Quant = dgrt_quant_fp8_desc;
+  check_descs<Quant>(quant_desc(), DGRT_INVALID_ARGUMENT,
+                     {{[](Quant* d) { d->k = 0; }, "k=0: "},
+                      {[](Quant* d) { d->max_m = -1; }, "max_m=-1: "},
+                      {[](Quant* d) { d->block = 2; }, "block=2: "},
+                      {[](Quant* d) { d->scale_major = 2; }, "scale_major=2: "},
+                      {[](Quant* d) { d->flags = 2; }, "flags=0x2: "},
+                      {[](Quant* d) { d->reserved = 1; }, "reserved=1: "}});
+  using Layout = dgrt_scale_layout_desc;
+  check_descs<Layout>(layout_desc(), DGRT_INVALID_ARGUMENT,
+                      {{[](Layout* d) { d->k_blocks = 0; }, "k_blocks=0: "},
+                       {[](Layout* d) { d->max_m = -1; }, "max_m=-1: "},
+                       {[](Layout* d) { d->flags = 2; }, "flags=0x2: "},
+                       {[](Layout* d) { d->reserved = 1; }, "reserved=1: "}});
+}
+
+}  // namespace
+}  // namespace dgrt
