@@ -48,7 +48,7 @@ struct GemmBf16 {
                       .name_space = "dgrt::sm90::gemm_bf16",
                       .entry = gemm::entry_name(stem, config),
                       .arch = t.arch,
-                      .cfg = c,
+                      .cfg = gemm::encode(config),
                       .num_threads = gemm_num_threads(config),
                       .min_blocks = config.blocks_per_sm,
                       .params_bytes = sizeof(k90::Params)};

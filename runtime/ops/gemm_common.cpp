@@ -114,6 +114,9 @@ Status check_config(const Traits& traits, const GemmConfig& c) {
     return invalid("blocks_per_sm={}: must be 1 or 2", c.blocks_per_sm);
   if (c.blocks_per_sm == 2 && (c.math_warpgroups == 2 || traits.budgeted))
     return invalid("blocks_per_sm=2: needs math_warpgroups=1 and no SM budget");
+  if (c.blocks_per_sm == 2 && accumulators > 96)
+    return invalid("blocks_per_sm=2: {} accumulators per thread leave no room for two blocks",
+                   accumulators);
   const uint32_t chunks = store_of(traits, c) == GemmStore::tma ? gemm_store_chunks(c) : 0;
   if (c.store_buffers != chunks && (c.store_buffers < 2 || c.store_buffers > chunks))
     return invalid("store_buffers={}: must be {}, or at least 2 and less", c.store_buffers, chunks);
