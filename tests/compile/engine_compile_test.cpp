@@ -168,9 +168,11 @@ TEST_CASE("prepare compiles in parallel, once per kernel, and plans find all of 
   const dgrt_desc* const descs[] = {base(small), base(big)};
   REQUIRE(prepare(*context, descs, 2, nullptr, nullptr).is_ok());
   CHECK(context->kernels().stats().compiles == 5);
-  for (const FakeDesc* desc : {&small, &big})
-    for (const dgrt_kernel_info& kernel : fixture.plan(*context, *desc)->kernels())
+  for (const FakeDesc* desc : {&small, &big}) {
+    const auto plan = fixture.plan(*context, *desc);
+    for (const dgrt_kernel_info& kernel : plan->kernels())
       CHECK(kernel.source == DGRT_SOURCE_MEMORY);
+  }
 }
 
 TEST_CASE("a failed compile says why, is tried again and stores nothing", "[compile]") {
