@@ -22,8 +22,9 @@ struct Params {
 
 constexpr uint32_t block_k = 64;  // elements, two bytes each
 
-DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool d_is_fp32, bool with_c) {
-  return gemm_smem_bytes(c, gemm_store(c, d_is_fp32, with_c), 0);
+// `direct`: see gemm_store.
+DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool direct) {
+  return gemm_smem_bytes(c, gemm_store(c, direct), 0);
 }
 
 }  // namespace dgrt::sm90::gemm_bf16
@@ -32,7 +33,6 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool d_is_fp32, bool 
 // ---- Kernel: NVRTC only ----
 #include "device/epilogue/store_fragments.cuh"
 #include "device/epilogue/store_staged.cuh"
-#include "device/epilogue/store_tma.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/pipeline/operands.cuh"
@@ -43,7 +43,8 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool d_is_fp32, bool 
 namespace dgrt::sm90::gemm_bf16 {
 
 template <class Cfg>
-constexpr GemmStore store_of = gemm_store(GemmTile<Cfg>::config, Cfg::d_fp32, Cfg::with_c);
+constexpr GemmStore store_of =
+    gemm_store(GemmTile<Cfg>::config, Cfg::d_fp32 || Cfg::with_c || Cfg::ragged_n);
 template <class Cfg>
 using Smem = GemmSmem<Cfg, store_of<Cfg>, 0>;
 
@@ -109,20 +110,15 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
     // The next tile is looked up before the store, which hides it.
     const TileWalk<Cfg> finished = walk;
     more = walk.next();
-    const uint32_t row = finished.m_start + first_slab * gemm_slab_rows;
     if constexpr (swap) {
       staged.wait_free();
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
         staged.write_slab(sum[slab], (first_slab + slab) * gemm_slab_rows, thread);
       staged.template store<Cfg::d_fp32, Cfg::with_c>(p.out, finished, threadIdx.x);
-    } else if constexpr (store_of<Cfg> == GemmStore::tma) {
-      direct.store(sum, &p.d, row, finished.n_start);
     } else {
-#pragma unroll
-      for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
-        store_slab_fragments<Cfg, Cfg::d_fp32, Cfg::with_c>(sum[slab], p.out, row + slab * gemm_slab_rows,
-                                                            finished.n_start, thread);
+      store_tile<Cfg, store_of<Cfg>, Cfg::d_fp32, Cfg::with_c>(
+          direct, sum, &p.d, p.out, finished.m_start + first_slab * gemm_slab_rows, finished.n_start);
     }
   }
   if (store_of<Cfg> == GemmStore::tma) direct.finish();

@@ -28,16 +28,16 @@ struct Params {
 
 constexpr uint32_t block_k = 128;           // elements, one byte each
 
-DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c) {
-  return gemm_smem_bytes(c, gemm_store(c, false, false), gemm_a_scale_bytes(c));
+DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool ragged_n) {
+  return gemm_smem_bytes(c, gemm_store(c, ragged_n), gemm_a_scale_bytes(c));
 }
 
 }  // namespace dgrt::sm90::gemm_fp8
 
 #ifdef __CUDACC_RTC__
 // ---- Kernel: NVRTC only ----
+#include "device/epilogue/store_fragments.cuh"
 #include "device/epilogue/store_staged.cuh"
-#include "device/epilogue/store_tma.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/pipeline/operands.cuh"
@@ -48,8 +48,9 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c) {
 namespace dgrt::sm90::gemm_fp8 {
 
 template <class Cfg>
-using Smem = GemmSmem<Cfg, gemm_store(GemmTile<Cfg>::config, false, false),
-                      gemm_a_scale_bytes(GemmTile<Cfg>::config)>;
+constexpr GemmStore store_of = gemm_store(GemmTile<Cfg>::config, Cfg::ragged_n);
+template <class Cfg>
+using Smem = GemmSmem<Cfg, store_of<Cfg>, gemm_a_scale_bytes(GemmTile<Cfg>::config)>;
 
 template <class Cfg>
 __device__ void load(const Params& p, const Smem<Cfg>& smem) {
@@ -256,10 +257,11 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
         staged.write_slab(sum[slab], (first_slab + slab) * gemm_slab_rows, thread);
       staged.template store<false, false>(p.out, finished, threadIdx.x);
     } else {
-      direct.store(sum, &p.d, finished.m_start + first_slab * gemm_slab_rows, finished.n_start);
+      store_tile<Cfg, store_of<Cfg>, false, false>(
+          direct, sum, &p.d, p.out, finished.m_start + first_slab * gemm_slab_rows, finished.n_start);
     }
   }
-  if (!swap) direct.finish();
+  if (store_of<Cfg> == GemmStore::tma) direct.finish();
 }
 
 template <class Cfg>

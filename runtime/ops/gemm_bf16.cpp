@@ -56,10 +56,11 @@ struct GemmBf16 {
     if (with_c(d)) instance.entry += "_c";
     instance.cfg.set("d_fp32", is_fp32(d));
     instance.cfg.set("with_c", with_c(d));
+    gemm::set_ragged(d, config, &instance);
     return instance;
   }
   static uint32_t smem_bytes(const Desc& d, const Config& c) {
-    return k90::smem_bytes(gemm::decode(c), is_fp32(d), with_c(d));
+    return k90::smem_bytes(gemm::decode(c), is_fp32(d) || with_c(d) || gemm::is_ragged(d));
   }
   static Prepared prepare(const Desc& d, const Target& t, const Config& c) {
     return Prepared::of(gemm::make_plan(traits(d, t), c));

@@ -13,7 +13,7 @@ constexpr uint32_t min_stages = 3;          // fewer cannot hide a load behind t
 constexpr uint32_t max_accumulators = 128;  // fp32 registers per thread that a sum may take
 
 GemmStore store_of(const Traits& traits, const GemmConfig& config) {
-  return gemm_store(config, traits.d_is_fp32, traits.with_c);
+  return gemm_store(config, traits.direct());
 }
 
 uint32_t x_rows(const GemmConfig& c) { return c.swap_ab ? c.block_n : c.block_m; }
@@ -32,6 +32,16 @@ uint32_t fitting_stages(const Traits& traits, GemmConfig config) {
 
 }  // namespace
 
+bool is_ragged(const dgrt_gemm_desc& desc) {
+  return desc.n % (desc.dtype_d == DGRT_FP32 ? 4 : 8) != 0;
+}
+
+void set_ragged(const dgrt_gemm_desc& desc, const GemmConfig& config, Instance* instance) {
+  const bool ragged = is_ragged(desc) && !config.swap_ab;
+  instance->cfg.set("ragged_n", ragged);
+  if (ragged) instance->entry += "_ragged";
+}
+
 Traits make_traits(const dgrt_gemm_desc& desc, const Target& target, bool scaled) {
   const bool budgeted = desc.sm_budget != 0 && desc.sm_budget < target.sm_count;
   return {.dtype_ab = desc.dtype_ab,
@@ -39,6 +49,7 @@ Traits make_traits(const dgrt_gemm_desc& desc, const Target& target, bool scaled
           .scaled = scaled,
           .d_is_fp32 = desc.dtype_d == DGRT_FP32,
           .with_c = (desc.flags & DGRT_GEMM_WITH_C) != 0,
+          .ragged_n = is_ragged(desc),
           .max_sms = budgeted ? desc.sm_budget : target.sm_count,
           .budgeted = budgeted};
 }
@@ -191,7 +202,7 @@ std::string entry_name(const char* stem, const GemmConfig& c) {
 
 Plan make_plan(const Traits& traits, const Config& config) {
   const GemmConfig c = decode(config);
-  Plan plan{c, smem_bytes(traits, c), gemm_num_threads(c), 0, 1};
+  Plan plan{c, smem_bytes(traits, c), gemm_num_threads(c), 0, 1, traits.direct()};
   plan.max_clusters = std::max(1u, traits.max_sms * c.blocks_per_sm / gemm_cluster_size(c));
   // The band whose tiles in flight span the fewest rows of a and b: what they share stays in L2.
   uint64_t best = UINT64_MAX;
@@ -288,8 +299,7 @@ Status encode_maps(const Driver& driver, const dgrt_gemm_desc& d, const dgrt_gem
          c.block_n / c.cluster_m, box_k, Swizzle::b128},
         b));
   }
-  if (gemm_store(c, d.dtype_d == DGRT_FP32, (d.flags & DGRT_GEMM_WITH_C) != 0) != GemmStore::tma)
-    return ok();
+  if (gemm_store(c, plan.direct) != GemmStore::tma) return ok();
   const uint32_t columns = gemm_store_columns(c.block_n);
   return encode_tensor_map(driver,
                            {d.dtype_d, x.d, static_cast<uint64_t>(x.m), static_cast<uint64_t>(d.n),

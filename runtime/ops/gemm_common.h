@@ -21,10 +21,16 @@ struct Traits {
   uint32_t element_bytes;  // of a and b
   bool scaled;             // e4m3: a scale per 128 of k, sums promoted there
   bool d_is_fp32, with_c;
+  bool ragged_n;     // rows of d hold no multiple of 16 bytes
   uint32_t max_sms;  // the device's SMs or the desc's budget
   bool budgeted;     // the desc limits SMs
+
+  bool direct() const { return d_is_fp32 || with_c || ragged_n; }  // see gemm_store
 };
 
+bool is_ragged(const dgrt_gemm_desc& desc);
+// Tells the kernel, if its store would care.
+void set_ragged(const dgrt_gemm_desc& desc, const GemmConfig& config, Instance* instance);
 Traits make_traits(const dgrt_gemm_desc& desc, const Target& target, bool scaled);
 
 constexpr int64_t max_size = INT32_MAX;  // of m, n, k: TMA coordinates are 32-bit
@@ -45,6 +51,7 @@ std::string entry_name(const char* stem, const GemmConfig& config);
 struct Plan {
   GemmConfig config;
   uint32_t smem_bytes, num_threads, max_clusters, band;
+  bool direct;
 };
 Plan make_plan(const Traits& traits, const Config& config);
 

@@ -37,20 +37,22 @@ struct GemmFp8 {
     return gemm::cost_ps(traits(d, t), p[0], d.n, d.k, gemm::decode(c));
   }
 
-  static Instance instance(const Desc&, const Target& t, const Config& c) {
+  static Instance instance(const Desc& d, const Target& t, const Config& c) {
     const GemmConfig config = gemm::decode(c);
-    return {.stem = stem,
-            .header = "gemm/sm90_gemm_fp8.cuh",
-            .name_space = "dgrt::sm90::gemm_fp8",
-            .entry = gemm::entry_name(stem, config),
-            .arch = t.arch,
-            .cfg = gemm::encode(config),
-            .num_threads = gemm_num_threads(config),
-            .min_blocks = config.blocks_per_sm,
-            .params_bytes = sizeof(k90::Params)};
+    Instance instance{.stem = stem,
+                      .header = "gemm/sm90_gemm_fp8.cuh",
+                      .name_space = "dgrt::sm90::gemm_fp8",
+                      .entry = gemm::entry_name(stem, config),
+                      .arch = t.arch,
+                      .cfg = gemm::encode(config),
+                      .num_threads = gemm_num_threads(config),
+                      .min_blocks = config.blocks_per_sm,
+                      .params_bytes = sizeof(k90::Params)};
+    gemm::set_ragged(d, config, &instance);
+    return instance;
   }
-  static uint32_t smem_bytes(const Desc&, const Config& c) {
-    return k90::smem_bytes(gemm::decode(c));
+  static uint32_t smem_bytes(const Desc& d, const Config& c) {
+    return k90::smem_bytes(gemm::decode(c), gemm::is_ragged(d));
   }
   static Prepared prepare(const Desc& d, const Target& t, const Config& c) {
     return Prepared::of(gemm::make_plan(traits(d, t), c));

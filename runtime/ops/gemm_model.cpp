@@ -1,8 +1,8 @@
-// The cost model of dense GEMM tiles on SM90: time of a launch as the longest of three streams (memory,
-// the latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap. Integer
-// arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted to 462
-// configs on 60 shapes on an NVIDIA H200, 2026-11-20: there the picks take 3 % longer than the best
-// config in the geometric mean, 17 % at worst.
+// The cost model of dense GEMM tiles on SM90: time of a launch as the longest of three streams
+// (memory, the latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap.
+// Integer arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted
+// to 462 configs on 60 shapes on an NVIDIA H200, 2026-11-20: there the picks take 3 % longer than
+// the best config in the geometric mean, 17 % at worst.
 #include <algorithm>
 
 #include "runtime/ops/gemm_common.h"

@@ -30,13 +30,14 @@ struct GemmConfig {
 
 enum class GemmStore : uint32_t {
   tma,        // bf16 through swizzled shared memory and TMA
-  fragments,  // straight from the accumulators: fp32, or anything with c
+  fragments,  // straight from the accumulators
   staged      // swap_ab: through an fp32 tile in shared memory, where split_k is summed too
 };
 
-DGRT_HD constexpr GemmStore gemm_store(const GemmConfig& c, bool d_is_fp32, bool with_c) {
-  return c.swap_ab ? GemmStore::staged
-                   : (d_is_fp32 || with_c ? GemmStore::fragments : GemmStore::tma);
+// `direct`: something that a TMA store cannot do: fp32, c, or an n whose rows are no multiple of 16 bytes
+// (a TMA store then writes beyond the last column: seen on an H200, driver 580, with odd n).
+DGRT_HD constexpr GemmStore gemm_store(const GemmConfig& c, bool direct) {
+  return c.swap_ab ? GemmStore::staged : direct ? GemmStore::fragments : GemmStore::tma;
 }
 
 // Columns that one TMA store moves ("chunk"): a swizzle row of 128, 64 or 32 bytes of bf16.
