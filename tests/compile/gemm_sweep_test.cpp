@@ -1,0 +1,125 @@
+// Every kernel that a table row names, and the model's picks over a sweep of shapes and outputs,
+// compile: without spills, without the assembler serialising wgmma, within a time budget. Needs
+// libnvrtc, no GPU.
+#include <algorithm>
+#include <atomic>
+#include <ctime>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "dgrt/gemm.h"
+#include "runtime/compile/nvrtc.h"
+#include "runtime/engine/enumerate.h"
+#include "runtime/engine/selection.h"
+#include "tests/support/catch.h"
+
+namespace dgrt::test {
+namespace {
+
+// CPU time of one compile on one core of a CI machine that may share it. An idle 3 GHz core takes
+// half.
+constexpr double budget_ms = 600;
+
+double thread_cpu_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec * 1e3 + now.tv_nsec * 1e-6;
+}
+
+dgrt_gemm_desc gemm_desc(dgrt_dtype dtype, int64_t n, int64_t k, dgrt_dtype d = DGRT_BF16,
+                         uint32_t flags = 0) {
+  dgrt_gemm_desc desc = DGRT_GEMM_DESC;
+  desc.n = n, desc.k = k, desc.max_m = 1 << 17;
+  desc.dtype_ab = dtype, desc.dtype_d = d, desc.flags = flags;
+  desc.scale_mode = dtype == DGRT_E4M3 ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  return desc;
+}
+
+// Kernels of plans of `desc`, by entry name (which tells configs of one stem apart).
+void collect(const dgrt_gemm_desc& desc, const Target& target,
+             std::map<std::string, Instance>* kernels) {
+  const OpImpl& op = *find_op(&desc.op).value();
+  std::vector<std::string> warnings;
+  const Table table = load_table(op, Sources(), "", &warnings);
+  const Result<Selection> selection = select(op, &desc.op, target, table);
+  INFO(op.stem << " n=" << desc.n << " k=" << desc.k << ": " << selection.status().message());
+  REQUIRE(selection.is_ok());
+  CHECK(selection.value().warnings.empty());
+  CHECK(warnings.empty());
+  for (const Choice& choice : selection.value().choices) {
+    const Instance instance = op.instance(&desc.op, target, choice.config);
+    const auto [at, added] = kernels->emplace(instance.entry, instance);
+    if (!added) CHECK(at->second == instance);
+  }
+}
+
+void compile_all(const std::map<std::string, Instance>& kernels) {
+  const Result<std::shared_ptr<const Nvrtc>> nvrtc = Nvrtc::load();
+  INFO(nvrtc.status().message());
+  REQUIRE(nvrtc.is_ok());
+  const Sources sources;
+  std::vector<const Instance*> todo;
+  for (const auto& [entry, instance] : kernels) todo.push_back(&instance);
+  std::atomic<size_t> next = 0;
+  std::mutex mutex;  // of what follows
+  std::vector<std::string> complaints;
+  double slowest_ms = 0;
+  const auto work = [&] {
+    for (size_t i; (i = next++) < todo.size();) {
+      const double start_ms = thread_cpu_ms();
+      const Result<Compiled> compiled = nvrtc.value()->compile(*todo[i], sources);
+      const double ms = thread_cpu_ms() - start_ms;
+      std::string complaint;
+      if (!compiled.is_ok())
+        complaint = compiled.status().message();
+      else if (compiled.value().spills() || compiled.value().stack_bytes != 0)
+        complaint = "spills";
+      else if (compiled.value().log.find("serialized") != std::string::npos)
+        complaint = "wgmma is serialised";
+      else if (ms > budget_ms)
+        complaint = fmt::format("took {:.0f} ms", ms);
+      const std::lock_guard lock(mutex);
+      slowest_ms = std::max(slowest_ms, ms);
+      if (!complaint.empty()) complaints.push_back(todo[i]->entry + ": " + complaint);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
+    threads.emplace_back(work);
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& complaint : complaints) FAIL_CHECK(complaint);
+  WARN(kernels.size() << " kernels, the slowest took " << static_cast<int>(slowest_ms)
+                      << " ms of CPU");
+}
+
+}  // namespace
+
+TEST_CASE("gemm: every table row and the model's picks compile", "[compile]") {
+  const Target h200{"sm_90a", 132};
+  std::map<std::string, Instance> kernels;
+  for (const dgrt_dtype dtype : {DGRT_E4M3, DGRT_BF16}) {
+    // DeepSeek-V3 (all of which have table rows), Qwen3, Llama; no row matches the later ones.
+    for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{{2112, 7168},
+                                                                       {24576, 1536},
+                                                                       {32768, 512},
+                                                                       {7168, 16384},
+                                                                       {4096, 7168},
+                                                                       {7168, 2048},
+                                                                       {36864, 7168},
+                                                                       {576, 7168},
+                                                                       {6144, 4096},
+                                                                       {24576, 4096},
+                                                                       {28672, 4096},
+                                                                       {256, 7168}})
+      collect(gemm_desc(dtype, n, k), h200, &kernels);
+    collect(gemm_desc(dtype, 2111, 576), h200, &kernels);             // rows that TMA cannot store
+    collect(gemm_desc(dtype, 4096, 4096), {"sm_90a", 78}, &kernels);  // another part of the family
+  }
+  collect(gemm_desc(DGRT_BF16, 256, 7168, DGRT_FP32), h200, &kernels);
+  collect(gemm_desc(DGRT_BF16, 4096, 7168, DGRT_BF16, DGRT_GEMM_WITH_C), h200, &kernels);
+  collect(gemm_desc(DGRT_BF16, 4096, 7168, DGRT_FP32, DGRT_GEMM_WITH_C), h200, &kernels);
+  compile_all(kernels);
+}
+
+}  // namespace dgrt::test
