@@ -49,8 +49,6 @@ Status check_params(const Device& device, const KernelImage& image, CUkernel ker
   if (bytes != image.params_bytes)
     return error(DGRT_INTERNAL, "{} takes {} bytes of parameters, the host has {}", image.entry, bytes,
                  image.params_bytes);
-  if (cu.cuKernelGetParamInfo(kernel, 1, &offset, &bytes) == CUDA_SUCCESS)
-    return error(DGRT_INTERNAL, "{} takes more than one parameter", image.entry);
   return ok();
 }
 

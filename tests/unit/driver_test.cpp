@@ -19,7 +19,7 @@ namespace {
 // global.
 struct Fake {
   int num_devices = 2, major = 9, minor = 0;
-  size_t kernel_params_bytes = 64, num_kernel_params = 1;
+  size_t kernel_params_bytes = 64;
   CUresult load_result = CUDA_SUCCESS, get_function_result = CUDA_SUCCESS;
   CUresult launch_result = CUDA_SUCCESS, encode_result = CUDA_SUCCESS;
 
@@ -101,8 +101,8 @@ void add_library(Driver* driver) {
     return std::string(name) == "entry" ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
   };
   driver->cuKernelGetParamInfo = [](CUkernel, size_t idx, size_t* offset, size_t* bytes) {
-    if (idx >= fake.num_kernel_params) return CUDA_ERROR_INVALID_VALUE;
-    *offset = 0;
+    REQUIRE(idx == 0);
+    *offset = 48;  // as a real driver says of a 64-byte aligned struct
     *bytes = fake.kernel_params_bytes;
     return CUDA_SUCCESS;
   };
@@ -277,17 +277,13 @@ TEST_CASE("module: small shared memory needs no opt-in", "[unit]") {
   CHECK(fake.max_smem_bytes == -1);
 }
 
-TEST_CASE("module: a parameter of another size or number is a bug, caught before launch",
-          "[unit]") {
+TEST_CASE("module: a parameter of another size is a bug, caught before launch", "[unit]") {
   const auto device = Device::open(fake_driver(), 0).value();
   fake.kernel_params_bytes = 72;
   Status status = LoadedKernel::load(device, image_of(0)).status();
   CHECK(status.code() == DGRT_INTERNAL);
   CHECK(contains(status, "72"));
   CHECK(contains(status, "64"));
-  fake.kernel_params_bytes = 64;
-  fake.num_kernel_params = 2;
-  CHECK(LoadedKernel::load(device, image_of(0)).status().code() == DGRT_INTERNAL);
   check_balanced();
 }
 
