@@ -13,6 +13,7 @@
 #include "tools/bench_shapes.h"
 #include "tools/command.h"
 #include "tools/gemm_bench.h"
+#include "tools/input_ops_bench.h"
 
 namespace dgrt {
 namespace {
@@ -20,7 +21,7 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 struct BenchOptions {
-  std::vector<std::string> ops = {"gemm_fp8", "gemm_bf16"};
+  std::vector<std::string> ops = {"gemm_fp8", "gemm_bf16", "quant_fp8", "scale_layout"};
   std::vector<int64_t> m;
   std::string shapes, json, cache_dir, commit;
   int device = 0;
@@ -39,7 +40,7 @@ constexpr Rates known_rates[] = {{"NVIDIA H200", 4.268e6, 1458e6, 798e6}};
 struct Line {
   std::string op;
   BenchShape shape;
-  GemmRow row;
+  BenchRow row;
   double floor_us = 0;  // 0: unknown device
 };
 
@@ -71,34 +72,34 @@ Result<std::vector<BenchShapes>> load_shapes(const BenchOptions& options) {
   return result;
 }
 
-double floor_us(const Rates* rates, const dgrt_gemm_desc& desc, const GemmRow& row,
-                double empty_us) {
+double floor_us(const Rates* rates, const BenchCost& cost, double empty_us) {
   if (rates == nullptr) return 0;
-  const double flops = desc.dtype_ab == DGRT_E4M3 ? rates->fp8_flops : rates->bf16_flops;
-  return std::max(row.bytes / rates->bytes, row.flops / flops) + empty_us;
+  const double flops = cost.flops_dtype == DGRT_E4M3 ? rates->fp8_flops : rates->bf16_flops;
+  return std::max(cost.bytes / rates->bytes, cost.flops / flops) + empty_us;
+}
+
+// "-" for what an op, or this device, does not have.
+std::string cell(double value, int decimals) {
+  return value > 0 ? fmt::format("{:.{}f}", value, decimals) : "-";
 }
 
 void print_header() {
-  fmt::print("{:<10} {:>5} {:>6} {:>6} {:>9} {:>15} {:>9} {:>7} {:>6} {:>7} {:>6}  {}\n", "op", "m",
+  fmt::print("{:<12} {:>5} {:>6} {:>6} {:>9} {:>15} {:>9} {:>7} {:>6} {:>7} {:>6}  {}\n", "op", "m",
              "n", "k", "us", "p10-p90", "graph us", "TFLOPS", "GB/s", "floor", "share", "kernel");
 }
 
 void print_line(const Line& line) {
-  const GemmRow& row = line.row;
-  const BenchShape& shape = line.shape;
-  if (!row.is_right) {
-    fmt::print("{:<10} {:>5} {:>6} {:>6} WRONG RESULT of {}: {}\n", line.op, row.m, shape.n,
-               shape.k, row.kernel, row.check.to_string());
+  const BenchRow& row = line.row;
+  fmt::print("{:<12} {:>5} {:>6} {:>6} ", line.op, row.m,
+             cell(static_cast<double>(line.shape.n), 0), line.shape.k);
+  if (!row.is_right()) {
+    fmt::print("WRONG RESULT of {}: {}\n", row.kernel, row.check.wrong);
   } else {
     const double us = row.cold.median_us;
-    const bool has_floor = line.floor_us > 0;
-    fmt::print(
-        "{:<10} {:>5} {:>6} {:>6} {:>9.2f} {:>15} {:>9.2f} {:>7.0f} {:>6.0f} {:>7} {:>6}  {}\n",
-        line.op, row.m, shape.n, shape.k, us,
-        fmt::format("{:.2f}-{:.2f}", row.cold.p10_us, row.cold.p90_us), row.graph.median_us,
-        row.flops / us / 1e6, row.bytes / us / 1e3,
-        has_floor ? fmt::format("{:.2f}", line.floor_us) : "-",
-        has_floor ? fmt::format("{:.2f}", line.floor_us / us) : "-", row.kernel);
+    fmt::print("{:>9.2f} {:>15} {:>9.2f} {:>7} {:>6.0f} {:>7} {:>6}  {}\n", us,
+               fmt::format("{:.2f}-{:.2f}", row.cold.p10_us, row.cold.p90_us), row.graph.median_us,
+               cell(row.cost.flops / us / 1e6, 0), row.cost.bytes / us / 1e3,
+               cell(line.floor_us, 2), cell(line.floor_us / us, 2), row.kernel);
   }
   std::fflush(stdout);
 }
@@ -111,29 +112,28 @@ OrderedJson to_json(const lab::Timing& timing) {
           {"repeats", timing.repeats}};
 }
 
+// Fields that an op, or this device, does not have are left out: n, tflops, floor_us, floor_share.
 OrderedJson to_json(const Line& line) {
-  const GemmRow& row = line.row;
-  OrderedJson json = {{"op", line.op},
-                      {"model", line.shape.model},
-                      {"layer", line.shape.layer},
-                      {"m", row.m},
-                      {"n", line.shape.n},
-                      {"k", line.shape.k},
-                      {"kernel", row.kernel},
-                      {"check",
-                       {{"ok", row.is_right},
-                        {"elements", row.check.checked},
-                        {"calc_diff", row.check.calc_diff},
-                        {"worst_tile", row.check.worst_tile},
-                        {"worst_element", row.check.worst_element}}}};
-  if (!row.is_right) return json;
+  const BenchRow& row = line.row;
+  OrderedJson json = {
+      {"op", line.op}, {"model", line.shape.model}, {"layer", line.shape.layer}, {"m", row.m}};
+  if (line.shape.n > 0) json["n"] = line.shape.n;
+  json["k"] = line.shape.k;
+  json["kernel"] = row.kernel;
+  json["check"] = {{"ok", row.is_right()}, {"elements", row.check.elements}};
+  for (const auto& [name, value] : row.check.errors) json["check"][name] = value;
+  if (!row.is_right()) {
+    json["check"]["wrong"] = row.check.wrong;
+    return json;
+  }
+  const double us = row.cold.median_us;
   json["cold"] = to_json(row.cold);
   json["graph"] = to_json(row.graph);
-  json["tflops"] = row.flops / row.cold.median_us / 1e6;
-  json["gb_per_s"] = row.bytes / row.cold.median_us / 1e3;
+  if (row.cost.flops > 0) json["tflops"] = row.cost.flops / us / 1e6;
+  json["gb_per_s"] = row.cost.bytes / us / 1e3;
   if (line.floor_us > 0) {
     json["floor_us"] = line.floor_us;
-    json["floor_share"] = line.floor_us / row.cold.median_us;
+    json["floor_share"] = line.floor_us / us;
   }
   return json;
 }
@@ -171,27 +171,24 @@ Status write_json(const BenchOptions& options, const lab::Device& device, const 
 }
 
 // Runs every shape; `lines` holds what was measured, also after a failure.
-Status run_shapes(const BenchOptions& options, const std::vector<BenchShapes>& all,
-                  const lab::Device& device, lab::Timer& timer, const lab::Timing& empty,
-                  dgrt_context* context, std::vector<Line>* lines) {
-  const auto rates = std::find_if(std::begin(known_rates), std::end(known_rates),
-                                  [&](const Rates& r) { return device.info().name == r.device; });
+Status run_shapes(const BenchHost& host, const std::vector<BenchShapes>& all, uint32_t repeats,
+                  const lab::Timing& empty, std::vector<Line>* lines) {
+  const auto rates =
+      std::find_if(std::begin(known_rates), std::end(known_rates),
+                   [&](const Rates& r) { return host.device.info().name == r.device; });
   const Rates* device_rates = rates == std::end(known_rates) ? nullptr : rates;
-  const uint32_t repeats = options.quick ? 12 : lab::Timer::default_repeats;
   print_header();
   for (const BenchShapes& shapes : all) {
     for (const BenchShape& shape : shapes.shapes) {
-      dgrt_gemm_desc desc = shapes.desc;
-      desc.n = shape.n;
-      desc.k = shape.k;
-      desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
-      DGRT_ASSIGN(const auto bench, GemmBench::make(device, timer, context, desc));
+      DGRT_ASSIGN(const std::unique_ptr<OpBench> bench,
+                  std::visit([&](const auto& desc) { return make_bench(host, desc); },
+                             complete_desc(shapes, shape)));
       for (const int64_t m : shapes.m) {
         Line line;
         line.op = shapes.stem;
         line.shape = shape;
         DGRT_ASSIGN(line.row, bench->run(m, repeats));
-        line.floor_us = floor_us(device_rates, desc, line.row, empty.median_us);
+        line.floor_us = floor_us(device_rates, line.row.cost, empty.median_us);
         print_line(line);
         lines->push_back(std::move(line));
       }
@@ -220,8 +217,10 @@ Result<std::vector<Line>> run(const BenchOptions& options) {
   fmt::print("{}, {} SMs, empty kernel {:.2f} us\n", device->info().name, device->info().sm_count,
              empty.median_us);
   std::vector<Line> lines;
-  DGRT_TRY(run_shapes(options, shapes, *device, *timer, empty, raw, &lines));
+  const uint32_t repeats = options.quick ? 12 : lab::Timer::default_repeats;
+  const Status finished = run_shapes({*device, *timer, raw}, shapes, repeats, empty, &lines);
   if (!options.json.empty()) DGRT_TRY(write_json(options, *device, empty, lines));
+  DGRT_TRY(finished);
   return lines;
 }
 
@@ -229,7 +228,7 @@ int run_bench(const BenchOptions& options) {
   const Result<std::vector<Line>> lines = run(options);
   if (!lines.is_ok()) return report(lines.status(), false);
   const auto wrong = std::count_if(lines.value().begin(), lines.value().end(),
-                                   [](const Line& line) { return !line.row.is_right; });
+                                   [](const Line& line) { return !line.row.is_right(); });
   if (wrong > 0)
     fmt::print(stderr, "dgrt: {} of {} results are wrong\n", wrong, lines.value().size());
   return wrong > 0 ? 1 : 0;
@@ -241,7 +240,9 @@ void add_bench(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("bench", "Check and time kernels on this machine's GPU");
   command->footer("Example: dgrt bench --op gemm_fp8 --m 1,64,4096 --json bench.json");
   const auto options = std::make_shared<BenchOptions>();
-  command->add_option("--op", options->ops, "Which shapes: gemm_fp8, gemm_bf16")
+  command
+      ->add_option("--op", options->ops,
+                   "Which shapes: gemm_fp8, gemm_bf16, quant_fp8, scale_layout")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--shapes", options->shapes,

@@ -11,6 +11,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr int64_t block_k = 128;  // columns under one scale
+
 Result<int64_t> read_size(const Json& json, const char* field) {
   const int64_t value = json.at(field).get<int64_t>();
   if (value < 1 || value > INT32_MAX)
@@ -18,28 +20,66 @@ Result<int64_t> read_size(const Json& json, const char* field) {
   return value;
 }
 
-Status read_desc(const Json& json, dgrt_gemm_desc* desc) {
-  *desc = DGRT_GEMM_DESC;
+Result<dgrt_gemm_desc> read_gemm_desc(const Json& json) {
+  dgrt_gemm_desc desc = DGRT_GEMM_DESC;
   const std::string ab = json.at("dtype_ab").get<std::string>();
   const std::string d = json.at("dtype_d").get<std::string>();
   if (ab != "e4m3" && ab != "bf16") return invalid("dtype_ab={}: must be e4m3 or bf16", ab);
   if (d != "bf16" && d != "fp32") return invalid("dtype_d={}: must be bf16 or fp32", d);
-  desc->dtype_ab = ab == "e4m3" ? DGRT_E4M3 : DGRT_BF16;
-  desc->dtype_d = d == "bf16" ? DGRT_BF16 : DGRT_FP32;
-  desc->scale_mode = ab == "e4m3" ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  desc.dtype_ab = ab == "e4m3" ? DGRT_E4M3 : DGRT_BF16;
+  desc.dtype_d = d == "bf16" ? DGRT_BF16 : DGRT_FP32;
+  desc.scale_mode = ab == "e4m3" ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  return desc;
+}
+
+Result<dgrt_quant_fp8_desc> read_quant_fp8_desc(const Json& json) {
+  dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
+  const std::string block = json.at("block").get<std::string>();
+  const std::string major = json.at("scale_major").get<std::string>();
+  if (block != "1x128" && block != "128x128")
+    return invalid("block={}: must be 1x128 or 128x128", block);
+  if (major != "k" && major != "mn") return invalid("scale_major={}: must be k or mn", major);
+  desc.block = block == "1x128" ? DGRT_QUANT_1X128 : DGRT_QUANT_128X128;
+  desc.scale_major = major == "k" ? DGRT_K_MAJOR : DGRT_MN_MAJOR;
+  return desc;
+}
+
+Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
+  if (op == "gemm") {
+    DGRT_ASSIGN(const dgrt_gemm_desc desc, read_gemm_desc(json.at("desc")));
+    return BenchDesc(desc);
+  }
+  if (op == "quant_fp8") {
+    DGRT_ASSIGN(const dgrt_quant_fp8_desc desc, read_quant_fp8_desc(json.at("desc")));
+    return BenchDesc(desc);
+  }
+  if (op == "scale_layout") return BenchDesc(dgrt_scale_layout_desc DGRT_SCALE_LAYOUT_DESC);
+  return error(DGRT_UNSUPPORTED, "op={}: bench runs gemm, quant_fp8 and scale_layout", op);
+}
+
+Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
+  if (std::holds_alternative<dgrt_scale_layout_desc>(desc)) {
+    DGRT_ASSIGN(const int64_t k_blocks, read_size(layer, "k_blocks"));
+    shape->k = block_k * k_blocks;
+    return ok();
+  }
+  if (std::holds_alternative<dgrt_gemm_desc>(desc)) {
+    DGRT_ASSIGN(shape->n, read_size(layer, "n"));
+  }
+  DGRT_ASSIGN(shape->k, read_size(layer, "k"));
   return ok();
 }
 
-Status read_model(const Json& json, std::vector<BenchShape>* shapes) {
+Status read_model(const Json& json, BenchShapes* result) {
   const std::string model = json.at("model").get<std::string>();
+  std::vector<BenchShape>& shapes = result->shapes;
   for (const Json& layer : json.at("layers")) {
     BenchShape shape{model, layer.at("name").get<std::string>()};
-    DGRT_ASSIGN(shape.n, read_size(layer, "n"));
-    DGRT_ASSIGN(shape.k, read_size(layer, "k"));
-    const bool known = std::any_of(shapes->begin(), shapes->end(), [&](const BenchShape& other) {
+    DGRT_TRY(read_sizes(layer, result->desc, &shape));
+    const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
       return other.n == shape.n && other.k == shape.k;
     });
-    if (!known) shapes->push_back(std::move(shape));
+    if (!known) shapes.push_back(std::move(shape));
   }
   return ok();
 }
@@ -47,18 +87,25 @@ Status read_model(const Json& json, std::vector<BenchShape>* shapes) {
 // May throw json exceptions on missing fields and wrong types.
 Result<BenchShapes> read_shapes(const Json& json) {
   BenchShapes result;
-  const std::string op = json.at("op").get<std::string>();
-  if (op != "gemm") return error(DGRT_UNSUPPORTED, "op={}: bench runs gemm alone", op);
+  DGRT_ASSIGN(result.desc, read_desc(json.at("op").get<std::string>(), json));
   result.stem = json.at("stem").get<std::string>();
-  DGRT_TRY(read_desc(json.at("desc"), &result.desc));
   for (const Json& m : json.at("m")) {
     result.m.push_back(m.get<int64_t>());
     if (result.m.back() < 1 || result.m.back() > INT32_MAX)
       return invalid("m={}: must be from 1 to {}", result.m.back(), INT32_MAX);
   }
-  for (const Json& model : json.at("models")) DGRT_TRY(read_model(model, &result.shapes));
+  for (const Json& model : json.at("models")) DGRT_TRY(read_model(model, &result));
   if (result.m.empty() || result.shapes.empty()) return invalid("no m or no layers");
   return result;
+}
+
+void set_sizes(const BenchShape& shape, dgrt_gemm_desc* desc) {
+  desc->n = shape.n;
+  desc->k = shape.k;
+}
+void set_sizes(const BenchShape& shape, dgrt_quant_fp8_desc* desc) { desc->k = shape.k; }
+void set_sizes(const BenchShape& shape, dgrt_scale_layout_desc* desc) {
+  desc->k_blocks = shape.k / block_k;
 }
 
 }  // namespace
@@ -76,6 +123,17 @@ Result<BenchShapes> builtin_bench_shapes(std::string_view stem) {
   for (const EmbeddedFile& file : embedded_files())
     if (file.path == path) return parse_bench_shapes(file.text);
   return error(DGRT_UNSUPPORTED, "op={}: no bench/shapes/{}.json", stem, stem);
+}
+
+BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape) {
+  BenchDesc result = shapes.desc;
+  std::visit(
+      [&](auto& desc) {
+        set_sizes(shape, &desc);
+        desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
+      },
+      result);
+  return result;
 }
 
 }  // namespace dgrt

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "dgrt/gemm.h"
@@ -11,15 +12,19 @@
 
 namespace dgrt {
 
+// Complete but for what a BenchShape adds.
+using BenchDesc = std::variant<dgrt_gemm_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc>;
+
 struct BenchShape {
   std::string model;  // of the first layer with this n and k: "DeepSeek-V3"
   std::string layer;  // "self_attn.o_proj"
-  int64_t n = 0, k = 0;
+  int64_t n = 0;      // gemm only, else 0
+  int64_t k = 0;      // scale_layout: of the matrix whose scales these are, 128 * k_blocks
 };
 
 struct BenchShapes {
-  std::string stem;     // "gemm_fp8"
-  dgrt_gemm_desc desc;  // types and scale mode; n, k and max_m are 0
+  std::string stem;  // "gemm_fp8"
+  BenchDesc desc;    // types and layouts; sizes are 0
   std::vector<int64_t> m;
   std::vector<BenchShape> shapes;  // distinct in (n, k), in the file's order
 };
@@ -29,5 +34,8 @@ Result<BenchShapes> parse_bench_shapes(std::string_view json);
 
 // The file that is embedded for a stem.
 Result<BenchShapes> builtin_bench_shapes(std::string_view stem);
+
+// For one of the shapes and every m.
+BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape);
 
 }  // namespace dgrt

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "tests/gpu/gpu_test.h"
-#include "tests/support/quant_model.h"
-#include "tools/lib/lab_gemm_check.h"
+#include "tools/lib/lab_input_ops_check.h"
+#include "tools/lib/lab_quant_model.h"
 
 namespace dgrt::test {
 namespace {
@@ -33,7 +33,6 @@ int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 struct Input {
   std::vector<uint16_t> bits;
   int64_t ld = 0;
-  uint16_t at(int64_t row, int64_t col) const { return bits[row * ld + col]; }
 };
 
 Input random_input(int64_t m, int64_t k, int64_t ld) {
@@ -45,7 +44,7 @@ Input random_input(int64_t m, int64_t k, int64_t ld) {
     for (int64_t col = 0; col < k; ++col) {
       state = state * 6364136223846793005ull + 1442695040888963407ull;
       const auto draw = static_cast<int32_t>(state >> 32);
-      x.bits[row * ld + col] = float_to_bf16(static_cast<float>(draw) * 0x1p-31f * size);
+      x.bits[row * ld + col] = lab::float_to_bf16(static_cast<float>(draw) * 0x1p-31f * size);
     }
   }
   return x;
@@ -57,10 +56,10 @@ class QuantRun {
     QuantRun run;
     run.gpu_ = &gpu;
     run.test_ = test;
-    dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
-    desc.k = test.k, desc.max_m = 1 << 20;
-    desc.block = test.block, desc.scale_major = test.major, desc.flags = test.flags;
-    DGRT_ASSIGN(run.plan_, Plan::make(gpu, &desc.op));
+    run.desc_.k = test.k, run.desc_.max_m = 1 << 20;
+    run.desc_.block = test.block, run.desc_.scale_major = test.major;
+    run.desc_.flags = test.flags;
+    DGRT_ASSIGN(run.plan_, Plan::make(gpu, &run.desc_.op));
     return run;
   }
 
@@ -91,65 +90,15 @@ class QuantRun {
       DGRT_TRY(buffer->check_guards());
     DGRT_ASSIGN(const std::vector<uint8_t> q, q_dev.download_all<uint8_t>());
     DGRT_ASSIGN(const std::vector<uint32_t> scale, scale_dev.download_all<uint32_t>());
-    const Status status = compare(x, m, q, ldq, scale, ld_scale);
+    const Status status = lab::check_quant_fp8(desc_, args, x.bits, q, scale);
     if (!status.is_ok()) return error(status.code(), "m={} {}: {}", m, kernel, status.message());
     return fmt::format("m={} {}", m, kernel);
   }
 
  private:
-  Status compare(const Input& x, int64_t m, const std::vector<uint8_t>& q, int64_t ldq,
-                 const std::vector<uint32_t>& scale, int64_t ld_scale) const {
-    const int64_t k = test_.k, group_m = test_.group_m();
-    const int64_t num_k = div_up(k, 128), num_rows = div_up(m, group_m);
-    const bool k_major = test_.major == DGRT_K_MAJOR;
-    std::vector<bool> is_scale(scale.size(), false);
-    for (int64_t block_row = 0; block_row < num_rows; ++block_row) {
-      for (int64_t k_block = 0; k_block < num_k; ++k_block) {
-        const int64_t at =
-            k_major ? block_row * ld_scale + k_block : k_block * ld_scale + block_row;
-        is_scale[at] = true;
-        DGRT_TRY(check_block(x, block_row * group_m, std::min(m, (block_row + 1) * group_m),
-                             k_block * 128, std::min(k, (k_block + 1) * 128), q, ldq, scale[at]));
-      }
-    }
-    for (size_t i = 0; i < scale.size(); ++i)
-      if (!is_scale[i] && scale[i] != 0xffffffffu)
-        return error(DGRT_INTERNAL, "scale[{}] is outside the shape and was written", i);
-    for (int64_t row = 0; row < m; ++row)
-      for (int64_t col = k; col < ldq; ++col)
-        if (q[row * ldq + col] != 0xff)
-          return error(DGRT_INTERNAL, "q({}, {}) is past k and was written", row, col);
-    return ok();
-  }
-
-  static Status check_block(const Input& x, int64_t row_begin, int64_t row_end, int64_t col_begin,
-                            int64_t col_end, const std::vector<uint8_t>& q, int64_t ldq,
-                            uint32_t scale_bits) {
-    QuantModel model;
-    for (int64_t row = row_begin; row < row_end; ++row)
-      for (int64_t col = col_begin; col < col_end; ++col) model.add(x.at(row, col));
-    const float want_scale = model.scale();
-    float scale;
-    std::memcpy(&scale, &scale_bits, sizeof(scale));
-    const bool both_nan = std::isnan(scale) && std::isnan(want_scale);
-    // Memory that nothing wrote is NaN as well, but with all bits set.
-    if (scale_bits == 0xffffffffu || (!both_nan && std::memcmp(&scale, &want_scale, 4) != 0))
-      return error(DGRT_INTERNAL, "scale of block ({}, {}): got {:.9g} ({:#010x}), want {:.9g}",
-                   row_begin, col_begin, scale, scale_bits, want_scale);
-    const float reciprocal = 1.0f / want_scale;
-    for (int64_t row = row_begin; row < row_end; ++row)
-      for (int64_t col = col_begin; col < col_end; ++col) {
-        const uint8_t want = QuantModel::quantise(x.at(row, col), reciprocal);
-        if (q[row * ldq + col] != want)
-          return error(DGRT_INTERNAL, "q({}, {}): got {:#04x}, want {:#04x}; x={:.9g} scale={:.9g}",
-                       row, col, q[row * ldq + col], want, bf16_to_float(x.at(row, col)),
-                       want_scale);
-      }
-    return ok();
-  }
-
   Gpu* gpu_ = nullptr;
   QuantCase test_;
+  dgrt_quant_fp8_desc desc_ = DGRT_QUANT_FP8_DESC;
   Plan plan_;
 };
 

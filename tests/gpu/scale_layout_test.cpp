@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/gpu/gpu_test.h"
+#include "tools/lib/lab_input_ops_check.h"
 
 namespace dgrt::test {
 namespace {
@@ -25,20 +26,8 @@ uint32_t pattern(int64_t row, int64_t k_block) {
   return static_cast<uint32_t>(row) * 0x9e3779b1u ^ static_cast<uint32_t>(k_block) * 0x85ebca77u;
 }
 
-Status compare(const std::vector<uint32_t>& dst, int64_t m, int64_t k_blocks, int64_t ld_dst) {
-  const int64_t written = (m + 3) / 4 * 4;
-  for (int64_t k = 0; k < k_blocks; ++k)
-    for (int64_t row = 0; row < ld_dst; ++row) {
-      const uint32_t want = row < m ? pattern(row, k) : row < written ? 0 : 0xffffffffu;
-      const uint32_t got = dst[k * ld_dst + row];
-      if (got != want)
-        return error(DGRT_INTERNAL, "dst[{} * ld_dst + {}]: got {:#010x}, want {:#010x}", k, row,
-                     got, want);
-    }
-  return ok();
-}
-
-Result<std::string> check(Gpu& gpu, const Plan& plan, const LayoutCase& test, int64_t m) {
+Result<std::string> check(Gpu& gpu, const dgrt_scale_layout_desc& desc, const Plan& plan,
+                          const LayoutCase& test, int64_t m) {
   const lab::Device& lab = *gpu.lab;
   const int64_t ld_src = test.k_blocks + test.pad, ld_dst = (m + 3) / 4 * 4 + 4 * test.pad;
   std::vector<uint32_t> src(m * ld_src, 0xdeadbeefu);
@@ -63,7 +52,7 @@ Result<std::string> check(Gpu& gpu, const Plan& plan, const LayoutCase& test, in
   DGRT_TRY(src_dev.check_guards());
   DGRT_TRY(dst_dev.check_guards());
   DGRT_ASSIGN(const std::vector<uint32_t> dst, dst_dev.download_all<uint32_t>());
-  const Status status = compare(dst, m, test.k_blocks, ld_dst);
+  const Status status = lab::check_scale_layout(desc, args, src, dst);
   if (!status.is_ok()) return error(status.code(), "m={} {}: {}", m, kernel, status.message());
   return fmt::format("m={} {}", m, kernel);
 }
@@ -76,7 +65,7 @@ void run_layout_cases(Gpu& gpu, const std::vector<LayoutCase>& cases) {
       DGRT_ASSIGN(const Plan plan, Plan::make(gpu, &desc.op));
       std::string details;
       for (const int64_t m : test.m) {
-        DGRT_ASSIGN(const std::string detail, check(gpu, plan, test, m));
+        DGRT_ASSIGN(const std::string detail, check(gpu, desc, plan, test, m));
         details += (details.empty() ? "" : "; ") + detail;
       }
       return details;

@@ -19,7 +19,8 @@ const std::string good_desc = R"({"dtype_ab": "e4m3", "dtype_d": "bf16", "scale_
 const std::string good_layers = R"([{"name": "x", "n": 64, "k": 128}])";
 
 TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem they name", "[unit]") {
-  for (const char* stem : {"gemm_fp8", "gemm_bf16"}) {
+  for (const char* stem : {"gemm_fp8", "gemm_bf16", "quant_fp8", "scale_layout"}) {
+    INFO(stem);
     const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
     REQUIRE(shapes.is_ok());
     CHECK(shapes.value().stem == stem);
@@ -27,11 +28,10 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     std::set<std::pair<int64_t, int64_t>> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
       CHECK(seen.emplace(shape.n, shape.k).second);
-      dgrt_gemm_desc desc = shapes.value().desc;
-      desc.n = shape.n;
-      desc.k = shape.k;
-      desc.max_m = 4096;
-      const Result<DescCopy> copy = DescCopy::make(&desc.op, all_ops());
+      const BenchDesc desc = complete_desc(shapes.value(), shape);
+      const Result<DescCopy> copy =
+          std::visit([](const auto& any) { return DescCopy::make(&any.op, all_ops()); }, desc);
+      INFO(copy.status().message());
       REQUIRE(copy.is_ok());
       CHECK(std::string(copy.value().op().stem) == stem);
     }
@@ -47,7 +47,34 @@ TEST_CASE("bench_shapes: a repeated n and k counts once, with its first name", "
   REQUIRE(shapes.value().shapes.size() == 1);
   CHECK(shapes.value().shapes[0].layer == "first");
   CHECK(shapes.value().m == std::vector<int64_t>{1, 2});
-  CHECK(shapes.value().desc.scale_mode == DGRT_SCALE_BLOCK);
+  CHECK(std::get<dgrt_gemm_desc>(shapes.value().desc).scale_mode == DGRT_SCALE_BLOCK);
+}
+
+TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]") {
+  const auto parse = [](const std::string& head, const std::string& layer) {
+    const Result<BenchShapes> shapes = parse_bench_shapes(
+        "{" + head + R"(, "stem": "s", "m": [5, 9, 2], "models": [{"model": "M", "layers": [)" +
+        layer + "]}]}");
+    INFO(shapes.status().message());
+    REQUIRE(shapes.is_ok());
+    return complete_desc(shapes.value(), shapes.value().shapes.front());
+  };
+  const auto gemm = std::get<dgrt_gemm_desc>(
+      parse(R"("op": "gemm", "desc": )" + good_desc, R"({"name": "x", "n": 64, "k": 128})"));
+  CHECK(gemm.n == 64);
+  CHECK(gemm.k == 128);
+  CHECK(gemm.max_m == 9);
+  const auto quant = std::get<dgrt_quant_fp8_desc>(
+      parse(R"("op": "quant_fp8", "desc": {"block": "128x128", "scale_major": "mn"})",
+            R"({"name": "x", "k": 100})"));
+  CHECK(quant.k == 100);
+  CHECK(quant.max_m == 9);
+  CHECK(quant.block == DGRT_QUANT_128X128);
+  CHECK(quant.scale_major == DGRT_MN_MAJOR);
+  const auto layout = std::get<dgrt_scale_layout_desc>(
+      parse(R"("op": "scale_layout")", R"({"name": "x", "k_blocks": 56})"));
+  CHECK(layout.k_blocks == 56);
+  CHECK(layout.max_m == 9);
 }
 
 TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
@@ -59,7 +86,14 @@ TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
     CHECK(shapes.status().message().find(word) != std::string::npos);
   };
   check_refused("{", DGRT_INVALID_ARGUMENT, "bench shapes");
-  check_refused(R"({"op": "scale_layout"})", DGRT_UNSUPPORTED, "op=scale_layout");
+  check_refused(R"({"op": "conv"})", DGRT_UNSUPPORTED, "op=conv");
+  check_refused(R"({"op": "quant_fp8", "desc": {"block": "2x128", "scale_major": "k"}})",
+                DGRT_INVALID_ARGUMENT, "block=2x128");
+  check_refused(R"({"op": "quant_fp8", "desc": {"block": "1x128", "scale_major": "n"}})",
+                DGRT_INVALID_ARGUMENT, "scale_major=n");
+  check_refused(R"({"op": "scale_layout", "stem": "s", "m": [1],
+                    "models": [{"model": "M", "layers": [{"name": "x", "k_blocks": 0}]}]})",
+                DGRT_INVALID_ARGUMENT, "k_blocks=0");
   check_refused(file(R"({"dtype_ab": "e5m2", "dtype_d": "bf16"})", "[1]", good_layers),
                 DGRT_INVALID_ARGUMENT, "dtype_ab=e5m2");
   check_refused(file(good_desc, "[0]", good_layers), DGRT_INVALID_ARGUMENT, "m=0");

@@ -1,11 +1,10 @@
 // The CPU model that judges quant_fp8, against values worked out by hand from the e4m3 format.
-#include "tests/support/quant_model.h"
-
 #include <limits>
 
 #include "tests/support/catch.h"
+#include "tools/lib/lab_quant_model.h"
 
-namespace dgrt::test {
+namespace dgrt::lab {
 namespace {
 
 // Value of a code by the definition of the format.
@@ -71,4 +70,4 @@ TEST_CASE("quant model: scales", "[unit]") {
   CHECK(QuantModel::quantise(0x3f80, 1.0f / infinite.scale()) == 0x7f);
 }
 
-}  // namespace dgrt::test
+}  // namespace dgrt::lab

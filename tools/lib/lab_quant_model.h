@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-namespace dgrt::test {
+namespace dgrt::lab {
 
 inline float bf16_to_float(uint16_t bits) {
   const uint32_t wide = uint32_t{bits} << 16;
@@ -59,4 +59,4 @@ struct QuantModel {
   bool has_nan_ = false;
 };
 
-}  // namespace dgrt::test
+}  // namespace dgrt::lab
