@@ -3,6 +3,8 @@
 // into the README.
 #include <benchmark/benchmark.h>
 
+#include <variant>
+
 #include "bench/host_cost.h"
 #include "tools/bench_shapes.h"
 
@@ -14,9 +16,7 @@ Result<std::vector<dgrt_gemm_desc>> model_descs() {
     DGRT_ASSIGN(const BenchShapes shapes, builtin_bench_shapes(stem));
     for (const BenchShape& shape : shapes.shapes) {
       if (shape.model != "DeepSeek-V3") continue;
-      dgrt_gemm_desc desc = shapes.desc;
-      desc.n = shape.n;
-      desc.k = shape.k;
+      auto desc = std::get<dgrt_gemm_desc>(complete_desc(shapes, shape));
       desc.max_m = 4096;
       descs.push_back(desc);
     }

@@ -1,8 +1,8 @@
 // The cost model of dense GEMM tiles on SM90: time of a launch as the longest of three streams
 // (memory, the latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap.
 // Integer arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted
-// to 462 configs on 60 shapes on an NVIDIA H200, 2026-11-20: there the picks take 3 % longer than
-// the best config in the geometric mean, 17 % at worst.
+// to about 450 configs on 132 shapes on an NVIDIA H200, 2026-11-20: there the picks take 3 % longer
+// than the best config in the geometric mean, 17 % at worst.
 #include <algorithm>
 
 #include "runtime/ops/gemm_common.h"
@@ -14,15 +14,14 @@ namespace {
 __extension__ typedef __int128 Wide;
 
 constexpr int64_t ps_per_cycle = 570;
-constexpr int64_t launch_cycles = 740;      // beyond what every tile's store costs
-constexpr int64_t cluster_cycles = 3140;    // scheduling whole clusters, barriers at start and end
-constexpr int64_t reduction_cycles = 2070;  // split_k: exchange of partial sums
-constexpr int64_t dram_bytes_per_cycle = 1705;  // whole device, cold: what a short kernel reaches
-constexpr int64_t l2_bytes_per_cycle = 6710;    // whole device, into shared memory
-constexpr int64_t latency_cycles = 3250;        // from a slot's release to its data, loaded machine
-constexpr int64_t chain_cycles = 220;           // latency of one product and its wait
-constexpr int64_t store_cycles = 1890;          // a tile's last wait, hand-over and store
-constexpr int64_t least_half_n = 49;            // products with fewer rows of y are no quicker
+constexpr int64_t cluster_cycles = 2790;    // scheduling whole clusters, barriers at start and end
+constexpr int64_t reduction_cycles = 1050;  // split_k: exchange of partial sums
+constexpr int64_t dram_bytes_per_cycle = 1489;  // whole device, cold: what a short kernel reaches
+constexpr int64_t l2_bytes_per_cycle = 14690;   // whole device, into shared memory
+constexpr int64_t latency_cycles = 3220;        // from a slot's release to its data, loaded machine
+constexpr int64_t chain_cycles = 314;           // latency of one product and its wait
+constexpr int64_t store_cycles = 2600;          // a tile's last wait, hand-over and store
+constexpr int64_t least_half_n = 40;            // products with fewer rows of y are no quicker
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
@@ -34,9 +33,9 @@ int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
   return std::max<int64_t>(1, sms * c.blocks_per_sm / size);
 }
 
-// One slab's products for one k block: 366 cycles for each 100 of half of N.
+// One slab's products for one k block.
 int64_t product_cycles(int64_t y_rows) {
-  return std::max<int64_t>(y_rows / 2, least_half_n) * 366 / 100;
+  return std::max<int64_t>(y_rows / 2, least_half_n) * 334 / 100;
 }
 
 // Tensor cores and scaled adds for one k block of one CTA that has its SM for itself.
@@ -50,7 +49,7 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   // in_groups), then the scaled add.
   const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : c.swap_ab ? 96 : 128;
   const int64_t depth = slabs_each > 1 || y > most_grouped ? 1 : y <= 32 ? 4 : 2;
-  const int64_t add = y * (c.swap_ab ? 108 : 85) / 100;
+  const int64_t add = y * (c.swap_ab ? 110 : 7) / 100;
   return std::max(tensor, slabs_each * (product_cycles(y) + chain_cycles / depth + add));
 }
 
@@ -89,13 +88,13 @@ int64_t cost_ps(const Traits& traits, int64_t m, int64_t n, int64_t k, const Gem
 
   // The tensor cores wait while a tile's accumulators leave.
   const int64_t store =
-      store_cycles + int64_t{c.block_m} * c.block_n * (traits.d_is_fp32 ? 2 : 1) / 14;
+      store_cycles + int64_t{c.block_m} * c.block_n * (traits.d_is_fp32 ? 2 : 1) / 17;
   const int64_t fixed =
-      launch_cycles + (gemm_cluster_size(c) > 1 ? cluster_cycles : 0) +
+      (gemm_cluster_size(c) > 1 ? cluster_cycles : 0) +
       (c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n / 16 : 0);
   const Wide compute = math + Wide{waves} * store;
   const Wide longest = std::max({load, compute, memory});
-  const Wide cycles = longest + (load + compute + memory - longest) * 6 / 100 + store + fixed;
+  const Wide cycles = longest + (load + compute + memory - longest) * 4 / 100 + store + fixed;
   return static_cast<int64_t>(std::min<Wide>(cycles * ps_per_cycle, INT64_MAX));
 }
 
