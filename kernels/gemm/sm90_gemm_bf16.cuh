@@ -1,7 +1,9 @@
-// SM90 gemm_bf16: d[m, n] = sum_k a[m, k] * b[n, k] (+ c[m, n]), bf16 in, fp32 accumulate, bf16 or fp32 out.
-// Roles     last warp (of the last warpgroup), one thread: TMA loads. Math warpgroups: wgmma, one k block in
+// SM90 gemm_bf16: d[m, n] = sum_k a[m, k] * b[n, k] (+ c[m, n]), bf16 in, fp32 accumulate, bf16 or
+// fp32 out. Roles     last warp (of the last warpgroup), one thread: TMA loads. Math warpgroups:
+// wgmma, one k block in
 //           flight while the next is issued, then the store.
-// Pipeline  `stages` slots of an a tile and a b tile. full[s]: bytes landed. empty[s]: every math warp of every
+// Pipeline  `stages` slots of an a tile and a b tile. full[s]: bytes landed. empty[s]: every math
+// warp of every
 //           CTA that the slot's data went to has left it.
 // Needs     both operands K-major.
 // Source    PTX ISA: wgmma.mma_async, cp.async.bulk.tensor.
@@ -13,8 +15,8 @@ namespace dgrt::sm90::gemm_bf16 {
 
 // ---- Interface: host and NVRTC ----
 struct Params {
-  TensorMap a, b;         // [m, k], [n, k]; boxes of 128 bytes of k
-  TensorMap d;            // [m, n]; GemmStore::tma only
+  TensorMap a, b;  // [m, k], [n, k]; boxes of 128 bytes of k
+  TensorMap d;     // [m, n]; GemmStore::tma only
   GemmOutput out;
   uint32_t num_k_blocks;  // of 64
   uint32_t band;          // see TileWalk
@@ -43,8 +45,8 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool direct) {
 namespace dgrt::sm90::gemm_bf16 {
 
 template <class Cfg>
-constexpr GemmStore store_of =
-    gemm_store(GemmTile<Cfg>::config, Cfg::d_fp32 || Cfg::with_c || Cfg::ragged_n);
+constexpr GemmStore store_of = gemm_store(GemmTile<Cfg>::config,
+                                          Cfg::d_fp32 || Cfg::with_c || Cfg::ragged_n);
 template <class Cfg>
 using Smem = GemmSmem<Cfg, store_of<Cfg>, 0>;
 
@@ -52,7 +54,7 @@ template <class Cfg>
 __device__ void load(const Params& p, const Smem<Cfg>& smem) {
   constexpr uint32_t bytes = GemmTile<Cfg>::a_bytes + GemmTile<Cfg>::b_bytes;
   Ring<Cfg::stages> ring(smem.barriers());
-  TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, p.band);
+  TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, 1, p.band);
   while (walk.next()) {
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_empty();
@@ -74,10 +76,11 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
   const uint32_t first_slab = warpgroup * Tile::slabs;
 
   Ring<Cfg::stages> ring(smem.barriers());
-  TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, p.band);
+  TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, 1, p.band);
   StagedStore<Cfg> staged(smem.staging(), smem.reduction_barriers());
-  TmaStore<Cfg> direct{smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config),
-                       thread, 1 + warpgroup};
+  TmaStore<Cfg> direct{
+      smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config), thread,
+      1 + warpgroup};
 
   bool more = walk.next();
   while (more) {
@@ -85,24 +88,25 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
     uint32_t previous = 0;  // empty barrier of the slot whose products may still be running
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_full();
-      const uint32_t x =
-          (swap ? smem.b(ring.slot) : smem.a(ring.slot)) + first_slab * gemm_slab_rows * gemm_block_k_bytes;
+      const uint32_t x = (swap ? smem.b(ring.slot) : smem.a(ring.slot)) +
+                         first_slab * gemm_slab_rows * gemm_block_k_bytes;
       const uint32_t y = swap ? smem.a(ring.slot) : smem.b(ring.slot);
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab) keep_all(sum[slab]);
       ptx::wgmma_fence();
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
-        issue_slab_product<Wgmma>(sum[slab], x + slab * gemm_slab_rows * gemm_block_k_bytes, y, true);
+        issue_slab_product<Wgmma>(sum[slab], x + slab * gemm_slab_rows * gemm_block_k_bytes, y,
+                                  true);
       ptx::wgmma_commit();
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab) keep_all(sum[slab]);
-      ptx::wgmma_wait(1);
+      ptx::wgmma_wait<1>();
       if (kb != walk.k_begin) release_slot<Cfg>(previous, walk, lane);
       previous = ring.empty();
       ring.advance();
     }
-    ptx::wgmma_wait(0);
+    ptx::wgmma_wait<0>();
 #pragma unroll
     for (uint32_t slab = 0; slab < Tile::slabs; ++slab) keep_all(sum[slab]);
     if (walk.k_begin != walk.k_end) release_slot<Cfg>(previous, walk, lane);
@@ -118,7 +122,8 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
       staged.template store<Cfg::d_fp32, Cfg::with_c>(p.out, finished, threadIdx.x);
     } else {
       store_tile<Cfg, store_of<Cfg>, Cfg::d_fp32, Cfg::with_c>(
-          direct, sum, &p.d, p.out, finished.m_start + first_slab * gemm_slab_rows, finished.n_start);
+          direct, sum, &p.d, p.out, finished.m_start + first_slab * gemm_slab_rows,
+          finished.n_start);
     }
   }
   if (store_of<Cfg> == GemmStore::tma) direct.finish();

@@ -1,12 +1,14 @@
-// SM90 gemm_fp8: d[m, n] = sum over blocks of 128 k of a_scale[m, kb] * b_scale[n / 128, kb] * (a . b),
-// a and b e4m3, scales fp32, d bf16.
-// Roles     last warp (of the last warpgroup), one thread: TMA loads. Math warpgroups: wgmma into fresh
+// SM90 gemm_fp8: d[m, n] = sum over blocks of 128 k of a_scale[m, kb] * b_scale[n / 128, kb] * (a .
+// b), a and b e4m3, scales fp32, d bf16. Roles     last warp (of the last warpgroup), one thread:
+// TMA loads. Math warpgroups: wgmma into fresh
 //           registers for each 128 of k, then scale and add in fp32 (the tensor core's own sums are
 //           narrower than fp32), then the store.
-// Pipeline  `stages` slots of a tile, b tile and a's scales. full[s]: bytes landed. empty[s]: every math warp
+// Pipeline  `stages` slots of a tile, b tile and a's scales. full[s]: bytes landed. empty[s]: every
+// math warp
 //           of every CTA that the slot's data went to has left it.
 // Needs     e4m3 operands K-major; a_scale MN-major.
-// Source    PTX ISA: wgmma.mma_async, cp.async.bulk.tensor. The promotion every 128 of k is DeepSeek-V3's
+// Source    PTX ISA: wgmma.mma_async, cp.async.bulk.tensor. The promotion every 128 of k is
+// DeepSeek-V3's
 //           (arXiv 2412.19437, 3.3.2).
 #pragma once
 #include "device/common/gemm_tile.cuh"
@@ -16,17 +18,17 @@ namespace dgrt::sm90::gemm_fp8 {
 
 // ---- Interface: host and NVRTC ----
 struct Params {
-  TensorMap a, b;                           // [m, k], [n, k]; boxes of 128 bytes of k
-  TensorMap a_scale;                        // [k blocks, m]; boxes of one k block
-  TensorMap d;                              // [m, n]; GemmStore::tma only
+  TensorMap a, b;     // [m, k], [n, k]; boxes of 128 bytes of k
+  TensorMap a_scale;  // [k blocks, m]; boxes of one k block
+  TensorMap d;        // [m, n]; GemmStore::tma only
   GemmOutput out;
-  const float* b_scale;                     // [n blocks, k blocks]
+  const float* b_scale;  // [n blocks, k blocks]
   uint64_t b_scale_n_stride, b_scale_k_stride;
-  uint32_t num_k_blocks;                    // of 128
-  uint32_t band;                            // see TileWalk
+  uint32_t num_k_blocks;  // of 128
+  uint32_t band;          // see TileWalk
 };
 
-constexpr uint32_t block_k = 128;           // elements, one byte each
+constexpr uint32_t block_k = 128;  // elements, one byte each
 
 DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool ragged_n) {
   return gemm_smem_bytes(c, gemm_store(c, ragged_n), gemm_a_scale_bytes(c));
@@ -52,36 +54,51 @@ constexpr GemmStore store_of = gemm_store(GemmTile<Cfg>::config, Cfg::ragged_n);
 template <class Cfg>
 using Smem = GemmSmem<Cfg, store_of<Cfg>, gemm_a_scale_bytes(GemmTile<Cfg>::config)>;
 
+// K blocks that one math warpgroup keeps in flight, for tiles whose accumulators leave room: alone
+// it would wait for each product. Tiles are made of whole groups; past k, TMA delivers zeros.
+template <class Cfg>
+constexpr uint32_t group_size = GemmTile<Cfg>::slabs > 1            ? 1
+                                : GemmTile<Cfg>::accumulators <= 16 ? 4
+                                : GemmTile<Cfg>::accumulators <= (Cfg::blocks_per_sm == 2 ? 32
+                                                                  : Cfg::swap_ab          ? 48
+                                                                                          : 64)
+                                    ? 2
+                                    : 1;
+
+template <class Cfg>
+__device__ __forceinline__ TileWalk<Cfg> walk_tiles(const Params& p) {
+  return TileWalk<Cfg>(p.out.m, p.out.n, p.num_k_blocks, group_size<Cfg>, p.band);
+}
+
 template <class Cfg>
 __device__ void load(const Params& p, const Smem<Cfg>& smem) {
   constexpr uint32_t bytes = GemmTile<Cfg>::a_bytes + GemmTile<Cfg>::b_bytes + Cfg::block_m * 4;
   Ring<Cfg::stages> ring(smem.barriers());
-  TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, p.band);
+  TileWalk<Cfg> walk = walk_tiles<Cfg>(p);
   while (walk.next()) {
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_empty();
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
       load_operands<Cfg>(&p.a, &p.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
                          kb * block_k);
-      ptx::tma_load_2d(smem.a_scale(ring.slot), &p.a_scale, ring.full(),
-                       walk.m_start, kb);
+      ptx::tma_load_2d(smem.a_scale(ring.slot), &p.a_scale, ring.full(), walk.m_start, kb);
       ring.advance();
     }
   }
 }
 
-// b's scales of one tile, spread over the lanes of each warp: lane l holds the k blocks l, l + 32, ...
-// counted from k_begin. A tile (or slab) touches at most two rows of them.
+// b's scales of one tile, spread over the lanes of each warp: lane l holds the k blocks l, l + 32,
+// ... counted from k_begin. A tile (or slab) touches at most two rows of them.
 struct BlockScales {
   const float* row;  // first scale of the first row
   bool two_rows;     // the second row exists
-  uint32_t num;      // k blocks
+  uint32_t num;      // k blocks from k_begin to the end of k
   float low, high;
 
-  __device__ BlockScales(const Params& p, uint32_t n_first, uint32_t k_begin, uint32_t k_end)
+  __device__ BlockScales(const Params& p, uint32_t n_first, uint32_t k_begin)
       : row(p.b_scale + n_first / 128 * p.b_scale_n_stride + k_begin * p.b_scale_k_stride),
         two_rows((n_first / 128 + 1) * 128 < p.out.n),
-        num(k_end - k_begin) {}
+        num(p.num_k_blocks > k_begin ? p.num_k_blocks - k_begin : 0) {}
 
   // Requires: idx is a multiple of 32.
   __device__ __forceinline__ void fetch(const Params& p, uint32_t idx, uint32_t lane) {
@@ -138,8 +155,8 @@ struct TileMath {
   }
 
   // sum += scales * part.
-  __device__ __forceinline__ void add(float (&sum)[count], float (&part)[count], const Scales& scales,
-                                      uint32_t slab) const {
+  __device__ __forceinline__ void add(float (&sum)[count], float (&part)[count],
+                                      const Scales& scales, uint32_t slab) const {
     keep_all(part);
     const uint32_t n_block = (walk.n_start + (swap ? first_slab * gemm_slab_rows : 0)) / 128;
     if constexpr (swap) {
@@ -162,62 +179,56 @@ struct TileMath {
     }
   }
 
-  // The k blocks from idx on, one after the other; another warpgroup's products fill the gaps.
-  __device__ __forceinline__ void one_by_one(float (&sum)[Tile::slabs][count], BlockScales& b,
-                                             uint32_t idx, Ring<Cfg::stages>& ring) const {
-    for (; idx < b.num; ++idx) {
-      if (idx % 32 == 0 && idx != 0) b.fetch(p, idx, lane);
-      ring.wait_full();
-#pragma unroll
-      for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
-        float part[count];
-        issue(part, ring.slot, slab);
-        const Scales scales = read_scales(b, ring.slot, idx, slab);
-        ptx::wgmma_wait(0);
-        if (slab + 1 == Tile::slabs) release_slot<Cfg>(ring.empty(), walk, lane);
-        add(sum[slab], part, scales, slab);
-      }
-      ring.advance();
-    }
-  }
-
-  // `depth` k blocks at a time, as long as there are so many: the products of a group hide each other's
-  // latency and all but the last scaled add. Returns how many k blocks are done.
-  template <uint32_t depth>
-  __device__ __forceinline__ uint32_t in_groups(float (&sum)[count], BlockScales& b,
-                                                Ring<Cfg::stages>& ring) const {
-    static_assert(32 % depth == 0, "a group must not straddle a fetch of b's scales");
-    uint32_t idx = 0;
-    for (; idx + depth <= b.num; idx += depth) {
-      if (idx % 32 == 0 && idx != 0) b.fetch(p, idx, lane);
-      float part[depth][count];
-      Ring<Cfg::stages> done = ring;
-#pragma unroll
-      for (uint32_t i = 0; i < depth; ++i) {
-        ring.wait_full();
-        issue(part[i], ring.slot, 0);
-        ring.advance();
-      }
-#pragma unroll
-      for (uint32_t i = 0; i < depth; ++i) {
-        const Scales scales = read_scales(b, done.slot, idx + i, 0);
-        ptx::wgmma_wait(depth - 1 - i);
-        release_slot<Cfg>(done.empty(), walk, lane);
-        add(sum, part[i], scales, 0);
-        done.advance();
-      }
-    }
-    return idx;
-  }
-
+  // sum += the tile's products, a group of k blocks at a time: the products of a group hide each
+  // other's latency and all but the last scaled add. Groups of one leave the gaps to the other
+  // warpgroup.
   __device__ __forceinline__ void run(float (&sum)[Tile::slabs][count], BlockScales& b,
                                       Ring<Cfg::stages>& ring) const {
-    uint32_t done = 0;
-    if constexpr (Tile::slabs == 1 && count <= 16)
-      done = in_groups<4>(sum[0], b, ring);
-    else if constexpr (Tile::slabs == 1 && count <= (Cfg::blocks_per_sm == 2 ? 32 : swap ? 48 : 64))
-      done = in_groups<2>(sum[0], b, ring);
-    one_by_one(sum, b, done, ring);
+    constexpr uint32_t group = group_size<Cfg>;
+    static_assert(32 % group == 0, "a group must not straddle a fetch of b's scales");
+    for (uint32_t idx = 0; idx < walk.k_end - walk.k_begin; idx += group) {
+      if (idx % 32 == 0 && idx != 0) b.fetch(p, idx, lane);
+      if constexpr (group == 1) {
+        ring.wait_full();
+#pragma unroll
+        for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
+          float part[count];
+          issue(part, ring.slot, slab);
+          finish<0>(sum[slab], part, b, idx, slab, ring);
+        }
+        ring.advance();
+      } else {
+        float part[group][count];
+        Ring<Cfg::stages> done = ring;
+#pragma unroll
+        for (uint32_t i = 0; i < group; ++i) {
+          ring.wait_full();
+          issue(part[i], ring.slot, 0);
+          ring.advance();
+        }
+        finish_group<group>(sum[0], part, b, idx, done);
+      }
+    }
+  }
+
+  // Waits for the products of one slab (with `pending` younger ones running) and adds them.
+  template <uint32_t pending>
+  __device__ __forceinline__ void finish(float (&sum)[count], float (&part)[count],
+                                         const BlockScales& b, uint32_t idx, uint32_t slab,
+                                         const Ring<Cfg::stages>& at) const {
+    const Scales scales = read_scales(b, at.slot, idx, slab);
+    ptx::wgmma_wait<pending>();
+    if (slab + 1 == Tile::slabs) release_slot<Cfg>(at.empty(), walk, lane);
+    add(sum, part, scales, slab);
+  }
+
+  template <uint32_t left, uint32_t group>
+  __device__ __forceinline__ void finish_group(float (&sum)[count], float (&part)[group][count],
+                                               const BlockScales& b, uint32_t idx,
+                                               Ring<Cfg::stages>& at) const {
+    finish<left - 1>(sum, part[group - left], b, idx + group - left, 0, at);
+    at.advance();
+    if constexpr (left > 1) finish_group<left - 1>(sum, part, b, idx, at);
   }
 };
 
@@ -230,14 +241,15 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
   const uint32_t first_slab = warpgroup * Tile::slabs;
 
   Ring<Cfg::stages> ring(smem.barriers());
-  TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, p.band);
+  TileWalk<Cfg> walk = walk_tiles<Cfg>(p);
   const TileMath<Cfg> tile{p, smem, walk, first_slab, lane, thread / 32 * 16 + lane / 4};
   StagedStore<Cfg> staged(smem.staging(), smem.reduction_barriers());
-  TmaStore<Cfg> direct{smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config),
-                       thread, 1 + warpgroup};
+  TmaStore<Cfg> direct{
+      smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config), thread,
+      1 + warpgroup};
   // The next tile and its first scales are looked up before the store, which hides them.
   const auto scales_of_tile = [&] {
-    BlockScales scales(p, walk.n_start + (swap ? first_slab * gemm_slab_rows : 0), walk.k_begin, walk.k_end);
+    BlockScales scales(p, walk.n_start + (swap ? first_slab * gemm_slab_rows : 0), walk.k_begin);
     scales.fetch(p, 0, lane);
     return scales;
   };
@@ -257,8 +269,9 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
         staged.write_slab(sum[slab], (first_slab + slab) * gemm_slab_rows, thread);
       staged.template store<false, false>(p.out, finished, threadIdx.x);
     } else {
-      store_tile<Cfg, store_of<Cfg>, false, false>(
-          direct, sum, &p.d, p.out, finished.m_start + first_slab * gemm_slab_rows, finished.n_start);
+      store_tile<Cfg, store_of<Cfg>, false, false>(direct, sum, &p.d, p.out,
+                                                   finished.m_start + first_slab * gemm_slab_rows,
+                                                   finished.n_start);
     }
   }
   if (store_of<Cfg> == GemmStore::tma) direct.finish();

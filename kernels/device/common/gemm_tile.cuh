@@ -1,13 +1,13 @@
-// Geometry of one output tile of a dense GEMM d = a * transpose(b), derived from the config alone; read by
-// host (shared memory, grid) and kernel.
+// Geometry of one output tile of a dense GEMM d = a * transpose(b), derived from the config alone;
+// read by host (shared memory, grid) and kernel.
 //
-// wgmma multiplies X (64 rows per instruction, "slab") by Y (8 to 256 rows). X is a and Y is b, or with
-// swap_ab the other way round: then a tile of d may be as narrow as 8 rows of m, which is what decode
-// needs. Operand tiles are 128 bytes of k wide, one 128-byte swizzle row.
+// wgmma multiplies X (64 rows per instruction, "slab") by Y (8 to 256 rows). X is a and Y is b, or
+// with swap_ab the other way round: then a tile of d may be as narrow as 8 rows of m, which is what
+// decode needs. Operand tiles are 128 bytes of k wide, one 128-byte swizzle row.
 //
-// Cluster ranks: n fastest, then m, then k. CTAs that differ in n share their a tile, CTAs that differ in m
-// their b tile; each loads its part and multicasts it. CTAs that differ in k hold partial sums of
-// one tile of d (swap_ab only).
+// Cluster ranks: n fastest, then m, then k. CTAs that differ in n share their a tile, CTAs that
+// differ in m their b tile; each loads its part and multicasts it. CTAs that differ in k hold
+// partial sums of one tile of d (swap_ab only).
 #pragma once
 #include "device/common/interface.cuh"
 
@@ -25,7 +25,7 @@ struct GemmConfig {
   uint32_t math_warpgroups;  // 1 or 2
   uint32_t cluster_m, cluster_n, split_k;
   uint32_t blocks_per_sm;
-  uint32_t store_buffers;    // GemmStore::tma: column chunks that each math warpgroup has room for
+  uint32_t store_buffers;  // GemmStore::tma: column chunks that each math warpgroup has room for
 };
 
 enum class GemmStore : uint32_t {
@@ -34,8 +34,8 @@ enum class GemmStore : uint32_t {
   staged      // swap_ab: through an fp32 tile in shared memory, where split_k is summed too
 };
 
-// `direct`: something that a TMA store cannot do: fp32, c, or an n whose rows are no multiple of 16 bytes
-// (a TMA store then writes beyond the last column: seen on an H200, driver 580, with odd n).
+// `direct`: something that a TMA store cannot do: fp32, c, or an n whose rows are no multiple of 16
+// bytes (a TMA store then writes beyond the last column: seen on an H200, driver 580, with odd n).
 DGRT_HD constexpr GemmStore gemm_store(const GemmConfig& c, bool direct) {
   return c.swap_ab ? GemmStore::staged : direct ? GemmStore::fragments : GemmStore::tma;
 }
@@ -47,7 +47,8 @@ DGRT_HD constexpr uint32_t gemm_store_columns(uint32_t block_n) {
 
 // Chunks of one math warpgroup's part of the tile.
 DGRT_HD constexpr uint32_t gemm_store_chunks(const GemmConfig& c) {
-  return c.block_m / gemm_slab_rows / c.math_warpgroups * (c.block_n / gemm_store_columns(c.block_n));
+  return c.block_m / gemm_slab_rows / c.math_warpgroups *
+         (c.block_n / gemm_store_columns(c.block_n));
 }
 
 DGRT_HD constexpr uint32_t gemm_chunk_bytes(const GemmConfig& c) {
@@ -69,14 +70,15 @@ DGRT_HD constexpr uint32_t gemm_cluster_size(const GemmConfig& c) {
   return c.cluster_m * c.cluster_n * c.split_k;
 }
 
-// One math warpgroup is fed by one extra warp; two by a whole warpgroup, whose registers setmaxnreg hands
-// over.
+// One math warpgroup is fed by one extra warp; two by a whole warpgroup, whose registers setmaxnreg
+// hands over.
 DGRT_HD constexpr uint32_t gemm_num_threads(const GemmConfig& c) {
   return c.math_warpgroups == 1 ? 160 : 384;
 }
 
 // Dynamic shared memory. `scale_bytes`: of a's scales in one stage.
-DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store, uint32_t scale_bytes) {
+DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store,
+                                           uint32_t scale_bytes) {
   const uint32_t operands = c.stages * (c.block_m + c.block_n) * gemm_block_k_bytes;
   const uint32_t output = align_up(gemm_store_bytes(c, store), smem_alignment);
   const uint32_t barriers = (2 * c.stages + 2) * 8;
@@ -92,7 +94,7 @@ DGRT_HD constexpr uint32_t gemm_a_scale_bytes(const GemmConfig& c) {
 template <class Cfg>
 struct GemmTile {
   static constexpr GemmConfig config = {
-      Cfg::block_m,   Cfg::block_n,   Cfg::stages,  Cfg::swap_ab,      Cfg::math_warpgroups,
+      Cfg::block_m,   Cfg::block_n,   Cfg::stages,  Cfg::swap_ab,       Cfg::math_warpgroups,
       Cfg::cluster_m, Cfg::cluster_n, Cfg::split_k, Cfg::blocks_per_sm, Cfg::store_buffers};
   static constexpr uint32_t x_rows = Cfg::swap_ab ? Cfg::block_n : Cfg::block_m;
   static constexpr uint32_t y_rows = Cfg::swap_ab ? Cfg::block_m : Cfg::block_n;
@@ -105,7 +107,8 @@ struct GemmTile {
   static constexpr uint32_t a_bytes = Cfg::block_m * gemm_block_k_bytes;
   static constexpr uint32_t b_bytes = Cfg::block_n * gemm_block_k_bytes;
 
-  static_assert(Cfg::math_warpgroups == 1 || Cfg::math_warpgroups == 2, "one or two math warpgroups");
+  static_assert(Cfg::math_warpgroups == 1 || Cfg::math_warpgroups == 2,
+                "one or two math warpgroups");
   static_assert(slabs >= 1 && slabs * gemm_slab_rows * Cfg::math_warpgroups == x_rows,
                 "each math warpgroup must own whole slabs of 64 rows");
   static_assert(y_rows % 8 == 0 && y_rows <= 256, "wgmma's N is a multiple of 8 up to 256");

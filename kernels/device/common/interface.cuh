@@ -1,6 +1,6 @@
-// The one header that both compilers read: types that cross from host to kernel, and the integer helpers
-// that size shared memory on both sides. Includes nothing: NVRTC has no standard headers, and each one
-// would cost compile time.
+// The one header that both compilers read: types that cross from host to kernel, and the integer
+// helpers that size shared memory on both sides. Includes nothing: NVRTC has no standard headers,
+// and each one would cost compile time.
 #pragma once
 #ifdef __CUDACC_RTC__
 #define DGRT_HD __host__ __device__
@@ -19,8 +19,8 @@ using uint64_t = unsigned long;
 
 namespace dgrt {
 
-// Mirror of CUtensorMap: an opaque 128-byte descriptor that must sit 64-byte aligned in kernel parameters
-// (PTX ISA, tensor maps).
+// Mirror of CUtensorMap: an opaque 128-byte descriptor that must sit 64-byte aligned in kernel
+// parameters (PTX ISA, tensor maps).
 struct alignas(64) TensorMap {
   uint64_t words[16];
 };
@@ -28,7 +28,8 @@ struct alignas(64) TensorMap {
 DGRT_HD constexpr uint32_t ceil_div(uint32_t x, uint32_t y) { return (x + y - 1) / y; }
 DGRT_HD constexpr uint32_t align_up(uint32_t x, uint32_t y) { return ceil_div(x, y) * y; }
 
-// Dynamic shared memory that one block may use on SM90, and its alignment for 128-byte swizzled tiles.
+// Dynamic shared memory that one block may use on SM90, and its alignment for 128-byte swizzled
+// tiles.
 constexpr uint32_t sm90_max_smem_bytes = 232448;
 constexpr uint32_t smem_alignment = 1024;
 

@@ -1,5 +1,5 @@
-// The output matrix as plain pointers, and how a few neighbouring values of it are written: plus c, rounded
-// once, clipped at n.
+// The output matrix as plain pointers, and how neighbouring values of a row are written: plus c,
+// rounded once, clipped at n.
 #pragma once
 #include "device/common/interface.cuh"
 #ifdef __CUDACC_RTC__
@@ -16,12 +16,6 @@ struct GemmOutput {
 };
 
 #ifdef __CUDACC_RTC__
-// Row `row` from `column` on, as bytes.
-template <bool fp32>
-__device__ __forceinline__ uint64_t element_offset(uint32_t row, uint32_t column, uint64_t stride) {
-  return (row * stride + column) * (fp32 ? 4 : 2);
-}
-
 // One value, where a group of columns is cut off by n.
 template <bool fp32, bool with_c>
 __device__ __forceinline__ void store_value(char* d, const char* c, float v) {
@@ -34,8 +28,8 @@ __device__ __forceinline__ void store_value(char* d, const char* c, float v) {
   }
 }
 
-// Two or four neighbouring values; rows are 16-byte aligned and `column` a multiple of the count, so that
-// the group is one aligned access.
+// Two or four neighbouring values; rows are 16-byte aligned and `column` a multiple of the count,
+// so that the group is one aligned access.
 template <bool fp32, bool with_c>
 __device__ __forceinline__ void store_group(char* d, const char* c, float (&v)[2]) {
   if constexpr (fp32) {
@@ -65,19 +59,35 @@ __device__ __forceinline__ void store_group(char* d, const char* c, float (&v)[4
   }
 }
 
-template <bool fp32, bool with_c, uint32_t count>
-__device__ __forceinline__ void store_values(const GemmOutput& out, uint32_t row, uint32_t column,
-                                             float (&v)[count]) {
-  char* d = static_cast<char*>(out.d) + element_offset<fp32>(row, column, out.ldd);
-  const char* c = static_cast<const char*>(out.c) + element_offset<fp32>(row, column, out.ldc);
-  if (column + count <= out.n) {
-    store_group<fp32, with_c>(d, c, v);
-    return;
-  }
+// Part of one row of d, from a column on.
+template <bool fp32, bool with_c>
+struct RowCursor {
+  static constexpr uint32_t element_bytes = fp32 ? 4 : 2;
+  char* d;
+  const char* c;
+  uint32_t left;  // columns up to n
+
+  __device__ __forceinline__ RowCursor(const GemmOutput& out, uint32_t row, uint32_t column)
+      : d(static_cast<char*>(out.d) + (row * out.ldd + column) * element_bytes),
+        c(with_c ? static_cast<const char*>(out.c) + (row * out.ldc + column) * element_bytes
+                 : nullptr),
+        left(column < out.n ? out.n - column : 0) {}
+
+  // `count` values, `offset` columns further on; both 2 or both multiples of 4.
+  template <uint32_t count>
+  __device__ __forceinline__ void store(uint32_t offset, float (&v)[count]) const {
+    char* to = d + offset * element_bytes;
+    const char* from = c + offset * element_bytes;
+    if (offset + count <= left) {
+      store_group<fp32, with_c>(to, from, v);
+      return;
+    }
 #pragma unroll
-  for (uint32_t i = 0; i + 1 < count; ++i)
-    if (column + i < out.n) store_value<fp32, with_c>(d + i * (fp32 ? 4 : 2), c + i * (fp32 ? 4 : 2), v[i]);
-}
+    for (uint32_t i = 0; i + 1 < count; ++i)
+      if (offset + i < left)
+        store_value<fp32, with_c>(to + i * element_bytes, from + i * element_bytes, v[i]);
+  }
+};
 #endif
 
 }  // namespace dgrt

@@ -1,5 +1,5 @@
-// Output straight from the accumulators of one slab. With fp32 four neighbouring lanes fill a whole 32-byte
-// sector; bf16 comes this way only when c is added.
+// Output straight from the accumulators of one slab. With fp32 four neighbouring lanes fill a whole
+// 32-byte sector; bf16 comes this way only when c is added.
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/epilogue/output.cuh"
@@ -16,10 +16,11 @@ __device__ __forceinline__ void store_slab_fragments(
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
     if (first_row + half * 8 >= out.m) return;
+    const RowCursor<fp32, with_c> at(out, first_row + half * 8, column + thread % 4 * 2);
 #pragma unroll
     for (uint32_t group = 0; group < Cfg::block_n / 8; ++group) {
       float v[2] = {values[group * 4 + half * 2], values[group * 4 + half * 2 + 1]};
-      store_values<fp32, with_c>(out, first_row + half * 8, column + group * 8 + thread % 4 * 2, v);
+      at.store(group * 8, v);
     }
   }
 }
@@ -34,8 +35,8 @@ __device__ __forceinline__ void store_tile(
   } else {
 #pragma unroll
     for (uint32_t slab = 0; slab < GemmTile<Cfg>::slabs; ++slab)
-      store_slab_fragments<Cfg, fp32, with_c>(values[slab], out, row + slab * gemm_slab_rows, column,
-                                              tma.thread);
+      store_slab_fragments<Cfg, fp32, with_c>(values[slab], out, row + slab * gemm_slab_rows,
+                                              column, tma.thread);
   }
 }
 

@@ -1,6 +1,7 @@
-// Output of a swap_ab tile: the accumulators hold transpose(d), so they go through an fp32 tile in shared
-// memory, d's rows contiguous. With split_k the CTAs of a cluster each hold a partial sum there; each adds up
-// its share of the tile over all of them, ranks ascending, so that equal inputs give equal bits.
+// Output of a swap_ab tile: the accumulators hold transpose(d), so they go through an fp32 tile in
+// shared memory, d's rows contiguous. With split_k the CTAs of a cluster each hold a partial sum
+// there; each adds up its share of the tile over all of them, ranks ascending, so that equal inputs
+// give equal bits.
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/epilogue/output.cuh"
@@ -42,8 +43,8 @@ struct StagedStore {
   }
 
   // `slab_row`: the slab's first row within the tile's n.
-  __device__ __forceinline__ void write_slab(
-      const float (&values)[GemmTile<Cfg>::accumulators], uint32_t slab_row, uint32_t thread) {
+  __device__ __forceinline__ void write_slab(const float (&values)[GemmTile<Cfg>::accumulators],
+                                             uint32_t slab_row, uint32_t thread) {
     const uint32_t lane = thread % 32;
     const uint32_t corner =
         tile + (lane % 4 * 2 * pitch + slab_row + thread % 128 / 32 * 16 + lane / 4) * 4;
@@ -80,9 +81,10 @@ struct StagedStore {
           parts[rank] = ptx::load_cluster_f32x4(ptx::mapa(source, peer(walk, rank)));
 #pragma unroll
         for (uint32_t rank = 0; rank < Cfg::split_k; ++rank)
-          v[0] += parts[rank].x, v[1] += parts[rank].y, v[2] += parts[rank].z, v[3] += parts[rank].w;
+          v[0] += parts[rank].x, v[1] += parts[rank].y, v[2] += parts[rank].z,
+              v[3] += parts[rank].w;
       }
-      store_values<fp32, with_c>(out, walk.m_start + row, walk.n_start + column, v);
+      RowCursor<fp32, with_c>(out, walk.m_start + row, walk.n_start + column).store(0, v);
     }
     if constexpr (Cfg::split_k > 1) {
       ptx::named_barrier_sync(barrier_id, num_threads);

@@ -1,7 +1,7 @@
-// bf16 output of one math warpgroup: accumulators -> swizzled shared memory (stmatrix) -> TMA store, in chunks
-// of columns. With room for all chunks the warpgroup meets twice for the whole tile; with fewer buffers,
-// twice for each chunk. Either way the stores run while the next tile is computed. TMA clips the
-// tails of m and n.
+// bf16 output of one math warpgroup: accumulators -> swizzled shared memory (stmatrix) -> TMA
+// store, in chunks of columns. With room for all chunks the warpgroup meets twice for the whole
+// tile; with fewer buffers, twice for each chunk. Either way the stores run while the next tile is
+// computed. TMA clips the tails of m and n.
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/ptx/bf16.cuh"
@@ -10,11 +10,13 @@
 
 namespace dgrt {
 
-// 16-byte column of a swizzle row that holds logical 16-byte column `part` of `row` (PTX ISA, swizzling
-// modes of tensor maps).
+// 16-byte column of a swizzle row that holds logical 16-byte column `part` of `row` (PTX ISA,
+// swizzling modes of tensor maps).
 template <uint32_t columns>
 __device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t part) {
-  return columns == 64 ? part ^ (row & 7) : columns == 32 ? part ^ (row >> 1 & 3) : part ^ (row >> 2 & 1);
+  return columns == 64   ? part ^ (row & 7)
+         : columns == 32 ? part ^ (row >> 1 & 3)
+                         : part ^ (row >> 2 & 1);
 }
 
 template <class Cfg>
@@ -26,14 +28,15 @@ struct TmaStore {
   static constexpr uint32_t buffers = Cfg::store_buffers;
   static constexpr bool holds_all = buffers == Tile::slabs * slab_chunks;
 
-  uint32_t staging;  // shared address of this warpgroup's buffers
-  uint32_t thread;   // within the warpgroup
-  uint32_t barrier;  // named, of the warpgroup alone
-  uint32_t next = 0; // buffer, where there are fewer than chunks
+  uint32_t staging;   // shared address of this warpgroup's buffers
+  uint32_t thread;    // within the warpgroup
+  uint32_t barrier;   // named, of the warpgroup alone
+  uint32_t next = 0;  // buffer, where there are fewer than chunks
 
-  __device__ __forceinline__ void write_chunk(const float (&values)[Tile::accumulators], uint32_t chunk,
-                                              uint32_t buffer) const {
-    // stmatrix: lanes 0-7 and 16-23 address rows 0-7, the others rows 8-15; lanes 16-31 the next 8 columns.
+  __device__ __forceinline__ void write_chunk(const float (&values)[Tile::accumulators],
+                                              uint32_t chunk, uint32_t buffer) const {
+    // stmatrix: lanes 0-7 and 16-23 address rows 0-7, the others rows 8-15; lanes 16-31 the next 8
+    // columns.
     const uint32_t lane = thread % 32;
     const uint32_t row = thread / 32 * 16 + (lane & 15);
     const uint32_t address = staging + buffer * chunk_bytes + row * columns * 2;
@@ -70,8 +73,8 @@ struct TmaStore {
   }
 
   // Chunk `first`, or all of them.
-  __device__ __forceinline__ void send(const TensorMap* d, uint32_t first, uint32_t buffer, uint32_t row,
-                                       uint32_t column) const {
+  __device__ __forceinline__ void send(const TensorMap* d, uint32_t first, uint32_t buffer,
+                                       uint32_t row, uint32_t column) const {
     ptx::fence_proxy_async();
     ptx::named_barrier_sync(barrier, 128);
     if (thread != 0) return;

@@ -1,14 +1,14 @@
-// One slab of a tile times one k block: d[64, N] (+)= x[64, 128 bytes] * transpose(y[N, 128 bytes]).
-// Element i of a thread's accumulators belongs to row 16 * warp + lane / 4 + 8 * (i / 2 % 2) and column
-// 8 * (i / 4) + 2 * (lane % 4) + i % 2 (PTX ISA, wgmma .m64nNk16 fragment).
+// One slab of a tile times one k block: d[64, N] (+)= x[64, 128 bytes] * transpose(y[N, 128
+// bytes]). Element i of a thread's accumulators belongs to row 16 * warp + lane / 4 + 8 * (i / 2 %
+// 2) and column 8 * (i / 4) + 2 * (lane % 4) + i % 2 (PTX ISA, wgmma .m64nNk16 fragment).
 #pragma once
 #include "device/mma/descriptor.cuh"
 #include "device/ptx/wgmma.cuh"
 
 namespace dgrt {
 
-// Issues the four products (32 bytes of k each) and returns at once. `accumulate` false: the first product
-// overwrites d. Requires wgmma_fence() before and commit and wait after.
+// Issues the four products (32 bytes of k each) and returns at once. `accumulate` false: the first
+// product overwrites d. Requires wgmma_fence() before and commit and wait after.
 template <class Wgmma, uint32_t count>
 __device__ __forceinline__ void issue_slab_product(float (&d)[count], uint32_t x_address,
                                                    uint32_t y_address, bool accumulate) {

@@ -1,4 +1,5 @@
-// What the dense GEMM kernels have in common around their main loops: shared memory, start, roles, end.
+// What the dense GEMM kernels have in common around their main loops: shared memory, start, roles,
+// end.
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/pipeline/ring.cuh"
@@ -8,8 +9,8 @@
 
 namespace dgrt {
 
-// Where pieces of dynamic shared memory start. Laid out by offsets computed once here, because the number
-// of scale and staging bytes may be zero, which an array member may not.
+// Where pieces of dynamic shared memory start. Laid out by offsets computed once here, because the
+// number of scale and staging bytes may be zero, which an array member may not.
 template <class Cfg, GemmStore store, uint32_t scale_bytes>
 struct GemmSmem {
   using Tile = GemmTile<Cfg>;
@@ -29,14 +30,17 @@ struct GemmSmem {
   __device__ uint32_t a(uint32_t slot) const { return base + slot * Tile::a_bytes; }
   __device__ uint32_t b(uint32_t slot) const { return base + b_offset + slot * Tile::b_bytes; }
   __device__ uint32_t staging() const { return base + staging_offset; }
-  __device__ uint32_t a_scale(uint32_t slot) const { return base + scale_offset + slot * scale_bytes; }
+  __device__ uint32_t a_scale(uint32_t slot) const {
+    return base + scale_offset + slot * scale_bytes;
+  }
   __device__ uint32_t barriers() const { return base + barrier_offset; }
   // Two more, for the split_k reduction.
   __device__ uint32_t reduction_barriers() const { return barriers() + 2 * Cfg::stages * 8; }
 };
 
-// Barriers are ready when this returns, and in the cluster too if its CTAs write to each other from the
-// start (multicast); otherwise cluster_ready() tells. Nothing global was touched before the grid dependency.
+// Barriers are ready when this returns, and in the cluster too if its CTAs write to each other from
+// the start (multicast); otherwise cluster_ready() tells. Nothing global was touched before the
+// grid dependency.
 template <class Cfg>
 __device__ __forceinline__ void gemm_start(uint32_t barriers, uint32_t reduction) {
   using Tile = GemmTile<Cfg>;
@@ -55,8 +59,8 @@ __device__ __forceinline__ void gemm_start(uint32_t barriers, uint32_t reduction
   ptx::grid_launch_dependents();
 }
 
-// Waits until every CTA of the cluster has started. Each thread calls it once; a split_k kernel may load
-// before it.
+// Waits until every CTA of the cluster has started. Each thread calls it once; a split_k kernel may
+// load before it.
 template <class Cfg>
 __device__ __forceinline__ void cluster_ready() {
   if constexpr (GemmTile<Cfg>::cluster_size > 1 && GemmTile<Cfg>::multicast_ctas == 1)

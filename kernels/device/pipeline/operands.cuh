@@ -15,16 +15,17 @@ template <class Cfg, class Walk>
 __device__ __forceinline__ uint16_t b_sharers(const Walk& walk) {  // all m ranks
   uint32_t bits = 0;
 #pragma unroll
-  for (uint32_t m_rank = 0; m_rank < Cfg::cluster_m; ++m_rank) bits |= 1u << m_rank * Cfg::cluster_n;
+  for (uint32_t m_rank = 0; m_rank < Cfg::cluster_m; ++m_rank)
+    bits |= 1u << m_rank * Cfg::cluster_n;
   return bits << (walk.k_rank * GemmTile<Cfg>::multicast_ctas + walk.n_rank);
 }
 
-// One thread. Box heights are block_m / cluster_n and block_n / cluster_m: each CTA fetches its part.
-// `k`: first element of the k block.
+// One thread. Box heights are block_m / cluster_n and block_n / cluster_m: each CTA fetches its
+// part. `k`: first element of the k block.
 template <class Cfg, class Walk>
-__device__ __forceinline__ void load_operands(const TensorMap* a, const TensorMap* b, uint32_t smem_a,
-                                              uint32_t smem_b, uint32_t barrier, const Walk& walk,
-                                              uint32_t k) {
+__device__ __forceinline__ void load_operands(const TensorMap* a, const TensorMap* b,
+                                              uint32_t smem_a, uint32_t smem_b, uint32_t barrier,
+                                              const Walk& walk, uint32_t k) {
   if constexpr (Cfg::cluster_n == 1) {
     ptx::tma_load_2d(smem_a, a, barrier, k, walk.m_start);
   } else {
@@ -41,10 +42,11 @@ __device__ __forceinline__ void load_operands(const TensorMap* a, const TensorMa
   }
 }
 
-// One warp, after its last read of a slot: tells every CTA that writes into it. The number of arrivals that
-// an empty barrier expects is num_math_warps * multicast_ctas.
+// One warp, after its last read of a slot: tells every CTA that writes into it. The number of
+// arrivals that an empty barrier expects is num_math_warps * multicast_ctas.
 template <class Cfg, class Walk>
-__device__ __forceinline__ void release_slot(uint32_t empty_barrier, const Walk& walk, uint32_t lane) {
+__device__ __forceinline__ void release_slot(uint32_t empty_barrier, const Walk& walk,
+                                             uint32_t lane) {
   constexpr uint32_t ctas = GemmTile<Cfg>::multicast_ctas;
   if constexpr (ctas == 1) {
     if (lane == 0) ptx::mbarrier_arrive(empty_barrier);

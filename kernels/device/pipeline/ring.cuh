@@ -1,5 +1,5 @@
-// The full/empty barrier ring between one producer and its consumers, so that no kernel counts phases by
-// hand. Slot s is filled when full[s] completes and free again when empty[s] does.
+// The full/empty barrier ring between one producer and its consumers, so that no kernel counts
+// phases by hand. Slot s is filled when full[s] completes and free again when empty[s] does.
 #pragma once
 #include "device/ptx/mbarrier.cuh"
 

@@ -24,9 +24,9 @@ __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier, uint
                : "memory");
 }
 
-// `barrier` is a shared::cluster address (see mapa). Orders nothing but what the CTA itself sees: enough to
-// say that a slot was read. (With .release.cluster each arrival would wait for all of the thread's
-// outstanding memory operations.)
+// `barrier` is a shared::cluster address (see mapa). Orders nothing but what the CTA itself sees:
+// enough to say that a slot was read. (With .release.cluster each arrival would wait for all of the
+// thread's outstanding memory operations.)
 __device__ __forceinline__ void mbarrier_arrive_remote(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }

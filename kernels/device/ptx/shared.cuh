@@ -5,7 +5,8 @@
 
 namespace dgrt::ptx {
 
-// The dynamic shared memory of this kernel. Volatile, so that the compiler computes it once and keeps it.
+// The dynamic shared memory of this kernel. Volatile, so that the compiler computes it once and
+// keeps it.
 __device__ __forceinline__ uint32_t dynamic_shared_address() {
   extern __shared__ __align__(1024) uint8_t dynamic_shared[];
   uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(dynamic_shared));

@@ -19,7 +19,8 @@ __device__ __forceinline__ void tma_load_2d(uint32_t smem, const TensorMap* map,
       : "memory");
 }
 
-// Writes to the same offset in, and completes on the same barrier of, every CTA whose bit is set in `ctas`.
+// Writes to the same offset in, and completes on the same barrier of, every CTA whose bit is set in
+// `ctas`.
 __device__ __forceinline__ void tma_load_2d_multicast(uint32_t smem, const TensorMap* map,
                                                       uint32_t barrier, uint32_t column,
                                                       uint32_t row, uint16_t ctas) {
@@ -32,10 +33,10 @@ __device__ __forceinline__ void tma_load_2d_multicast(uint32_t smem, const Tenso
 
 __device__ __forceinline__ void tma_store_2d(const TensorMap* map, uint32_t smem, uint32_t column,
                                              uint32_t row) {
-  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
-                   map),
-               "r"(smem), "r"(column), "r"(row)
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+      "r"(smem), "r"(column), "r"(row)
+      : "memory");
 }
 
 __device__ __forceinline__ void tma_store_commit() {

@@ -1,6 +1,5 @@
-// Instructions of a warp or warpgroup that fit nowhere else: election, named barriers, register budgets,
-// stmatrix.
-// https://docs.nvidia.com/cuda/parallel-thread-execution/
+// Instructions of a warp or warpgroup that fit nowhere else: election, named barriers, register
+// budgets, stmatrix. https://docs.nvidia.com/cuda/parallel-thread-execution/
 #pragma once
 #include "device/common/interface.cuh"
 
@@ -9,8 +8,7 @@ namespace dgrt::ptx {
 // True in one lane of the (converged) warp, always the same one.
 __device__ __forceinline__ bool elect_one() {
   uint32_t elected;
-  asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}"
-               : "=r"(elected));
+  asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}" : "=r"(elected));
   return elected != 0;
 }
 

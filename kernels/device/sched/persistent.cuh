@@ -1,5 +1,6 @@
-// Which tile next: a persistent grid of clusters walks the tiles of a dense GEMM in bands of `band` cluster
-// rows, m fastest inside a band, so that the tiles in flight share few rows of a and b in L2.
+// Which tile next: a persistent grid of clusters walks the tiles of a dense GEMM in bands of `band`
+// cluster rows, m fastest inside a band, so that the tiles in flight share few rows of a and b in
+// L2.
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/ptx/cluster.cuh"
@@ -8,14 +9,16 @@ namespace dgrt {
 
 template <class Cfg>
 struct TileWalk {
-  uint32_t num_m, num_n;        // clusters of tiles along m and n
+  uint32_t num_m, num_n;  // clusters of tiles along m and n
   uint32_t band;
   uint32_t next_idx, step;
   uint32_t m_rank, n_rank, k_rank;
   uint32_t m_start = 0, n_start = 0;  // first row and column of this CTA's tile
-  uint32_t k_begin, k_end;      // this CTA's k blocks
+  uint32_t k_begin, k_end;            // this CTA's k blocks
 
-  __device__ TileWalk(uint32_t m, uint32_t n, uint32_t num_k_blocks, uint32_t band_rows)
+  // Each CTA gets whole groups of k blocks; the last group may reach past k.
+  __device__ TileWalk(uint32_t m, uint32_t n, uint32_t num_k_blocks, uint32_t group,
+                      uint32_t band_rows)
       : num_m(ceil_div(m, Cfg::block_m * Cfg::cluster_m)),
         num_n(ceil_div(n, Cfg::block_n * Cfg::cluster_n)),
         band(band_rows),
@@ -26,8 +29,9 @@ struct TileWalk {
     m_rank = rank / Cfg::cluster_n % Cfg::cluster_m;
     k_rank = rank / GemmTile<Cfg>::multicast_ctas;
     // Products fit: k is below 2^31 bytes and split_k at most 8.
-    k_begin = num_k_blocks * k_rank / Cfg::split_k;
-    k_end = num_k_blocks * (k_rank + 1) / Cfg::split_k;
+    const uint32_t num_groups = ceil_div(num_k_blocks, group);
+    k_begin = num_groups * k_rank / Cfg::split_k * group;
+    k_end = num_groups * (k_rank + 1) / Cfg::split_k * group;
   }
 
   __device__ bool next() {
