@@ -5,7 +5,8 @@ by hand. Each table stands between <!-- results:NAME --> and <!-- /results -->.
     python3 python/peers/render_results.py           rewrites README.md
     python3 python/peers/render_results.py --check   exits 1 if README.md is not what the records say
 
-Records: gemm_peers.py --json FILE, and dgrt_bench --benchmark_out=FILE. The newest record wins."""
+Records: gemm_peers.py --json FILE, dgrt bench --json FILE, and dgrt_bench --benchmark_out=FILE. The newest
+record wins; of dgrt_bench every record is shown."""
 
 import json
 import pathlib
@@ -91,15 +92,41 @@ def means(record, op, published):
                      f"floor; speed against peers: {', '.join(ratios)}\n")
     text = "Geometric means:\n" + "".join(lines)
     if published:
-        text += ("\n¹ measured by us on the same kind of device in another run, on another day "
+        text += ("\n¹ measured by us on the same kind of device in another run "
                  "([record](bench/results/peers_h200_2026-11-20.json)).\n")
     return text
 
 
-def host_table(records):
-    record = next((r for r in records if r["kind"] == "host"), None)
-    if record is None:
+def input_ops_table(records):
+    rows, sources = [], []
+    for op in ("quant_fp8", "scale_layout"):
+        record = next((r for r in records if r["kind"] == "dgrt_bench" and
+                       any(row["op"] == op for row in r["rows"])), None)
+        if record is None:
+            continue
+        sources.append(f"{record['device']}, CUDA {record['cuda_driver']}, {record['date']} "
+                       f"([record]({record['file']}))")
+        for row in record["rows"]:
+            if row["op"] != op or row["k"] not in (7168, 16384) or row["m"] not in (1, 128, 4096, 16384):
+                continue
+            own = row["cold"]
+            body = [op, str(row["m"]), str(row["k"])]
+            rows.append(body + ([f"**{own['us']:.1f}**", f"{own['p10']:.1f}–{own['p90']:.1f}",
+                                 cell(row["gb_per_s"], 0), cell(row["floor_share"], 2)]
+                                if row["check"]["ok"] else ["wrong result", "–", "–", "–"]))
+    if not rows:
         return NOTHING
+    header = ["op", "m", "k", "dgrt us", "p10–p90", "GB/s", "share of floor"]
+    return "; ".join(sources) + ".\n\n" + table(header, rows)
+
+
+def host_table(records):
+    """One table per record: launches and plans come from a machine with a GPU, compiles from any."""
+    tables = [one_host_table(r) for r in reversed(records) if r["kind"] == "host"]
+    return "\n".join(tables) if tables else NOTHING
+
+
+def one_host_table(record):
     good = [b for b in record["benchmarks"]
             if not b.get("error_occurred") and b.get("run_type", "iteration") == "iteration"]
     found = {b["name"].split("/iterations")[0]: b for b in good}
@@ -135,6 +162,7 @@ def render(text, records):
     """README text with every block filled anew."""
     makers = {"gemm_fp8": lambda: gemm_table(records, "gemm_fp8"),
               "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
+              "input_ops": lambda: input_ops_table(records),
               "host": lambda: host_table(records)}
     return BLOCK.sub(lambda m: m.group(1) + makers[m.group(2)]() + m.group(3), text)
 

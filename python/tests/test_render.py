@@ -12,7 +12,7 @@ sys.path.insert(0, str(PEERS))
 import render_results  # noqa: E402
 
 BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n"
-                 for name in ("gemm_fp8", "gemm_bf16", "host"))
+                 for name in ("gemm_fp8", "gemm_bf16", "input_ops", "host"))
 
 
 def peers_record(date, us):
@@ -46,7 +46,7 @@ class Render(unittest.TestCase):
 
     def test_without_records_it_says_so(self):
         text = self.render()
-        self.assertEqual(text.count(render_results.NOTHING), 3)
+        self.assertEqual(text.count(render_results.NOTHING), 4)
         self.assertNotIn("old", text)
 
     def test_the_newest_record_is_shown(self):
@@ -56,7 +56,7 @@ class Render(unittest.TestCase):
         self.assertIn("| 0.50 |", text)           # floor 10 / 20
         self.assertIn("1.28 × cuBLASLt FP8", text)
         self.assertIn("| 13.2 |", text)
-        self.assertEqual(text.count(render_results.NOTHING), 2)  # bf16 and host
+        self.assertEqual(text.count(render_results.NOTHING), 3)  # the others
 
     def test_a_wrong_result_shows_no_time(self):
         record = peers_record("2026-01-03", 20.0)
@@ -64,6 +64,15 @@ class Render(unittest.TestCase):
         text = self.render(record)
         self.assertIn("wrong result", text)
         self.assertNotIn("**20.0**", text)
+
+    def test_input_ops_show_what_was_checked(self):
+        row = {"op": "quant_fp8", "m": 128, "k": 7168, "check": {"ok": True}, "gb_per_s": 517.0,
+               "floor_share": 0.79, "cold": {"us": 5.4, "p10": 5.1, "p90": 5.8}}
+        record = {"kind": "dgrt_bench", "device": "GPU", "cuda_driver": "13", "date": "2026-01-02",
+                  "rows": [row, dict(row, m=1, check={"ok": False})]}
+        text = self.render(record)
+        self.assertIn("| quant_fp8 | 128 | 7168 | **5.4** | 5.1–5.8 | 517 | 0.79 |", text)
+        self.assertIn("| quant_fp8 | 1 | 7168 | wrong result |", text)
 
     def test_host_costs_leave_out_what_was_skipped(self):
         text = self.render(HOST_RECORD)
@@ -75,7 +84,7 @@ class Render(unittest.TestCase):
         text = (render_results.ROOT / "README.md").read_text()
         records = render_results.load_records(render_results.ROOT / "bench" / "results")
         self.assertEqual({m.group(2) for m in render_results.BLOCK.finditer(text)},
-                         {"gemm_fp8", "gemm_bf16", "host"})
+                         {"gemm_fp8", "gemm_bf16", "input_ops", "host"})
         self.assertEqual(text, render_results.render(text, records),
                          "run python/peers/render_results.py")
 
