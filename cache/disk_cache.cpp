@@ -45,13 +45,15 @@ std::tuple<uint32_t, uint32_t, std::string_view> compiler_order(std::string_view
   return {major, minor, name};
 }
 
-// OK if nobody but this user can have written the file or directory.
-Status check_ours(const FileInfo& info, FileInfo::Kind kind) {
+// OK if nobody but this user, or, where that is allowed, root, can have written the file or
+// directory.
+Status check_ours(const FileInfo& info, FileInfo::Kind kind, bool may_be_roots = false) {
   if (info.kind != kind)
     return error(DGRT_IO_ERROR, "not a {}",
                  kind == FileInfo::Kind::directory ? "directory" : "regular file");
-  if (info.owner != geteuid())
-    return error(DGRT_IO_ERROR, "owner={}: must be the effective user {}", info.owner, geteuid());
+  if (info.owner != geteuid() && !(may_be_roots && info.owner == 0))
+    return error(DGRT_IO_ERROR, "owner={}: must be the effective user {}{}", info.owner, geteuid(),
+                 may_be_roots ? " or root" : "");
   if ((info.mode & 022) != 0)
     return error(DGRT_IO_ERROR, "mode={:04o}: must not be writable by group or others", info.mode);
   return ok();
@@ -85,15 +87,32 @@ Result<std::unique_ptr<DiskCache>> DiskCache::open(const std::string& dir, FileS
     error = fs.open_root(dir, &root.file);
   }
   if (error != 0) return io_error(dir, error);
-  std::unique_ptr<DiskCache> cache(new DiskCache(fs, std::move(root)));
+  std::unique_ptr<DiskCache> cache(new DiskCache(fs, std::move(root), Access::read_write));
   DGRT_TRY(cache->check_dir(cache->root_));
   return cache;
+}
+
+Result<std::unique_ptr<DiskCache>> DiskCache::open_read_only(const std::string& dir,
+                                                             FileSystem& fs) {
+  Dir root{File(), dir};
+  if (const int error = fs.open_root(dir, &root.file)) return io_error(dir, error);
+  std::unique_ptr<DiskCache> cache(new DiskCache(fs, std::move(root), Access::read_only));
+  DGRT_TRY(cache->check_dir(cache->root_));
+  return cache;
+}
+
+Status DiskCache::check_owner(const FileInfo& info, FileInfo::Kind kind) const {
+  return check_ours(info, kind, access_ == Access::read_only);
+}
+
+Status DiskCache::check_writable() const {
+  return access_ == Access::read_write ? ok() : invalid("{}: this cache is only read", root_.path);
 }
 
 Status DiskCache::check_dir(const Dir& dir) const {
   FileInfo info;
   if (const int error = fs_.stat(dir.file, &info)) return io_error(dir.path, error);
-  const Status status = check_ours(info, FileInfo::Kind::directory);
+  const Status status = check_owner(info, FileInfo::Kind::directory);
   return status.is_ok() ? ok() : Status(status.code(), dir.path + ": " + status.message());
 }
 
@@ -144,7 +163,7 @@ DiskCache::Loaded DiskCache::load(const Dir& shard, const std::string& name) {
   int error = open_error == 0 ? fs_.stat(loaded.file, &loaded.info)
                               : fs_.stat_at(shard.file, name, &loaded.info);
   if (error != 0) return fail(errno_text(error), false);
-  const Status ours = check_ours(loaded.info, FileInfo::Kind::regular);
+  const Status ours = check_owner(loaded.info, FileInfo::Kind::regular);
   if (!ours.is_ok()) return fail(ours.message(), true);
   if (open_error != 0) return fail(errno_text(open_error), false);
 
@@ -193,7 +212,7 @@ bool DiskCache::examine(const Dir& shard, const std::string& name, const Compile
   if (!loaded.exists) return false;
   if (!loaded.status.is_ok()) {
     found->problems.push_back(loaded.status);
-    if (!loaded.is_bad) return false;
+    if (!loaded.is_bad || access_ == Access::read_only) return false;
     bool was_moved = false;
     if (Status status = move_aside(shard, name, loaded.info, &was_moved); !status.is_ok())
       found->problems.push_back(std::move(status));
@@ -246,6 +265,7 @@ void DiskCache::trim_quarantine(const Dir& quarantine) {
 }
 
 Status DiskCache::quarantine(const Key& key, const CompilerId& compiler) {
+  DGRT_TRY(check_writable());
   Dir shard;
   DGRT_TRY(open_shard(key, false, &shard));
   if (!shard.file.is_open()) return ok();
@@ -259,6 +279,7 @@ Status DiskCache::quarantine(const Key& key, const CompilerId& compiler) {
 }
 
 Status DiskCache::publish(const Entry& entry) {
+  DGRT_TRY(check_writable());
   if (entry.cubin.empty()) return invalid("cubin size=0: a cache entry must hold code");
   Dir shard;
   DGRT_TRY(open_shard(entry.key, true, &shard));
@@ -306,6 +327,7 @@ void DiskCache::remove_stale_temps(const Dir& shard) {
 
 // Lock files stay for ever: unlinking one would let a second holder in beside the first.
 Result<File> DiskCache::open_lock_file(const Key& key) {
+  DGRT_TRY(check_writable());
   Dir locks;
   DGRT_TRY(open_subdir(root_, locks_dir, true, &locks));
   const std::string name = key.hex() + ".lock";

@@ -60,8 +60,16 @@ class DiskCache {
   static Result<std::unique_ptr<DiskCache>> open(const std::string& dir,
                                                  FileSystem& fs = real_fs());
 
+  // A directory that is only read: bad files stay where they are, and nothing is created. It may
+  // also belong to root (a system-wide installation). IO_ERROR as above, or if it does not exist.
+  static Result<std::unique_ptr<DiskCache>> open_read_only(const std::string& dir,
+                                                           FileSystem& fs = real_fs());
+
   // `exact` given: only that compiler's entry. Null: any compiler's, newest first.
   Found find(const Key& key, const CompilerId* exact);
+
+  // The calls below up to quarantine() write: not for a cache opened read-only, which answers
+  // INVALID_ARGUMENT.
 
   // Stores an entry atomically and durably. An error leaves no partial entry behind; an entry with
   // the same key and compiler is replaced (its content is equivalent). INVALID_ARGUMENT: empty
@@ -90,7 +98,12 @@ class DiskCache {
     std::string path;  // for messages
   };
   struct Loaded;
-  DiskCache(FileSystem& fs, Dir root) : fs_(fs), root_(std::move(root)) {}
+  enum class Access { read_write, read_only };
+  DiskCache(FileSystem& fs, Dir root, Access access)
+      : fs_(fs), root_(std::move(root)), access_(access) {}
+
+  Status check_owner(const FileInfo& info, FileInfo::Kind kind) const;
+  Status check_writable() const;
 
   Status check_dir(const Dir& dir) const;
   int sync_dir(const Dir& dir);
@@ -109,6 +122,7 @@ class DiskCache {
 
   FileSystem& fs_;
   const Dir root_;
+  const Access access_;
   std::atomic<uint32_t> sequence_{0};  // of unique_name()
 };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cache/file_bytes.h"
 #include "runtime/base/hash.h"
 
 namespace dgrt {
@@ -16,38 +17,15 @@ namespace {
 constexpr std::array<uint8_t, 8> magic = {0x89, 'D', 'G', 'E', '\r', '\n', 0x1a, '\n'};
 constexpr uint32_t format_version = 1;
 constexpr size_t header_bytes = 128;
-constexpr size_t cubin_alignment = 64;  // lets a mapped file be handed to the driver in place
 
 // Offsets of the table in entry.h.
 constexpr size_t version_at = 8, header_size_at = 12, key_at = 16, major_at = 48, minor_at = 52,
                  build_id_at = 56, reserved_32_at = 76, metadata_size_at = 80, cubin_offset_at = 88,
                  cubin_size_at = 96, reserved_64_at = 104, checksum_at = 112;
 
-uint64_t align_up(uint64_t value) {
-  return (value + cubin_alignment - 1) / cubin_alignment * cubin_alignment;
-}
-
-template <class T>
-void put(std::vector<std::byte>& file, size_t offset, T value) {
-  for (size_t i = 0; i < sizeof(T); ++i)
-    file[offset + i] = static_cast<std::byte>(value >> (8 * i));
-}
-
-template <class T>
-T get(std::span<const std::byte> file, size_t offset) {
-  T value = 0;
-  for (size_t i = 0; i < sizeof(T); ++i)
-    value |= static_cast<T>(std::to_integer<uint8_t>(file[offset + i])) << (8 * i);
-  return value;
-}
-
 template <size_t size>
 void get_bytes(std::span<const std::byte> file, size_t offset, std::array<uint8_t, size>* out) {
   std::memcpy(out->data(), file.data() + offset, size);
-}
-
-bool is_zero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
 // Requires: at least a header.
@@ -62,16 +40,16 @@ std::vector<std::byte> serialize(const Entry& entry) {
   const size_t cubin_offset = align_up(header_bytes + entry.metadata.size());
   std::vector<std::byte> file(cubin_offset + entry.cubin.size());  // zeros
   std::memcpy(file.data(), magic.data(), magic.size());
-  put(file, version_at, format_version);
-  put(file, header_size_at, static_cast<uint32_t>(header_bytes));
+  put<uint32_t>(file, version_at, format_version);
+  put<uint32_t>(file, header_size_at, header_bytes);
   std::memcpy(file.data() + key_at, entry.key.bytes.data(), entry.key.bytes.size());
-  put(file, major_at, entry.compiler.major);
-  put(file, minor_at, entry.compiler.minor);
+  put<uint32_t>(file, major_at, entry.compiler.major);
+  put<uint32_t>(file, minor_at, entry.compiler.minor);
   std::memcpy(file.data() + build_id_at, entry.compiler.build_id.data(),
               entry.compiler.build_id.size());
-  put(file, metadata_size_at, static_cast<uint64_t>(entry.metadata.size()));
-  put(file, cubin_offset_at, static_cast<uint64_t>(cubin_offset));
-  put(file, cubin_size_at, static_cast<uint64_t>(entry.cubin.size()));
+  put<uint64_t>(file, metadata_size_at, entry.metadata.size());
+  put<uint64_t>(file, cubin_offset_at, cubin_offset);
+  put<uint64_t>(file, cubin_size_at, entry.cubin.size());
   std::copy_n(reinterpret_cast<const std::byte*>(entry.metadata.data()), entry.metadata.size(),
               file.data() + header_bytes);
   std::copy(entry.cubin.begin(), entry.cubin.end(), file.begin() + cubin_offset);

@@ -82,6 +82,7 @@ Result<Outcome> prepare_all(const PrewarmOptions& options, const std::string& ca
   context_options.sm_count = options.target.sms;
   context_options.miss_policy = DGRT_MISS_COMPILE;
   context_options.cache_dir = cache_dir.c_str();
+  context_options.cache_ro_path = context_options.bundle_path = "";  // the directory gets it all
   context_options.num_jobs = options.jobs;
   context_options.log_fn = on_log;
   context_options.log_user = &progress;

@@ -120,14 +120,20 @@ typedef struct dgrt_context_options {
   dgrt_log_level log_level;     /* DGRT_LOG_DEFAULT: DGRT_LOG from the environment, else warn */
   dgrt_log_fn log_fn;           /* NULL: standard error */
   void* log_user;
+  const char* cache_ro_path;    /* read-only cache directories, "a:b". NULL: DGRT_CACHE_RO_PATH. "": none */
+  const char* bundle_path;      /* bundle files, "a:b". NULL: DGRT_BUNDLE_PATH. "": none */
+  const char* bundle_digest;    /* digest of each bundle, 64 hex digits each, "a:b". NULL: not pinned, or, if
+                                   bundle_path is NULL, DGRT_BUNDLE_DIGEST */
 } dgrt_context_options;
-#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL}
+#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL, NULL, NULL, NULL}
 
 /* Opens a device (its primary CUDA context is retained) or, with DGRT_DEVICE_NONE, a compile-only
  * context that needs neither GPU nor driver. `options` NULL means device 0 and defaults. The
  * environment is read here, once.
- * Errors: INVALID_ARGUMENT, NO_DEVICE, UNSUPPORTED (device older than SM90), DRIVER_ERROR. An
- * unusable cache directory is not an error: it is logged, and kernels live in memory only. */
+ * Kernels are looked up in memory, bundles, read-only directories, the cache directory, in this order.
+ * Errors: INVALID_ARGUMENT (also: a bundle without the digest that it is pinned to), NO_DEVICE,
+ * UNSUPPORTED (device older than SM90), DRIVER_ERROR, IO_ERROR (a pinned bundle cannot be read). Any
+ * other directory or bundle that cannot be used is not an error: it is logged and left out. */
 DGRT_API dgrt_status dgrt_context_create(const dgrt_context_options* options, dgrt_context** context);
 DGRT_API void dgrt_context_destroy(dgrt_context* context); /* NULL is allowed */
 
@@ -136,7 +142,7 @@ typedef struct dgrt_stats {
   uint32_t reserved;
   uint64_t lookups;           /* kernels asked for */
   uint64_t memory_hits;       /* ... found in this context */
-  uint64_t disk_hits;         /* ... found in the cache directory */
+  uint64_t disk_hits;         /* ... found in a bundle, a read-only directory or the cache directory */
   uint64_t compiles;          /* ... compiled */
   uint64_t compile_failures;
   uint64_t shared_waits;      /* ... taken from a compile that another thread or process had begun */

@@ -43,7 +43,8 @@ class ContextOptions(Structure):
     _fields_ = [("struct_size", c_uint32), ("device", c_int32), ("arch", c_char_p),
                 ("sm_count", c_uint32), ("miss_policy", c_uint32), ("cache_dir", c_char_p),
                 ("num_jobs", c_uint32), ("log_level", c_uint32), ("log_fn", LogFn),
-                ("log_user", c_void_p)]
+                ("log_user", c_void_p), ("cache_ro_path", c_char_p), ("bundle_path", c_char_p),
+                ("bundle_digest", c_char_p)]
 
 
 class Stats(Structure):

@@ -40,6 +40,9 @@ Result<Env> read_env(const EnvLookup& lookup) {
   using CompilerWord = std::pair<std::string_view, CompilerPolicy>;
   Env env;
   env.cache_dir = text_of(lookup, "DGRT_CACHE_DIR");
+  env.cache_ro_path = text_of(lookup, "DGRT_CACHE_RO_PATH");
+  env.bundle_path = text_of(lookup, "DGRT_BUNDLE_PATH");
+  env.bundle_digest = text_of(lookup, "DGRT_BUNDLE_DIGEST");
   env.heuristics_path = text_of(lookup, "DGRT_HEURISTICS_PATH");
   env.dump_dir = text_of(lookup, "DGRT_DUMP");
   env.kernels_dir = text_of(lookup, "DGRT_KERNELS_DIR");

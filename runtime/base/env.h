@@ -16,7 +16,10 @@ namespace dgrt {
 enum class CompilerPolicy { automatic, exact, any };
 
 struct Env {
-  std::string cache_dir;                                       // DGRT_CACHE_DIR; "" when unset
+  std::string cache_dir;      // DGRT_CACHE_DIR; "" when unset
+  std::string cache_ro_path;  // DGRT_CACHE_RO_PATH: directories that are only read, "a:b"
+  std::string bundle_path;    // DGRT_BUNDLE_PATH: bundle files, "a:b"
+  std::string bundle_digest;  // DGRT_BUNDLE_DIGEST: what each of them must have, "a:b"
   dgrt_miss_policy miss_policy = DGRT_MISS_DEFAULT;            // DGRT_MISS=compile|error
   CompilerPolicy compiler_policy = CompilerPolicy::automatic;  // DGRT_COMPILER=exact|any
   dgrt_log_level log_level = DGRT_LOG_DEFAULT;                 // DGRT_LOG=debug|info|warn|error|off

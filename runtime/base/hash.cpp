@@ -44,6 +44,14 @@ std::array<uint8_t, 32> Blake2b::digest() const {
   return digest;
 }
 
+std::array<uint8_t, 32> blake2b_256(std::span<const std::byte> bytes) {
+  std::array<uint8_t, digest_bytes> digest;
+  crypto_generichash(digest.data(), digest.size(),
+                     reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), nullptr,
+                     0);
+  return digest;
+}
+
 Checksum xxh3_128(std::initializer_list<std::span<const std::byte>> parts) {
   XXH3_state_t state;
   XXH3_128bits_reset(&state);

@@ -30,6 +30,9 @@ class Blake2b {
   crypto_generichash_state state_;
 };
 
+// Plain BLAKE2b-256, what `b2sum -l 256` prints.
+std::array<uint8_t, 32> blake2b_256(std::span<const std::byte> bytes);
+
 using Checksum = std::array<uint8_t, 16>;
 
 // XXH3-128 (seed 0) of the parts as if joined, in canonical (big-endian) form.

@@ -27,6 +27,17 @@ std::string cache_dir_of(const dgrt_context_options& options, const Env& env) {
   return default_cache_dir().value_or("");
 }
 
+// A path and its digests belong together: the environment's digests are not held against the
+// options' bundles.
+Result<ReadLayers> open_layers(const dgrt_context_options& options, const Env& env, FileSystem& fs,
+                               std::vector<Status>* problems) {
+  const std::string bundles = options.bundle_path ? options.bundle_path : env.bundle_path;
+  const std::string env_digests = options.bundle_path ? "" : env.bundle_digest;
+  return ReadLayers::open(bundles, options.bundle_digest ? options.bundle_digest : env_digests,
+                          options.cache_ro_path ? options.cache_ro_path : env.cache_ro_path, fs,
+                          problems);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& options,
@@ -47,7 +58,7 @@ Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& opt
         load_table(*op, *context->sources_, env.heuristics_path, &warnings);
   for (const std::string& warning : warnings)
     if (context->warned_.insert(warning).second) context->log_->warn("{}", warning);
-  context->open_kernels(options, env, parts.fs);
+  DGRT_TRY(context->open_kernels(options, env, parts.fs));
   return context;
 }
 
@@ -71,14 +82,19 @@ Status Context::open_target(const dgrt_context_options& options,
   return check_target(target_);
 }
 
-void Context::open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs) {
+Status Context::open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs) {
   KernelStore::Options store;
   store.cache_dir = cache_dir_of(options, env);
   store.miss_policy = options.miss_policy ? options.miss_policy : env.miss_policy;
   store.compiler_policy = env.compiler_policy;
   store.dump_dir = env.dump_dir;
   store.fs = fs;
-  kernels_ = std::make_unique<KernelStore>(std::move(store), device_, *sources_, *log_);
+  std::vector<Status> problems;
+  DGRT_ASSIGN(ReadLayers layers, open_layers(options, env, fs ? *fs : real_fs(), &problems));
+  for (const Status& problem : problems) log_->warn("left out: {}", problem.message());
+  kernels_ =
+      std::make_unique<KernelStore>(std::move(store), std::move(layers), device_, *sources_, *log_);
+  return ok();
 }
 
 Result<Selection> Context::choose(const DescCopy& desc) {

@@ -53,7 +53,7 @@ class Context {
  private:
   Context() = default;
   Status open_target(const dgrt_context_options& options, std::shared_ptr<const Driver> driver);
-  void open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs);
+  Status open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs);
 
   const OpList* ops_ = nullptr;
   Target target_;

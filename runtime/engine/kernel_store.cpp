@@ -25,17 +25,30 @@ Status about(const Instance& instance, const Key& key, const Status& status) {
           fmt::format("kernel {} (key {}): {}", instance.entry, key.hex(), status.message())};
 }
 
+// What an entry says of itself, if that is the kernel of `instance`.
+Result<KernelFacts> facts_of(const Entry& entry, const Instance& instance) {
+  Result<KernelFacts> facts = read_metadata(entry.metadata);
+  if (facts.is_ok() && facts.value().entry != instance.entry)
+    facts = invalid("metadata.kernel={}: must be {}", facts.value().entry, instance.entry);
+  return facts;
+}
+
 }  // namespace
 
 struct KernelStore::Image {
   Entry entry;
   KernelFacts facts;
   dgrt_source source = DGRT_SOURCE_NONE;
+  size_t layer = 0;  // of the layers; as many as there are: the cache directory
 };
 
-KernelStore::KernelStore(Options options, std::shared_ptr<const Device> device,
+KernelStore::KernelStore(Options options, ReadLayers layers, std::shared_ptr<const Device> device,
                          const Sources& sources, Log& log)
-    : options_(std::move(options)), device_(std::move(device)), sources_(sources), log_(log) {
+    : options_(std::move(options)),
+      device_(std::move(device)),
+      sources_(sources),
+      log_(log),
+      layers_(std::move(layers)) {
   if (options_.cache_dir.empty()) return;
   Result<std::unique_ptr<DiskCache>> disk =
       DiskCache::open(options_.cache_dir, options_.fs ? *options_.fs : real_fs());
@@ -85,37 +98,62 @@ Result<KernelStore::Got> KernelStore::look(const Key& key, const Instance& insta
 Result<const Kernel*> KernelStore::make(const Key& key, const Instance& instance,
                                         uint32_t smem_bytes, Wait wait) {
   const auto start = std::chrono::steady_clock::now();
-  DGRT_ASSIGN(std::optional<Image> image, fetch(key, instance, smem_bytes, wait));
-  if (!image) return nullptr;
-  Result<std::unique_ptr<Kernel>> kernel = load(*image, instance, smem_bytes);
-  if (!kernel.is_ok() && kernel.status().code() == DGRT_INTERNAL &&
-      image->source == DGRT_SOURCE_DISK) {
-    // A good checksum around the wrong kernel: the entry is damaged, not refused.
-    warn_once(fmt::format("cache entry of {} moved aside: {}", instance.entry,
-                          kernel.status().message()));
-    if (disk_->quarantine(key, image->entry.compiler).is_ok()) count(&dgrt_stats::quarantined);
-    DGRT_ASSIGN(image, fetch(key, instance, smem_bytes, wait));
-    if (!image) return nullptr;
-    kernel = load(*image, instance, smem_bytes);
+  Status refused;  // by the driver, of an image in a layer that is only read
+  bool was_moved_aside = false;
+  size_t first_layer = 0;
+  for (;;) {
+    Result<std::optional<Image>> fetched = fetch(key, instance, smem_bytes, wait, first_layer);
+    if (!fetched.is_ok()) return refused.is_ok() ? fetched.status() : refused;
+    if (!fetched.value()) return nullptr;
+    const Image& image = *fetched.value();
+    Result<std::unique_ptr<Kernel>> kernel = load(image, instance, smem_bytes);
+    if (kernel.is_ok()) {
+      log_new(*kernel.value(), image, instance, ms_since(start));
+      return keep(std::move(kernel).value());
+    }
+    const dgrt_status code = kernel.status().code();
+    const bool is_damaged = code == DGRT_INTERNAL && image.source == DGRT_SOURCE_DISK;
+    if (is_only_read(image) && (is_damaged || code == DGRT_DRIVER_TOO_OLD)) {
+      // The layers below may have, or make, one that the driver takes.
+      warn_once(fmt::format("{} passed over: {}", instance.entry, kernel.status().message()));
+      if (!is_damaged) refused = kernel.status();
+      first_layer = image.layer + 1;
+    } else if (is_damaged && !was_moved_aside) {
+      // A good checksum around the wrong kernel: the entry is damaged, not refused.
+      warn_once(fmt::format("cache entry of {} moved aside: {}", instance.entry,
+                            kernel.status().message()));
+      if (disk_->quarantine(key, image.entry.compiler).is_ok()) count(&dgrt_stats::quarantined);
+      was_moved_aside = true;
+    } else {
+      return kernel.status();
+    }
   }
-  if (!kernel.is_ok()) return kernel.status();
-  log_new(*kernel.value(), *image, instance, ms_since(start));
-  return keep(std::move(kernel).value());
 }
 
-// From the cache directory or the compiler. Nothing: someone else is compiling it and `wait` is no.
+bool KernelStore::is_only_read(const Image& image) const {
+  return image.source == DGRT_SOURCE_DISK && image.layer < layers_.size();
+}
+
+// For the message of a miss.
+std::string KernelStore::where() const {
+  const std::string read_only = layers_.size() > 0 ? layers_.describe() + ", " : "";
+  return read_only + (disk_ ? "the cache directory " + disk_->dir()
+                            : "memory, and there is no cache directory");
+}
+
+// From a layer from `first_layer` on, the cache directory or the compiler. Nothing: someone else is
+// compiling it and `wait` is no.
 Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
                                                              const Instance& instance,
-                                                             uint32_t smem_bytes, Wait wait) {
-  DGRT_ASSIGN(std::optional<Image> image, find(key, instance));
+                                                             uint32_t smem_bytes, Wait wait,
+                                                             size_t first_layer) {
+  DGRT_ASSIGN(std::optional<Image> image, find(key, instance, first_layer));
   if (image) {
     count(&dgrt_stats::disk_hits);
     return image;
   }
   if (options_.miss_policy == DGRT_MISS_ERROR)
-    return error(
-        DGRT_MISS, "not in {} and the miss policy forbids compiling",
-        disk_ ? "the cache directory " + disk_->dir() : "memory, and there is no cache directory");
+    return error(DGRT_MISS, "not in {} and the miss policy forbids compiling", where());
   DGRT_TRY(nvrtc().status());
   std::optional<KeyLock> lock;
   if (disk_) {
@@ -134,7 +172,7 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
       warn_once("compiling without a lock: " + tried.status().message());
     }
     // Between the look above and the lock another process may have published.
-    DGRT_ASSIGN(image, find(key, instance));
+    DGRT_ASSIGN(image, find_on_disk(key, instance));
     if (image) {
       count(is_busy ? &dgrt_stats::shared_waits : &dgrt_stats::disk_hits);
       return image;
@@ -146,23 +184,42 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
 }
 
 Result<std::optional<KernelStore::Image>> KernelStore::find(const Key& key,
-                                                            const Instance& instance) {
+                                                            const Instance& instance,
+                                                            size_t first_layer) {
+  if (first_layer >= layers_.size()) return find_on_disk(key, instance);
+  DGRT_ASSIGN(const std::optional<CompilerId> compiler, wanted_compiler());
+  const ReadLayers::Want want = {compiler ? &*compiler : nullptr,
+                                 options_.compiler_policy == CompilerPolicy::exact};
+  for (size_t layer = first_layer; layer < layers_.size(); ++layer) {
+    ReadLayers::Hit hit = layers_.find(key, want, layer);
+    for (const Status& problem : hit.problems) warn_once("cache: " + problem.message());
+    if (!hit.entry) break;
+    layer = hit.layer;
+    Result<KernelFacts> facts = facts_of(*hit.entry, instance);
+    if (facts.is_ok())
+      return std::optional<Image>(
+          Image{std::move(*hit.entry), std::move(facts).value(), DGRT_SOURCE_DISK, layer});
+    warn_once("cache entry passed over: " + facts.status().message());
+  }
+  return find_on_disk(key, instance);
+}
+
+Result<std::optional<KernelStore::Image>> KernelStore::find_on_disk(const Key& key,
+                                                                    const Instance& instance) {
   if (!disk_) return std::optional<Image>();
   DGRT_ASSIGN(const std::optional<CompilerId> compiler, wanted_compiler());
   Found found = disk_->find(key, compiler ? &*compiler : nullptr);
   for (const Status& problem : found.problems) warn_once("cache: " + problem.message());
   if (found.num_quarantined > 0) count(&dgrt_stats::quarantined, found.num_quarantined);
   if (!found.entry) return std::optional<Image>();
-  Result<KernelFacts> facts = read_metadata(found.entry->metadata);
-  if (facts.is_ok() && facts.value().entry != instance.entry)
-    facts = invalid("metadata.kernel={}: must be {}", facts.value().entry, instance.entry);
+  Result<KernelFacts> facts = facts_of(*found.entry, instance);
   if (!facts.is_ok()) {
     warn_once("cache entry moved aside: " + facts.status().message());
     if (disk_->quarantine(key, found.entry->compiler).is_ok()) count(&dgrt_stats::quarantined);
     return std::optional<Image>();
   }
   return std::optional<Image>(
-      Image{std::move(*found.entry), std::move(facts).value(), DGRT_SOURCE_DISK});
+      Image{std::move(*found.entry), std::move(facts).value(), DGRT_SOURCE_DISK, layers_.size()});
 }
 
 Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& instance,

@@ -1,7 +1,7 @@
-// KernelStore: where a context's kernels come from. In order: the table of this context, the cache
-// directory, the compiler. However many threads and processes ask for a kernel at once, one of them
-// compiles it. Trouble with the cache never stops a kernel that can be compiled, and a missing
-// compiler never stops one that is cached.
+// KernelStore: where a context's kernels come from. In order: the table of this context, bundles
+// and read-only directories, the cache directory, the compiler. However many threads and processes
+// ask for a kernel at once, one of them compiles it. Trouble with the cache never stops a kernel
+// that can be compiled, and a missing compiler never stops one that is cached.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include <string>
 
 #include "cache/disk_cache.h"
+#include "cache/read_layers.h"
 #include "cache/single_flight.h"
 #include "runtime/base/env.h"
 #include "runtime/base/log.h"
@@ -53,8 +54,8 @@ class KernelStore {
 
   // An unusable cache directory is logged once, here. `device` may be null; `sources` and `log`
   // outlive the store.
-  KernelStore(Options options, std::shared_ptr<const Device> device, const Sources& sources,
-              Log& log);
+  KernelStore(Options options, ReadLayers layers, std::shared_ptr<const Device> device,
+              const Sources& sources, Log& log);
   KernelStore(const KernelStore&) = delete;
   KernelStore& operator=(const KernelStore&) = delete;
 
@@ -71,8 +72,11 @@ class KernelStore {
   Result<const Kernel*> make(const Key& key, const Instance& instance, uint32_t smem_bytes,
                              Wait wait);
   Result<std::optional<Image>> fetch(const Key& key, const Instance& instance, uint32_t smem_bytes,
-                                     Wait wait);
-  Result<std::optional<Image>> find(const Key& key, const Instance& instance);
+                                     Wait wait, size_t first_layer);
+  Result<std::optional<Image>> find(const Key& key, const Instance& instance, size_t first_layer);
+  Result<std::optional<Image>> find_on_disk(const Key& key, const Instance& instance);
+  bool is_only_read(const Image& image) const;
+  std::string where() const;
   Result<Image> compile(const Key& key, const Instance& instance, uint32_t smem_bytes);
   void publish(const Image& image);
   Result<std::unique_ptr<Kernel>> load(const Image& image, const Instance& instance,
@@ -90,6 +94,7 @@ class KernelStore {
   const std::shared_ptr<const Device> device_;
   const Sources& sources_;
   Log& log_;
+  const ReadLayers layers_;
   std::unique_ptr<DiskCache> disk_;  // null: memory only
   SingleFlight<const Kernel*> flights_;
   mutable std::mutex mutex_;

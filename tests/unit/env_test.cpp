@@ -32,6 +32,9 @@ TEST_CASE("an empty environment leaves every default", "[unit]") {
 
 TEST_CASE("each variable lands in its field", "[unit]") {
   const Result<Env> env = env_of({{"DGRT_CACHE_DIR", "/c"},
+                                  {"DGRT_CACHE_RO_PATH", "/r:/s"},
+                                  {"DGRT_BUNDLE_PATH", "/a:/b"},
+                                  {"DGRT_BUNDLE_DIGEST", "0:1"},
                                   {"DGRT_MISS", "error"},
                                   {"DGRT_COMPILER", "any"},
                                   {"DGRT_HEURISTICS_PATH", "/h"},
@@ -40,6 +43,9 @@ TEST_CASE("each variable lands in its field", "[unit]") {
                                   {"DGRT_KERNELS_DIR", "/k"}});
   REQUIRE(env.is_ok());
   CHECK(env.value().cache_dir == "/c");
+  CHECK(env.value().cache_ro_path == "/r:/s");
+  CHECK(env.value().bundle_path == "/a:/b");
+  CHECK(env.value().bundle_digest == "0:1");
   CHECK(env.value().miss_policy == DGRT_MISS_ERROR);
   CHECK(env.value().compiler_policy == CompilerPolicy::any);
   CHECK(env.value().heuristics_path == "/h");

@@ -1,0 +1,48 @@
+// ReadLayers: what a context looks into before the cache directory and never writes: bundles, then
+// read-only directories, each in the order given.
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/bundle.h"
+#include "cache/disk_cache.h"
+
+namespace dgrt {
+
+// Thread safe after creation.
+class ReadLayers {
+ public:
+  // Which entries count. Bundles are made elsewhere, so unless `exact` is demanded they may offer
+  // any compiler's: the local one's first, else the newest.
+  struct Want {
+    const CompilerId* compiler = nullptr;  // null: any compiler's do, in directories, too
+    bool is_exact_demanded = false;        // only `compiler`'s, in bundles, too
+  };
+  struct Hit {
+    std::optional<Entry> entry;
+    size_t layer = 0;              // where it was found
+    std::vector<Status> problems;  // files that could not be used: log each once
+  };
+
+  ReadLayers() = default;
+  // Paths are separated by colons; empty parts are left out. `bundle_digests` has one digest per
+  // bundle, or is empty. What cannot be opened is left out and told in `problems`, except a bundle
+  // whose digest is given: then it is an error (IO_ERROR, INVALID_ARGUMENT).
+  static Result<ReadLayers> open(std::string_view bundle_path, std::string_view bundle_digests,
+                                 std::string_view dir_path, FileSystem& fs,
+                                 std::vector<Status>* problems);
+
+  // The first good entry from layer `first` on.
+  Hit find(const Key& key, const Want& want, size_t first) const;
+
+  size_t size() const { return bundles_.size() + dirs_.size(); }
+  std::string describe() const;  // "bundle /a, directory /b"
+
+ private:
+  std::vector<std::unique_ptr<Bundle>> bundles_;
+  std::vector<std::unique_ptr<DiskCache>> dirs_;
+};
+
+}  // namespace dgrt
