@@ -13,6 +13,7 @@ namespace dgrt {
 // Each sets `exit_code` when its subcommand ran: 0 only if nothing failed.
 void add_prewarm(CLI::App& app, int& exit_code);
 void add_cache(CLI::App& app, int& exit_code);
+void add_bundle(CLI::App& app, int& exit_code);
 void add_explain(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 void add_doctor(CLI::App& app, int& exit_code);

@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   int exit_code = 1;
   dgrt::add_prewarm(app, exit_code);
   dgrt::add_cache(app, exit_code);
+  dgrt::add_bundle(app, exit_code);
   dgrt::add_explain(app, exit_code);
   dgrt::add_bench(app, exit_code);
   dgrt::add_doctor(app, exit_code);

@@ -63,6 +63,22 @@ class ContextErrors(unittest.TestCase):
         self.assertEqual(caught.exception.status, dgrt.INVALID_ARGUMENT)
         self.assertIn("arch", caught.exception.message)
 
+    def test_a_pinned_bundle_must_be_there(self):
+        with self.assertRaises(dgrt.Error) as caught:
+            compile_only("", bundle_path="/nonexistent.dgb", bundle_digest="0" * 64)
+        self.assertEqual(caught.exception.status, dgrt.IO_ERROR)
+        self.assertIn("/nonexistent.dgb", caught.exception.message)
+        compile_only("", bundle_path="/nonexistent.dgb").close()  # without a digest: left out
+
+    def test_a_read_only_directory_is_looked_into(self):
+        with tempfile.TemporaryDirectory() as directory:
+            cache = str(pathlib.Path(directory) / "cache")
+            with compile_only(cache) as context:
+                num_kernels = len(make_plan(self, context, layout_desc()).info.kernels)
+            with compile_only("", cache_ro_path=cache, miss_policy=dgrt.MISS_ERROR) as context:
+                context.plan(layout_desc())
+                self.assertEqual(context.stats()["disk_hits"], num_kernels)
+
     def test_closed_context_and_plan_are_refused(self):
         context = compile_only("")
         context.close()
