@@ -55,6 +55,16 @@ static void check_names(void) {
   CHECK(strcmp(dgrt_status_string(13), "UNKNOWN") == 0);
 }
 
+/* A caller built before the options grew passes a shorter struct: what lies behind it is not read. */
+static void check_older_options(void) {
+  dgrt_context_options options = compile_only();
+  dgrt_context* context = NULL;
+  options.struct_size = offsetof(dgrt_context_options, cache_ro_path);
+  options.cache_ro_path = options.bundle_path = options.bundle_digest = (const char*)8;
+  CHECK(dgrt_context_create(&options, &context) == DGRT_OK);
+  dgrt_context_destroy(context);
+}
+
 static void check_sizes(void) {
   const dgrt_context_options options = DGRT_CONTEXT_OPTIONS;
   const dgrt_stats stats = DGRT_STATS;
@@ -215,6 +225,7 @@ int main(void) {
   dgrt_context* context = NULL;
   check_names();
   check_sizes();
+  check_older_options();
   check_contexts();
   CHECK(dgrt_context_create(&options, &context) == DGRT_OK);
   if (context == NULL) return EXIT_FAILURE;
