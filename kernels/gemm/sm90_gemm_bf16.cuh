@@ -1,10 +1,10 @@
 // SM90 gemm_bf16: d[m, n] = sum_k a[m, k] * b[n, k] (+ c[m, n]), bf16 in, fp32 accumulate, bf16 or
-// fp32 out. Roles     last warp (of the last warpgroup), one thread: TMA loads. Math warpgroups:
-// wgmma, one k block in
-//           flight while the next is issued, then the store.
+// fp32 out.
+//
+// Roles     last warp (of the last warpgroup), one thread: TMA loads. Math warpgroups: wgmma, one k
+//           block in flight while the next is issued, then the store.
 // Pipeline  `stages` slots of an a tile and a b tile. full[s]: bytes landed. empty[s]: every math
-// warp of every
-//           CTA that the slot's data went to has left it.
+//           warp of every CTA that the slot's data went to has left it.
 // Needs     both operands K-major.
 // Source    PTX ISA: wgmma.mma_async, cp.async.bulk.tensor.
 #pragma once
@@ -33,8 +33,7 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool direct) {
 
 #ifdef __CUDACC_RTC__
 // ---- Kernel: NVRTC only ----
-#include "device/epilogue/store_fragments.cuh"
-#include "device/epilogue/store_staged.cuh"
+#include "device/epilogue/store_tile.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/pipeline/operands.cuh"
@@ -72,15 +71,13 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
   using Wgmma = ptx::WgmmaBf16<Tile::y_rows>;
   constexpr bool swap = Cfg::swap_ab;
   const uint32_t warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
-  const uint32_t thread = threadIdx.x % 128, lane = threadIdx.x % 32;
+  const uint32_t lane = threadIdx.x % 32;
   const uint32_t first_slab = warpgroup * Tile::slabs;
 
   Ring<Cfg::stages> ring(smem.barriers());
   TileWalk<Cfg> walk(p.out.m, p.out.n, p.num_k_blocks, 1, p.band);
-  StagedStore<Cfg> staged(smem.staging(), smem.reduction_barriers());
-  TmaStore<Cfg> direct{
-      smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config), thread,
-      1 + warpgroup};
+  TileStore<Cfg, store_of<Cfg>, Cfg::d_fp32, Cfg::with_c> store(
+      &p.d, p.out, smem.staging(), smem.reduction_barriers(), warpgroup);
 
   bool more = walk.next();
   while (more) {
@@ -114,41 +111,20 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
     // The next tile is looked up before the store, which hides it.
     const TileWalk<Cfg> finished = walk;
     more = walk.next();
-    if constexpr (swap) {
-      staged.wait_free();
-#pragma unroll
-      for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
-        staged.write_slab(sum[slab], (first_slab + slab) * gemm_slab_rows, thread);
-      staged.template store<Cfg::d_fp32, Cfg::with_c>(p.out, finished, threadIdx.x);
-    } else {
-      store_tile<Cfg, store_of<Cfg>, Cfg::d_fp32, Cfg::with_c>(
-          direct, sum, &p.d, p.out, finished.m_start + first_slab * gemm_slab_rows,
-          finished.n_start);
-    }
+    store.store(sum, finished);
   }
-  if (store_of<Cfg> == GemmStore::tma) direct.finish();
+  store.finish();
 }
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
-  constexpr uint32_t producer = GemmTile<Cfg>::num_math_threads / 32;
-  if (warp == producer && ptx::elect_one()) {
+  const Smem<Cfg> smem{ptx::dynamic_shared_address()};
+  const auto prefetch = [&] {
     ptx::prefetch_tensor_map(&p.a);
     ptx::prefetch_tensor_map(&p.b);
-  }
-  const Smem<Cfg> smem{ptx::dynamic_shared_address()};
-  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
-  if (warp >= producer) {
-    give_registers<Cfg>();
-    if (warp == producer && ptx::elect_one()) load<Cfg>(p, smem);
-    __syncwarp();
-    cluster_ready<Cfg>();
-  } else {
-    take_registers<Cfg>();
-    math<Cfg>(p, smem);
-  }
-  gemm_finish<Cfg>();
+  };
+  run_roles<Cfg>(
+      smem, prefetch, [&] { load<Cfg>(p, smem); }, [&] { math<Cfg>(p, smem); });
 }
 
 }  // namespace dgrt::sm90::gemm_bf16

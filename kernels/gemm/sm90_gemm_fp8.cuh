@@ -1,15 +1,14 @@
-// SM90 gemm_fp8: d[m, n] = sum over blocks of 128 k of a_scale[m, kb] * b_scale[n / 128, kb] * (a .
-// b), a and b e4m3, scales fp32, d bf16. Roles     last warp (of the last warpgroup), one thread:
-// TMA loads. Math warpgroups: wgmma into fresh
-//           registers for each 128 of k, then scale and add in fp32 (the tensor core's own sums are
-//           narrower than fp32), then the store.
+// SM90 gemm_fp8: d[m, n] = sum over blocks of 128 k of a_scale[m, kb] * b_scale[n / 128, kb] * (a . b),
+// a and b e4m3, scales fp32, d bf16.
+//
+// Roles     last warp (of the last warpgroup), one thread: TMA loads. Math warpgroups: wgmma into
+//           fresh registers for each 128 of k, then scale and add in fp32 (the tensor core's own
+//           sums are narrower than fp32), then the store.
 // Pipeline  `stages` slots of a tile, b tile and a's scales. full[s]: bytes landed. empty[s]: every
-// math warp
-//           of every CTA that the slot's data went to has left it.
+//           math warp of every CTA that the slot's data went to has left it.
 // Needs     e4m3 operands K-major; a_scale MN-major.
 // Source    PTX ISA: wgmma.mma_async, cp.async.bulk.tensor. The promotion every 128 of k is
-// DeepSeek-V3's
-//           (arXiv 2412.19437, 3.3.2).
+//           DeepSeek-V3's (arXiv 2412.19437, 3.3.2).
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/epilogue/output.cuh"
@@ -38,8 +37,7 @@ DGRT_HD constexpr uint32_t smem_bytes(const GemmConfig& c, bool ragged_n) {
 
 #ifdef __CUDACC_RTC__
 // ---- Kernel: NVRTC only ----
-#include "device/epilogue/store_fragments.cuh"
-#include "device/epilogue/store_staged.cuh"
+#include "device/epilogue/store_tile.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/pipeline/operands.cuh"
@@ -243,10 +241,8 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
   Ring<Cfg::stages> ring(smem.barriers());
   TileWalk<Cfg> walk = walk_tiles<Cfg>(p);
   const TileMath<Cfg> tile{p, smem, walk, first_slab, lane, thread / 32 * 16 + lane / 4};
-  StagedStore<Cfg> staged(smem.staging(), smem.reduction_barriers());
-  TmaStore<Cfg> direct{
-      smem.staging() + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config), thread,
-      1 + warpgroup};
+  TileStore<Cfg, store_of<Cfg>, false, false> store(&p.d, p.out, smem.staging(),
+                                                    smem.reduction_barriers(), warpgroup);
   // The next tile and its first scales are looked up before the store, which hides them.
   const auto scales_of_tile = [&] {
     BlockScales scales(p, walk.n_start + (swap ? first_slab * gemm_slab_rows : 0), walk.k_begin);
@@ -262,42 +258,21 @@ __device__ void math(const Params& p, const Smem<Cfg>& smem) {
     const TileWalk<Cfg> finished = walk;
     more = walk.next();
     if (more) scales = scales_of_tile();
-    if constexpr (swap) {
-      staged.wait_free();
-#pragma unroll
-      for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
-        staged.write_slab(sum[slab], (first_slab + slab) * gemm_slab_rows, thread);
-      staged.template store<false, false>(p.out, finished, threadIdx.x);
-    } else {
-      store_tile<Cfg, store_of<Cfg>, false, false>(direct, sum, &p.d, p.out,
-                                                   finished.m_start + first_slab * gemm_slab_rows,
-                                                   finished.n_start);
-    }
+    store.store(sum, finished);
   }
-  if (store_of<Cfg> == GemmStore::tma) direct.finish();
+  store.finish();
 }
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
-  constexpr uint32_t producer = GemmTile<Cfg>::num_math_threads / 32;
-  if (warp == producer && ptx::elect_one()) {
+  const Smem<Cfg> smem{ptx::dynamic_shared_address()};
+  const auto prefetch = [&] {
     ptx::prefetch_tensor_map(&p.a);
     ptx::prefetch_tensor_map(&p.b);
     ptx::prefetch_tensor_map(&p.a_scale);
-  }
-  const Smem<Cfg> smem{ptx::dynamic_shared_address()};
-  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
-  if (warp >= producer) {
-    give_registers<Cfg>();
-    if (warp == producer && ptx::elect_one()) load<Cfg>(p, smem);
-    __syncwarp();
-    cluster_ready<Cfg>();
-  } else {
-    take_registers<Cfg>();
-    math<Cfg>(p, smem);
-  }
-  gemm_finish<Cfg>();
+  };
+  run_roles<Cfg>(
+      smem, prefetch, [&] { load<Cfg>(p, smem); }, [&] { math<Cfg>(p, smem); });
 }
 
 }  // namespace dgrt::sm90::gemm_fp8

@@ -1,16 +1,13 @@
 // SM90 quant_fp8: q = e4m3(x / scale), one fp32 scale per 1 x 128 or 128 x 128 block of a bf16
 // matrix. amax = max(max|x|, 1e-4), scale = amax / 448, q = e4m3(x * (1 / scale)): both divisions
 // IEEE, so the bytes are those of the formula. NaN anywhere in a block makes its scale and all its
-// q NaN.
+// q NaN. Bound by memory: 3 bytes per element; each byte is read once and written once.
 //
-// Bound by memory: 3 bytes per element. Every byte is read once into registers, and written once.
 // Roles     8 lanes share one row of one block: 16 elements each, as two 16-byte loads that
-// neighbours
-//           interleave (128 contiguous bytes per load and row). A lane pair swaps halves before the
-//           store, so that each lane writes 16 contiguous bytes.
-//           4 of these row slots make a warp; `block_m` rows by `k_blocks` blocks of k make a
-//           thread block, `rows_per_thread` row slots per thread keep that many times 32 bytes in
-//           flight.
+//           neighbours interleave (128 contiguous bytes per load and row). A lane pair swaps halves
+//           before the store, so that each lane writes 16 contiguous bytes. 4 of these row slots
+//           make a warp; `block_m` rows by `k_blocks` blocks of k make a thread block;
+//           `rows_per_thread` row slots per thread keep that many times 32 bytes in flight.
 // Tails     16 bytes that reach past k are moved element by element; nothing past k is touched.
 // Needs     x, q 16-byte aligned, ldx and ldq multiples of 16 bytes.
 // Source    PTX ISA: cvt.rn.satfinite.e4m3x2.f32, griddepcontrol.

@@ -5,8 +5,10 @@
 // A transpose through shared memory: `block_m` rows by 32 blocks of k per thread block. Reading, a
 // warp takes 32 neighbouring k blocks of a row. Writing, it takes 8 times 4 rows of 4 k blocks as
 // 16-byte stores, 128 contiguous bytes per k block; with an odd row pitch neither side meets a bank
-// conflict. Needs     dst 16-byte aligned, ld_dst a multiple of 4. Source    PTX ISA:
-// griddepcontrol.
+// conflict.
+//
+// Needs     dst 16-byte aligned, ld_dst a multiple of 4.
+// Source    PTX ISA: griddepcontrol.
 #pragma once
 #include "device/common/interface.cuh"
 #ifdef __CUDACC_RTC__

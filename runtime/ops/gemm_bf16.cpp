@@ -6,69 +6,34 @@
 namespace dgrt {
 namespace k90 = sm90::gemm_bf16;
 
-struct GemmBf16 {
-  using Desc = dgrt_gemm_desc;
-  using Args = dgrt_gemm_args;
-  static constexpr uint32_t op_id = DGRT_OP_GEMM;
-  static constexpr const char* op = "gemm";
+struct GemmBf16 : gemm::OpBase<GemmBf16> {
   static constexpr const char* stem = "gemm_bf16";
+  static constexpr const char* header = "gemm/sm90_gemm_bf16.cuh";
+  static constexpr const char* name_space = "dgrt::sm90::gemm_bf16";
+  static constexpr uint32_t params_bytes = sizeof(k90::Params);
+  static constexpr bool scaled = false;  // see Traits
 
   static bool matches(const Desc& d) {
     return d.dtype_ab == DGRT_BF16 && d.scale_mode == DGRT_SCALE_NONE &&
            (d.dtype_d == DGRT_BF16 || d.dtype_d == DGRT_FP32);
   }
-  static Status check_desc(const Desc& d) { return gemm::check_desc(d); }
-  static std::vector<SelectorVar> selector(const Desc& d) { return {gemm::selector_m(d.max_m)}; }
   static bool is_fp32(const Desc& d) { return d.dtype_d == DGRT_FP32; }
   static bool with_c(const Desc& d) { return (d.flags & DGRT_GEMM_WITH_C) != 0; }
   static Config shape(const Desc& d) {
     return {{"n", d.n}, {"k", d.k}, {"d_fp32", is_fp32(d)}, {"with_c", with_c(d)}};
   }
 
-  static gemm::Traits traits(const Desc& d, const Target& t) {
-    return gemm::make_traits(d, t, false);
-  }
-  static std::vector<Config> candidates(const Desc& d, const Target& t, const Point& p) {
-    if (t.arch != "sm_90a") return {};
-    return gemm::candidates(traits(d, t), p[0]);
-  }
-  static Status check_config(const Desc& d, const Target& t, const Config& c) {
-    if (t.arch != "sm_90a")
-      return error(DGRT_UNSUPPORTED, "arch={}: gemm_bf16 has kernels for sm_90a", t.arch);
-    return gemm::check_config(traits(d, t), gemm::decode(c));
-  }
-  static int64_t cost_ps(const Desc& d, const Target& t, const Point& p, const Config& c) {
-    return gemm::cost_ps(traits(d, t), p[0], d.n, d.k, gemm::decode(c));
-  }
-
   static Instance instance(const Desc& d, const Target& t, const Config& c) {
-    const GemmConfig config = gemm::decode(c);
-    Instance instance{.stem = stem,
-                      .header = "gemm/sm90_gemm_bf16.cuh",
-                      .name_space = "dgrt::sm90::gemm_bf16",
-                      .entry = gemm::entry_name(stem, config),
-                      .arch = t.arch,
-                      .cfg = gemm::encode(config),
-                      .num_threads = gemm_num_threads(config),
-                      .min_blocks = config.blocks_per_sm,
-                      .params_bytes = sizeof(k90::Params)};
+    Instance instance = OpBase::instance(d, t, c);
     if (is_fp32(d)) instance.entry += "_fp32";
     if (with_c(d)) instance.entry += "_c";
     instance.cfg.set("d_fp32", is_fp32(d));
     instance.cfg.set("with_c", with_c(d));
-    gemm::set_ragged(d, config, &instance);
     return instance;
   }
   static uint32_t smem_bytes(const Desc& d, const Config& c) {
     return k90::smem_bytes(gemm::decode(c), is_fp32(d) || with_c(d) || gemm::is_ragged(d));
   }
-  static Prepared prepare(const Desc& d, const Target& t, const Config& c) {
-    return Prepared::of(gemm::make_plan(traits(d, t), c));
-  }
-
-  static Point point(const Args& x) { return {x.m}; }
-  static uint64_t workspace_bytes(const Desc&, const Prepared&, const Point&) { return 0; }
-
   static Status check_args(const Desc& d, const Args& x) {
     if (x.m == 0) return ok();
     const uint32_t d_bytes = is_fp32(d) ? 4 : 2;

@@ -70,4 +70,49 @@ Status encode_maps(const Driver& driver, const dgrt_gemm_desc& desc, const dgrt_
 void set_grid(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args, const Plan& plan,
               Launch* launch);
 
+// What the gemm stems say in the same words. T has `stem`, `scaled`, and of its kernel `header`,
+// `name_space` and `params_bytes`.
+template <class T>
+struct OpBase {
+  using Desc = dgrt_gemm_desc;
+  using Args = dgrt_gemm_args;
+  static constexpr uint32_t op_id = DGRT_OP_GEMM;
+  static constexpr const char* op = "gemm";
+
+  static Status check_desc(const Desc& d) { return gemm::check_desc(d); }
+  static std::vector<SelectorVar> selector(const Desc& d) { return {selector_m(d.max_m)}; }
+  static Traits traits(const Desc& d, const Target& t) { return make_traits(d, t, T::scaled); }
+  static std::vector<Config> candidates(const Desc& d, const Target& t, const Point& p) {
+    if (t.arch != "sm_90a") return {};
+    return gemm::candidates(traits(d, t), p[0]);
+  }
+  static Status check_config(const Desc& d, const Target& t, const Config& c) {
+    if (t.arch != "sm_90a")
+      return error(DGRT_UNSUPPORTED, "arch={}: {} has kernels for sm_90a", t.arch, T::stem);
+    return gemm::check_config(traits(d, t), decode(c));
+  }
+  static int64_t cost_ps(const Desc& d, const Target& t, const Point& p, const Config& c) {
+    return gemm::cost_ps(traits(d, t), p[0], d.n, d.k, decode(c));
+  }
+  static Instance instance(const Desc& d, const Target& t, const Config& c) {
+    const GemmConfig config = decode(c);
+    Instance instance{.stem = T::stem,
+                      .header = T::header,
+                      .name_space = T::name_space,
+                      .entry = entry_name(T::stem, config),
+                      .arch = t.arch,
+                      .cfg = encode(config),
+                      .num_threads = gemm_num_threads(config),
+                      .min_blocks = config.blocks_per_sm,
+                      .params_bytes = T::params_bytes};
+    set_ragged(d, config, &instance);
+    return instance;
+  }
+  static Prepared prepare(const Desc& d, const Target& t, const Config& c) {
+    return Prepared::of(make_plan(traits(d, t), c));
+  }
+  static Point point(const Args& x) { return {x.m}; }
+  static uint64_t workspace_bytes(const Desc&, const Prepared&, const Point&) { return 0; }
+};
+
 }  // namespace dgrt::gemm

@@ -3,7 +3,6 @@
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/epilogue/output.cuh"
-#include "device/epilogue/store_tma.cuh"
 
 namespace dgrt {
 
@@ -22,21 +21,6 @@ __device__ __forceinline__ void store_slab_fragments(
       float v[2] = {values[group * 4 + half * 2], values[group * 4 + half * 2 + 1]};
       at.store(group * 8, v);
     }
-  }
-}
-
-// All slabs of one math warpgroup, the way that `kind` says; `row`, `column` of its first element.
-template <class Cfg, GemmStore kind, bool fp32, bool with_c>
-__device__ __forceinline__ void store_tile(
-    TmaStore<Cfg>& tma, const float (&values)[GemmTile<Cfg>::slabs][GemmTile<Cfg>::accumulators],
-    const TensorMap* d, const GemmOutput& out, uint32_t row, uint32_t column) {
-  if constexpr (kind == GemmStore::tma) {
-    tma.store(values, d, row, column);
-  } else {
-#pragma unroll
-    for (uint32_t slab = 0; slab < GemmTile<Cfg>::slabs; ++slab)
-      store_slab_fragments<Cfg, fp32, with_c>(values[slab], out, row + slab * gemm_slab_rows,
-                                              column, tma.thread);
   }
 }
 

@@ -77,15 +77,28 @@ __device__ __forceinline__ void gemm_finish() {
   }
 }
 
-// Register budgets when two math warpgroups and one producer warpgroup share an SM: 2 * 128 * 232 +
-// 128 * 40 stays under 65536.
-template <class Cfg>
-__device__ __forceinline__ void give_registers() {
-  if constexpr (Cfg::math_warpgroups == 2) ptx::setmaxnreg_dec<40>();
-}
-template <class Cfg>
-__device__ __forceinline__ void take_registers() {
-  if constexpr (Cfg::math_warpgroups == 2) ptx::setmaxnreg_inc<232>();
+// The whole kernel: `prefetch` of tensor maps, barriers, then one branch per role. `load` runs in
+// one thread of the last warpgroup, `math` in the others.
+template <class Cfg, class Smem, class Prefetch, class Load, class Math>
+__device__ __forceinline__ void run_roles(const Smem& smem, const Prefetch& prefetch,
+                                          const Load& load, const Math& math) {
+  // Two math warpgroups take the registers that the loads do not need: 2 * 128 * 232 + 128 * 40
+  // stays under 65536.
+  constexpr bool move_registers = Cfg::math_warpgroups == 2;
+  constexpr uint32_t producer = GemmTile<Cfg>::num_math_threads / 32;
+  const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
+  if (warp == producer && ptx::elect_one()) prefetch();
+  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
+  if (warp >= producer) {
+    if constexpr (move_registers) ptx::setmaxnreg_dec<40>();
+    if (warp == producer && ptx::elect_one()) load();
+    __syncwarp();
+    cluster_ready<Cfg>();
+  } else {
+    if constexpr (move_registers) ptx::setmaxnreg_inc<232>();
+    math();
+  }
+  gemm_finish<Cfg>();
 }
 
 }  // namespace dgrt
