@@ -66,6 +66,7 @@ struct StagedStore {
     constexpr uint32_t groups = Cfg::block_n / 4;
     const uint32_t rows_left = out.m > walk.m_start ? out.m - walk.m_start : 0;
     const uint32_t rows = rows_left < Cfg::block_m ? rows_left : Cfg::block_m;
+#pragma unroll 1  // code size: the loop waits for memory
     for (uint32_t i = walk.k_rank * num_threads + thread; i < rows * groups;
          i += Cfg::split_k * num_threads) {
       const uint32_t row = i / groups, column = i % groups * 4;
