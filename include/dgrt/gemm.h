@@ -273,6 +273,57 @@ typedef struct dgrt_gemm_batched_args {
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                         \
   }
 
+/* ---- gemm_fused_linear ------------------------------------------------------------------------- */
+
+#define DGRT_MAX_SEGMENTS 8
+
+/* gemm_fused_linear: several projections of one input in one product, each with an output of its own:
+ * d[i] = a * transpose(b[i]), the weights b[i] stacked along n. Attention's q, k, v, gates.
+ *
+ * Shapes   a [m, k], b [n[0] + n[1] + ..., k], d[i] [m, n[i]]; 1 to DGRT_MAX_SEGMENTS segments. Further
+ *          n[i], d[i] and ldd[i] are 0.
+ * Types    a, b, d of one type, bf16 or fp16.
+ * Layout   a, b as gemm, K_MAJOR. ldd[i] >= n[i]; d[i] and ldd[i] need no more than their elements'
+ *          alignment. A segment is stored fast where d[i] is on 16 bytes and ldd[i], n[i] and the sum of
+ *          the n before it are multiples of 8: odd ones go last. The d[i] may be column slices of one
+ *          matrix; they must not overlap each other, a or b.
+ * Sizes    as gemm, for the sum of n.
+ * Numerics, Errors   as gemm: each d[i] has the bits of a gemm by the same kernel config.
+ * Source   kernels/gemm/sm90_gemm_fused_linear_bf16.cuh */
+typedef struct dgrt_gemm_fused_linear_desc {
+  dgrt_op op; /* start from DGRT_GEMM_FUSED_LINEAR_DESC */
+  int64_t k;
+  int64_t max_m; /* largest args.m */
+  int64_t n[DGRT_MAX_SEGMENTS];
+  uint32_t num_segments;
+  dgrt_dtype dtype_ab, dtype_d;
+  uint32_t sm_budget;
+  uint32_t flags; /* DGRT_FLAG_... */
+  uint32_t max_block_m, max_block_n;
+  uint32_t reserved;
+} dgrt_gemm_fused_linear_desc;
+#define DGRT_GEMM_FUSED_LINEAR_DESC                                                                \
+  {                                                                                                \
+    {DGRT_OP_GEMM_FUSED_LINEAR, sizeof(dgrt_gemm_fused_linear_desc)}, 0, 0, {0}, 0, 0, 0, 0, 0, 0, \
+        0, 0                                                                                       \
+  }
+
+typedef struct dgrt_gemm_fused_linear_args {
+  dgrt_op op; /* start from DGRT_GEMM_FUSED_LINEAR_ARGS */
+  const void *a, *b;
+  int64_t m;
+  int64_t lda, ldb;
+  void* d[DGRT_MAX_SEGMENTS];
+  int64_t ldd[DGRT_MAX_SEGMENTS];
+} dgrt_gemm_fused_linear_args;
+#define DGRT_GEMM_FUSED_LINEAR_ARGS                                                                \
+  {                                                                                                \
+    {DGRT_OP_GEMM_FUSED_LINEAR, sizeof(dgrt_gemm_fused_linear_args)}, NULL, NULL, 0, 0, 0, {NULL}, \
+    {                                                                                              \
+      0                                                                                            \
+    }                                                                                              \
+  }
+
 /* ---- quant_fp8 ------------------------------------------------------------------------------- */
 
 /* What one scale covers. Numbers never change. */
@@ -364,6 +415,7 @@ DGRT_TYPED_CALLS(gemm)
 DGRT_TYPED_CALLS(gemm_grouped_contiguous)
 DGRT_TYPED_CALLS(gemm_grouped_masked)
 DGRT_TYPED_CALLS(gemm_batched)
+DGRT_TYPED_CALLS(gemm_fused_linear)
 DGRT_TYPED_CALLS(quant_fp8)
 DGRT_TYPED_CALLS(scale_layout)
 

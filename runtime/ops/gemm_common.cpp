@@ -271,7 +271,8 @@ Instance make_instance(const char* stem, const Spec& spec, const Target& target,
                     .cfg = encode(c),
                     .num_threads = gemm_num_threads(c),
                     .min_blocks = c.blocks_per_sm,
-                    .params_bytes = sizeof(GemmParams)};
+                    .params_bytes = spec.grouping == Grouping::segments ? sizeof(GemmSegmentParams)
+                                                                        : sizeof(GemmParams)};
   Config& cfg = instance.cfg;
   if (spec.is_fp8())
     cfg.set("scale_mode", spec.scale_mode);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device/common/gemm_params.cuh"
+#include "device/common/gemm_segments.cuh"
 #include "device/common/gemm_tile.cuh"
 #include "dgrt/gemm.h"
 #include "runtime/base/config.h"
@@ -23,7 +24,8 @@ enum class Grouping : uint8_t {
   none,
   contiguous,  // rows sorted by group, b per group
   masked,      // a, b, d per group, row counts on the device
-  batched      // a, b, c, d per batch
+  batched,     // a, b, c, d per batch
+  segments     // d cut by columns
 };
 
 // A desc of any op of the family.
@@ -40,13 +42,16 @@ struct Spec {
   uint32_t head_left = 0, head_mid = 0, head_right = 0;
   uint32_t alignment = 0;  // contiguous
   bool end_rows = false;   // contiguous: GROUP_END_ROW
+  // segments: columns of each; their sum is n. Points into the desc.
+  const int64_t* segment_n = nullptr;
+  uint32_t num_segments = 0;
 
   bool is_fp8() const { return dtype_ab == DGRT_E4M3; }
   bool has(uint32_t flag) const { return (flags & flag) != 0; }
   uint32_t ab_bytes() const { return is_fp8() ? 1 : 2; }
   uint32_t d_bytes() const { return dtype_d == DGRT_FP32 ? 4 : 2; }
   // See gemm_store.
-  bool is_ragged() const { return n * d_bytes() % 16 != 0; }
+  bool is_ragged() const { return grouping != Grouping::segments && n * d_bytes() % 16 != 0; }
   bool is_direct() const {
     return dtype_d == DGRT_FP32 || has(DGRT_GEMM_WITH_C) || has(DGRT_GEMM_UNALIGNED_D) ||
            is_ragged();
@@ -82,6 +87,8 @@ struct Call {
   int64_t lda, ldb, ldc = 0, ldd, ld_a_scale, ld_b_scale;
   int64_t a_stride = 0, b_stride = 0, c_stride = 0, d_stride = 0;  // between groups
   int64_t a_scale_stride = 0, b_scale_stride = 0;
+  void* const* segment_d = nullptr;  // segments: instead of d and ldd; they point into the args
+  const int64_t* segment_ldd = nullptr;
   const char* stride_suffix = "_group_stride";  // what the op's fields are called
 };
 

@@ -67,6 +67,7 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   const int64_t groups = spec.num_groups;
   switch (spec.grouping) {
     case Grouping::none:
+    case Grouping::segments:
       return {tiles(m), m, 1};
     case Grouping::contiguous:
       return {tiles(m), m, std::min(groups, ceil_of(m, spec.alignment))};

@@ -51,7 +51,8 @@ class AnyDesc {
 
  private:
   std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
-               dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc>
+               dgrt_gemm_batched_desc, dgrt_gemm_fused_linear_desc, dgrt_quant_fp8_desc,
+               dgrt_scale_layout_desc>
       desc_;
 };
 
@@ -123,6 +124,19 @@ inline dgrt_gemm_batched_desc random_batched(Rng& rng, bool is_fp8) {
   return desc;
 }
 
+inline dgrt_gemm_fused_linear_desc random_fused_linear(Rng& rng) {
+  dgrt_gemm_fused_linear_desc desc = DGRT_GEMM_FUSED_LINEAR_DESC;
+  desc.k = rng() % 2 ? pick_of(rng, {128, 2304, 7168}) : pick_size(rng, 0, 65536);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.num_segments = static_cast<uint32_t>(pick_between(rng, 1, DGRT_MAX_SEGMENTS));
+  for (uint32_t i = 0; i < desc.num_segments; ++i)
+    desc.n[i] = rng() % 2 ? pick_of(rng, {4, 8, 128, 1024}) : pick_size(rng, 1, 8192);
+  desc.dtype_ab = desc.dtype_d = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT})
+    if (rng() % 4 == 0) desc.flags |= flag;
+  return desc;
+}
+
 inline dgrt_quant_fp8_desc random_quant_fp8(Rng& rng) {
   dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
   desc.k = pick_size(rng, 1, 65536);
@@ -150,6 +164,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "gemm_grouped_masked_bf16") return AnyDesc(random_masked(rng, false));
   if (stem == "gemm_batched_fp8") return AnyDesc(random_batched(rng, true));
   if (stem == "gemm_batched_bf16") return AnyDesc(random_batched(rng, false));
+  if (stem == "gemm_fused_linear_bf16") return AnyDesc(random_fused_linear(rng));
   if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
   if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
   return std::nullopt;
