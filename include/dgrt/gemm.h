@@ -273,6 +273,59 @@ typedef struct dgrt_gemm_batched_args {
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                         \
   }
 
+/* ---- gemm_grouped_k ---------------------------------------------------------------------------- */
+
+/* gemm_grouped_k: weight gradients. The k of a and b is cut into groups, and each group has a product of
+ * its own: d[g] = c[g] + a[g] * transpose(b[g]), where a[g] and b[g] are the ks[g] of k behind those of
+ * the groups before. ks is known to the device alone.
+ *
+ * Shapes   c and d [num_groups, m, n], ks int32 [num_groups]. args.k: what all groups have together, or
+ *          more; a group beyond it counts as shorter.
+ *          bf16, fp16: a [k, m], b [k, n], rows lda, ldb apart (MN-major, as tokens lie).
+ *          e4m3: a and b are flat: a[g] is row-major [m, ks[g]] and starts at element
+ *          m * (ks[0] + ... + ks[g - 1]), b[g] likewise with n. lda and ldb are 0.
+ * Groups   ks[g] a multiple of 64, of e4m3 128; the rest is left out. 0 and below: nothing is added.
+ * Types    c, d fp32. dtype_ab bf16 or fp16 with SCALE_NONE, or e4m3 with SCALE_ROW.
+ * Scales   SCALE_ROW over all of k: a_scale[k_block * ld_a_scale + m_idx], group g's k blocks behind those
+ *          of the groups before it; b_scale likewise; strides at least m or n and multiples of 4.
+ * Layout   as gemm; *_group_stride: elements between groups, a multiple of 4. c (WITH_C) may be d.
+ * Sizes    m, n >= 1; 0 <= args.k <= desc.max_k; a multiple of 64, of e4m3 128; 1 <= num_groups <= 65535. d is written for every group,
+ *          also where it has no k.
+ * Workspace  e4m3: 256 bytes for each group and block of the grid, for tensor maps.
+ * Numerics, Errors   as gemm. Equal inputs give bitwise equal d.
+ * Source   kernels/gemm/sm90_gemm_grouped_k_fp8.cuh, ..._bf16.cuh */
+typedef struct dgrt_gemm_grouped_k_desc {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_K_DESC */
+  int64_t m, n;
+  int64_t max_k; /* largest args.k, over all groups */
+  uint32_t num_groups;
+  dgrt_dtype dtype_ab, dtype_d;
+  dgrt_scale_mode scale_mode; /* SCALE_NONE or SCALE_ROW */
+  uint32_t sm_budget;
+  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C */
+  uint32_t max_block_m, max_block_n;
+} dgrt_gemm_grouped_k_desc;
+#define DGRT_GEMM_GROUPED_K_DESC \
+  { {DGRT_OP_GEMM_GROUPED_K, sizeof(dgrt_gemm_grouped_k_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+typedef struct dgrt_gemm_grouped_k_args {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_K_ARGS */
+  const void *a, *b;
+  const void* c; /* WITH_C only, else NULL */
+  const float *a_scale, *b_scale;
+  void* d;
+  const int32_t* ks;
+  int64_t k;
+  int64_t lda, ldb, ldc, ldd;
+  int64_t ld_a_scale, ld_b_scale;
+  int64_t c_group_stride, d_group_stride;
+} dgrt_gemm_grouped_k_args;
+#define DGRT_GEMM_GROUPED_K_ARGS                                                              \
+  {                                                                                           \
+    {DGRT_OP_GEMM_GROUPED_K, sizeof(dgrt_gemm_grouped_k_args)}, NULL, NULL, NULL, NULL, NULL, \
+        NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                 \
+  }
+
 /* ---- gemm_fused_linear ------------------------------------------------------------------------- */
 
 #define DGRT_MAX_SEGMENTS 8
@@ -415,6 +468,7 @@ DGRT_TYPED_CALLS(gemm)
 DGRT_TYPED_CALLS(gemm_grouped_contiguous)
 DGRT_TYPED_CALLS(gemm_grouped_masked)
 DGRT_TYPED_CALLS(gemm_batched)
+DGRT_TYPED_CALLS(gemm_grouped_k)
 DGRT_TYPED_CALLS(gemm_fused_linear)
 DGRT_TYPED_CALLS(quant_fp8)
 DGRT_TYPED_CALLS(scale_layout)

@@ -18,6 +18,15 @@ Status check_types(const Spec& s) {
     return error(DGRT_UNSUPPORTED, "dtype_ab={} dtype_d={}: must both be bf16 (1) or fp16 (2)",
                  s.dtype_ab, s.dtype_d);
   }
+  if (s.grouping == Grouping::k) {
+    if (s.dtype_d == DGRT_FP32 && ((is_half && s.scale_mode == DGRT_SCALE_NONE) ||
+                                   (s.is_fp8() && s.scale_mode == DGRT_SCALE_ROW)))
+      return ok();
+    return error(DGRT_UNSUPPORTED,
+                 "dtype_ab={} dtype_d={} scale_mode={}: must be bf16 (1) or fp16 (2) with "
+                 "SCALE_NONE (0), or e4m3 (4) with SCALE_ROW (2), and d fp32 (3)",
+                 s.dtype_ab, s.dtype_d, s.scale_mode);
+  }
   if (is_half && s.scale_mode == DGRT_SCALE_NONE &&
       (s.dtype_d == s.dtype_ab || s.dtype_d == DGRT_FP32))
     return ok();
@@ -79,9 +88,14 @@ Status check_operands(const Spec& s, const Call& x) {
   const bool a_mn = s.a_major == DGRT_MN_MAJOR, b_mn = s.b_major == DGRT_MN_MAJOR;
   DGRT_TRY(check_pointer("a", x.a, 16));
   DGRT_TRY(check_pointer("b", x.b, 16));
+  if (s.builds_maps()) {
+    if (x.lda == 0 && x.ldb == 0) return ok();
+    return invalid("lda={} ldb={}: must be 0, a and b are flat", x.lda, x.ldb);
+  }
   DGRT_TRY(check_stride("lda", x.lda, a_mn ? x.m : s.k, s.ab_bytes()));
   DGRT_TRY(check_stride("ldb", x.ldb, b_mn ? s.n : s.k, s.ab_bytes()));
-  if (s.grouping == Grouping::none || s.grouping == Grouping::segments) return ok();
+  if (s.grouping == Grouping::none || s.grouping == Grouping::segments || s.grouping == Grouping::k)
+    return ok();
   if (s.grouping != Grouping::contiguous)
     DGRT_TRY(check_group_stride(x, "a", x.a_stride, s.num_groups, s.ab_bytes()));
   return check_group_stride(x, "b", x.b_stride, s.num_groups, s.ab_bytes());
@@ -153,7 +167,7 @@ Status check_segments(const Spec& s, const Call& x) {
 Status check_outputs(const Spec& s, const Call& x) {
   if (s.grouping == Grouping::segments) return check_segments(s, x);
   const uint32_t alignment = s.has(DGRT_GEMM_UNALIGNED_D) ? s.d_bytes() : 16;
-  const bool grouped = s.grouping == Grouping::masked || s.grouping == Grouping::batched;
+  const bool grouped = s.has_d_groups();
   DGRT_TRY(check_pointer("d", x.d, alignment));
   DGRT_TRY(check_row_stride(s, "ldd", x.ldd, s.d_columns()));
   if (grouped && !s.has(DGRT_GEMM_UNALIGNED_D))
@@ -187,6 +201,7 @@ Status check_groups(const Spec& s, const Call& x) {
                      static_cast<const void*>(x.signal));
   }
   if (s.grouping == Grouping::contiguous) return check_pointer("groups", x.groups, 4);
+  if (s.grouping == Grouping::k) return check_pointer("ks", x.groups, 4);
   return ok();
 }
 
@@ -391,7 +406,7 @@ Status bind(const Spec& s, const Call& x, const Plan& plan, const Driver& driver
   DGRT_TRY(encode_maps(s, x, plan, driver, &p));
   set_outputs(s, x, &p.out);
   set_scales(s, x, &p.scales);
-  p.groups = {x.groups, x.signal, s.num_groups, s.alignment};
+  p.groups = {x.groups, x.signal, s.num_groups, s.alignment, x.a, x.b, x.maps};
   p.band = plan.band;
   set_grid(s, x, plan, launch);
   return ok();

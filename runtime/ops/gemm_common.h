@@ -25,7 +25,8 @@ enum class Grouping : uint8_t {
   contiguous,  // rows sorted by group, b per group
   masked,      // a, b, d per group, row counts on the device
   batched,     // a, b, c, d per batch
-  segments     // d cut by columns
+  segments,    // d cut by columns
+  k            // k cut by groups, c and d per group, lengths on the device
 };
 
 // A desc of any op of the family.
@@ -62,14 +63,21 @@ struct Spec {
            scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
            max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) && !has(DGRT_FLAG_BATCH_INVARIANT);
   }
+  // c and d have a third axis.
+  bool has_d_groups() const {
+    return grouping == Grouping::masked || grouping == Grouping::batched || grouping == Grouping::k;
+  }
   bool scale_per_block() const {
     return scale_mode == DGRT_SCALE_BLOCK || scale_mode == DGRT_SCALE_ROW;
   }
   uint32_t scale_bytes(const GemmConfig& c) const {
     return gemm_scale_bytes(c, scale_per_block(), scale_mode == DGRT_SCALE_ROW);
   }
+  // The kernel makes tensor maps of each group.
+  bool builds_maps() const { return grouping == Grouping::k && is_fp8(); }
   uint32_t smem_bytes(const GemmConfig& c) const {
-    return gemm_smem_bytes(c, gemm_store(c, is_direct()), scale_bytes(c));
+    return gemm_smem_bytes(c, gemm_store(c, is_direct()), scale_bytes(c)) +
+           (builds_maps() ? gemm_group_maps_bytes : 0);
   }
   int64_t d_columns() const {
     return head_mid == 0 ? n : n + n / (head_left + head_right) * head_mid;
@@ -89,6 +97,7 @@ struct Call {
   int64_t a_scale_stride = 0, b_scale_stride = 0;
   void* const* segment_d = nullptr;  // segments: instead of d and ldd; they point into the args
   const int64_t* segment_ldd = nullptr;
+  TensorMap* maps = nullptr;                    // k, e4m3: the workspace
   const char* stride_suffix = "_group_stride";  // what the op's fields are called
 };
 

@@ -72,6 +72,7 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
     case Grouping::contiguous:
       return {tiles(m), m, std::min(groups, ceil_of(m, spec.alignment))};
     case Grouping::batched:
+    case Grouping::k:
       return {tiles(m) * groups, m * groups, groups};
     case Grouping::masked:
       // Groups vary by 30 % about the expected rows.

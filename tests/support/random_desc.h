@@ -40,19 +40,34 @@ class AnyDesc {
   const dgrt_desc* get() const {
     return std::visit([](const auto& desc) { return &desc.op; }, desc_);
   }
+  // The bound of the op's selector variable.
   int64_t max_m() const {
-    return std::visit([](const auto& desc) { return desc.max_m; }, desc_);
+    return std::visit(
+        [](const auto& desc) -> int64_t {
+          if constexpr (requires { desc.max_k; })
+            return desc.max_k;
+          else
+            return desc.max_m;
+        },
+        desc_);
   }
   AnyDesc with_max_m(int64_t max_m) const {
     AnyDesc copy = *this;
-    std::visit([max_m](auto& desc) { desc.max_m = max_m; }, copy.desc_);
+    std::visit(
+        [max_m](auto& desc) {
+          if constexpr (requires { desc.max_k; })
+            desc.max_k = max_m;
+          else
+            desc.max_m = max_m;
+        },
+        copy.desc_);
     return copy;
   }
 
  private:
   std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
-               dgrt_gemm_batched_desc, dgrt_gemm_fused_linear_desc, dgrt_quant_fp8_desc,
-               dgrt_scale_layout_desc>
+               dgrt_gemm_batched_desc, dgrt_gemm_fused_linear_desc, dgrt_gemm_grouped_k_desc,
+               dgrt_quant_fp8_desc, dgrt_scale_layout_desc>
       desc_;
 };
 
@@ -137,6 +152,19 @@ inline dgrt_gemm_fused_linear_desc random_fused_linear(Rng& rng) {
   return desc;
 }
 
+inline dgrt_gemm_grouped_k_desc random_grouped_k(Rng& rng, bool is_fp8) {
+  dgrt_gemm_grouped_k_desc desc = DGRT_GEMM_GROUPED_K_DESC;
+  desc.m = rng() % 2 ? pick_of(rng, {768, 2048, 4096, 7168}) : pick_size(rng, 1, 16384);
+  desc.n = rng() % 2 ? pick_of(rng, {768, 2048, 4096, 7168}) : pick_size(rng, 1, 16384);
+  desc.max_k = pick_size(rng, 0, random_max_m);
+  desc.num_groups = static_cast<uint32_t>(pick_size(rng, 1, 256));
+  desc.dtype_ab = is_fp8 ? DGRT_E4M3 : DGRT_BF16;
+  desc.dtype_d = DGRT_FP32;
+  desc.scale_mode = is_fp8 ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
+  desc.flags = rng() % 4 ? DGRT_GEMM_WITH_C : 0u;
+  return desc;
+}
+
 inline dgrt_quant_fp8_desc random_quant_fp8(Rng& rng) {
   dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
   desc.k = pick_size(rng, 1, 65536);
@@ -165,6 +193,8 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "gemm_batched_fp8") return AnyDesc(random_batched(rng, true));
   if (stem == "gemm_batched_bf16") return AnyDesc(random_batched(rng, false));
   if (stem == "gemm_fused_linear_bf16") return AnyDesc(random_fused_linear(rng));
+  if (stem == "gemm_grouped_k_fp8") return AnyDesc(random_grouped_k(rng, true));
+  if (stem == "gemm_grouped_k_bf16") return AnyDesc(random_grouped_k(rng, false));
   if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
   if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
   return std::nullopt;

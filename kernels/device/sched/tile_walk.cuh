@@ -35,6 +35,9 @@ struct TileWalk {
     k_end = num_groups * (k_rank + 1) / Cfg::split_k * k_group;
   }
 
+  // Row of the scales of a k block.
+  static __device__ uint32_t scale_row(uint32_t kb) { return kb; }
+
   // Clusters of tiles along an axis.
   static __device__ uint32_t count_m(uint32_t m) {
     return ceil_div(m, Cfg::block_m * Cfg::cluster_m);
