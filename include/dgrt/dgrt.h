@@ -79,7 +79,7 @@ typedef dgrt_op dgrt_desc; /* points at the first member of a dgrt_<op>_desc */
 typedef dgrt_op dgrt_args; /* points at the first member of a dgrt_<op>_args */
 
 /* Op ids. Numbers never change. */
-enum { DGRT_OP_GEMM = 1, DGRT_OP_QUANT_FP8 = 2, DGRT_OP_SCALE_LAYOUT = 3 };
+enum { DGRT_OP_GEMM = 1, DGRT_OP_QUANT_FP8 = 2, DGRT_OP_SCALE_LAYOUT = 3, DGRT_OP_SCALE_PACK_UE8M0 = 11 };
 
 /* Element types. Numbers never change. */
 typedef uint32_t dgrt_dtype;

@@ -50,7 +50,9 @@ class AnyDesc {
   }
 
  private:
-  std::variant<dgrt_gemm_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc> desc_;
+  std::variant<dgrt_gemm_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
+               dgrt_scale_pack_ue8m0_desc>
+      desc_;
 };
 
 inline constexpr int64_t random_max_m = 1 << 17;
@@ -87,6 +89,22 @@ inline dgrt_scale_layout_desc random_scale_layout(Rng& rng) {
   dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
   desc.k_blocks = pick_size(rng, 1, 512);
   desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.src_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  desc.num_groups = pick_size(rng, 0, 256);
+  return desc;
+}
+
+inline dgrt_scale_pack_ue8m0_desc random_scale_pack(Rng& rng) {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
+  desc.k_blocks = pick_size(rng, 1, 2048);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.src_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  desc.num_groups = pick_size(rng, 0, 128);
+  desc.flags = rng() % 2 ? DGRT_SCALE_CEIL : 0;
+  if (desc.src_major == DGRT_MN_MAJOR && rng() % 2) {
+    desc.flags |= DGRT_SCALE_K_GROUPED;
+    desc.gran_k = rng() % 2 ? 128 : 32;
+  }
   return desc;
 }
 
@@ -97,6 +115,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "gemm_bf16") return AnyDesc(random_gemm(rng, false));
   if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
   if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
+  if (stem == "scale_pack_ue8m0") return AnyDesc(random_scale_pack(rng));
   return std::nullopt;
 }
 
