@@ -27,8 +27,8 @@ struct ScaleLayout {
 
   static Status check_desc(const Desc& d) {
     DGRT_TRY(scale::check_sizes(d));
-    if ((d.flags & ~uint32_t{DGRT_FLAG_PDL}) != 0)
-      return invalid("flags={:#x}: scale_layout knows DGRT_FLAG_PDL only", d.flags);
+    if ((d.flags & ~uint32_t{DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT}) != 0)
+      return invalid("flags={:#x}: scale_layout knows PDL and BATCH_INVARIANT only", d.flags);
     return ok();
   }
 

@@ -27,11 +27,12 @@ struct ScalePackUe8m0 {
 
   static Status check_desc(const Desc& d) {
     DGRT_TRY(scale::check_sizes(d));
-    constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_SCALE_CEIL | DGRT_SCALE_K_GROUPED;
+    constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT | DGRT_SCALE_CEIL |
+                               DGRT_SCALE_K_GROUPED;
     if ((d.flags & ~known) != 0)
       return invalid(
-          "flags={:#x}: scale_pack_ue8m0 knows DGRT_FLAG_PDL, DGRT_SCALE_CEIL and "
-          "DGRT_SCALE_K_GROUPED",
+          "flags={:#x}: scale_pack_ue8m0 knows PDL, BATCH_INVARIANT, SCALE_CEIL and "
+          "SCALE_K_GROUPED",
           d.flags);
     if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
     if (!is_k_grouped(d)) {

@@ -49,7 +49,7 @@ TEST_CASE("quant_fp8: every config compiles without spills", "[compile]") {
 }
 
 TEST_CASE("scale_layout: every config compiles without spills", "[compile]") {
-  for (const dgrt_scale_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
+  for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
     dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
     desc.k_blocks = 56, desc.max_m = 4096, desc.src_major = major;
     compile_all(&desc.op);

@@ -3,7 +3,7 @@
 #include <thread>
 
 #include "tests/gpu/gemm_runner.h"
-#include "tests/gpu/graph_capture.h"
+#include "tests/gpu/graph.h"
 #include "tools/lib/lab_fill.h"
 
 namespace dgrt::test {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "tests/gpu/gpu_test.h"
-#include "tests/gpu/graph_capture.h"
+#include "tests/gpu/graph.h"
 #include "tools/lib/lab_input_ops_check.h"
 
 namespace dgrt::test {
@@ -15,7 +15,7 @@ struct LayoutCase {
   std::vector<int64_t> m;
   int64_t pad = 0;  // elements between rows of src and between groups; four times as many in dst
   uint32_t flags = 0;
-  dgrt_scale_major src_major = DGRT_K_MAJOR;
+  dgrt_major src_major = DGRT_K_MAJOR;
   int64_t num_groups = 1;
 
   std::string name() const {
@@ -114,7 +114,7 @@ TEST_CASE("scale_layout: sizes around the tiles, rows further apart than they ar
   Gpu* gpu = gpu_for("scale_layout: sizes around the tiles, rows further apart than they are long");
   if (!gpu) return;
   std::vector<LayoutCase> cases;
-  for (const dgrt_scale_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR})
+  for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR})
     for (const int64_t k_blocks : {1, 5, 16, 31, 32, 33, 56, 128, 144})
       for (const int64_t pad : {0, 3})
         cases.push_back(
@@ -126,7 +126,7 @@ TEST_CASE("scale_layout: groups", "[gpu]") {
   Gpu* gpu = gpu_for("scale_layout: groups");
   if (!gpu) return;
   std::vector<LayoutCase> cases;
-  for (const dgrt_scale_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
+  for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
     for (const int64_t k_blocks : {1, 56, 57})
       for (const int64_t groups : {1, 2, 4})
         cases.push_back({k_blocks, {4096, 4097, 8192}, groups == 2, 0, major, groups});

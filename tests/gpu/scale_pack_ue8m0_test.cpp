@@ -6,7 +6,7 @@
 
 #include "gemm/sm90_scale_pack_ue8m0.cuh"  // interface half: max_group_words()
 #include "tests/gpu/gpu_test.h"
-#include "tests/gpu/graph_capture.h"
+#include "tests/gpu/graph.h"
 #include "tools/lib/lab_input_ops_check.h"
 
 namespace dgrt::test {
@@ -15,7 +15,7 @@ namespace {
 struct PackCase {
   int64_t k_blocks = 0;
   std::vector<int64_t> m;
-  dgrt_scale_major src_major = DGRT_K_MAJOR;
+  dgrt_major src_major = DGRT_K_MAJOR;
   int64_t num_groups = 1;
   int64_t pad = 0;  // elements between rows of src and between groups; four times as many in dst
   uint32_t flags = 0;
@@ -154,7 +154,7 @@ TEST_CASE("scale_pack_ue8m0: sizes around the tiles, exact and rounded up", "[gp
   Gpu* gpu = gpu_for("scale_pack_ue8m0: sizes around the tiles, exact and rounded up");
   if (!gpu) return;
   std::vector<PackCase> cases;
-  for (const dgrt_scale_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR})
+  for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR})
     for (const int64_t k_blocks : {1, 2, 3, 4, 5, 16, 31, 32, 33, 56})
       for (const int64_t pad : {0, 3})
         cases.push_back({k_blocks,
@@ -170,7 +170,7 @@ TEST_CASE("scale_pack_ue8m0: groups", "[gpu]") {
   Gpu* gpu = gpu_for("scale_pack_ue8m0: groups");
   if (!gpu) return;
   std::vector<PackCase> cases;
-  for (const dgrt_scale_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
+  for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
     for (const int64_t k_blocks : {1, 56, 57, 4, 224, 228})  // k 128, 7168, 7296 by 128 and by 32
       for (const int64_t groups : {1, 2, 4})
         cases.push_back({k_blocks,

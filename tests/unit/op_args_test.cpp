@@ -393,7 +393,7 @@ TEST_CASE("bad descs are refused by name", "[unit]") {
   check_descs<Layout>(layout_desc(), DGRT_INVALID_ARGUMENT,
                       {{[](Layout* d) { d->k_blocks = 0; }, "k_blocks=0: "},
                        {[](Layout* d) { d->max_m = -1; }, "max_m=-1: "},
-                       {[](Layout* d) { d->flags = 2; }, "flags=0x2: "},
+                       {[](Layout* d) { d->flags = 4; }, "flags=0x4: "},
                        {[](Layout* d) { d->src_major = 2; }, "src_major=2: "},
                        {[](Layout* d) { d->num_groups = -1; }, "num_groups=-1: "},
                        {[](Layout* d) { d->num_groups = 65536; }, "num_groups=65536: "},
@@ -408,7 +408,7 @@ TEST_CASE("bad descs of scale_pack_ue8m0 are refused by name", "[unit]") {
                      {[](Pack* d) { d->max_m = -1; }, "max_m=-1: "},
                      {[](Pack* d) { d->src_major = 2; }, "src_major=2: "},
                      {[](Pack* d) { d->num_groups = -1; }, "num_groups=-1: "},
-                     {[](Pack* d) { d->flags = 2; }, "flags=0x2: "},
+                     {[](Pack* d) { d->flags = 4; }, "flags=0x4: "},
                      {[](Pack* d) { d->gran_k = 128; }, "gran_k=128: must be 0"},
                      {[](Pack* d) { d->reserved = 1; }, "reserved=1: "}});
   check_descs<Pack>(k_grouped_desc(), DGRT_INVALID_ARGUMENT,

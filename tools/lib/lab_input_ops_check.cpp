@@ -84,7 +84,7 @@ Status check_unwritten(const QuantCopy& call) {
 // src of a scale op, as bits.
 struct SourceScales {
   std::span<const uint32_t> bits;
-  dgrt_scale_major major;
+  dgrt_major major;
   int64_t ld, group_stride;
 
   uint32_t at(int64_t group, int64_t row, int64_t k_block) const {

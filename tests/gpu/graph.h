@@ -1,11 +1,10 @@
-// Launches captured into a CUDA graph, for tests that replay them.
+// CUDA graphs of launches, for tests.
 #pragma once
-#include "runtime/base/status.h"
 #include "runtime/driver/driver.h"
 
 namespace dgrt::test {
 
-// Owner of a captured graph. The driver outlives it.
+// Owner of a captured graph.
 struct Graph {
   explicit Graph(const Driver& driver) : cu(driver) {}
   ~Graph() {
@@ -20,7 +19,7 @@ struct Graph {
   CUgraphExec exec = nullptr;
 };
 
-// Captures what body() -> Status launches on the stream, and makes it ready to launch.
+// Captures what body() launches on `stream`, and makes it ready to launch.
 template <class Body>
 Status capture(Graph* graph, CUstream stream, const Body& body) {
   const Driver& cu = graph->cu;
