@@ -137,6 +137,13 @@ int run_scale_layout(const ExplainOptions& options) {
   return finish(explain_desc(&desc.op, options), options);
 }
 
+int run_scale_pack(const ExplainOptions& options) {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
+  desc.k_blocks = options.k_blocks;
+  desc.max_m = std::max<int64_t>(options.m, 1);
+  return finish(explain_desc(&desc.op, options), options);
+}
+
 CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
                  const std::shared_ptr<ExplainOptions>& options, int (*run)(const ExplainOptions&),
                  int& exit_code) {
@@ -188,6 +195,12 @@ void add_explain(CLI::App& app, int& exit_code) {
       add_op(command, "scale_layout", "dgrt explain scale_layout --k-blocks 56 --m 64", options,
              run_scale_layout, exit_code);
   layout->add_option("--k-blocks", options->k_blocks, "Columns of src")->required();
+
+  options = std::make_shared<ExplainOptions>();
+  CLI::App* pack =
+      add_op(command, "scale_pack_ue8m0", "dgrt explain scale_pack_ue8m0 --k-blocks 56 --m 64",
+             options, run_scale_pack, exit_code);
+  pack->add_option("--k-blocks", options->k_blocks, "Columns of src")->required();
 }
 
 }  // namespace dgrt

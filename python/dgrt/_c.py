@@ -15,6 +15,7 @@ CONSTANTS = {
     "IO_ERROR": 10, "PEER_LOST": 11, "INTERNAL": 12,
     # op ids
     "OP_GEMM": 1, "OP_QUANT_FP8": 2, "OP_SCALE_LAYOUT": 3,
+    "OP_SCALE_PACK_UE8M0": 11,
     # dgrt_dtype
     "BF16": 1, "FP16": 2, "FP32": 3, "E4M3": 4,
     # flags
@@ -29,6 +30,7 @@ CONSTANTS = {
     # gemm.h
     "SCALE_NONE": 0, "SCALE_BLOCK": 1, "K_MAJOR": 0, "MN_MAJOR": 1,
     "QUANT_1X128": 0, "QUANT_128X128": 1,
+    "SCALE_CEIL": 1 << 16, "SCALE_K_GROUPED": 1 << 17,
 }
 
 
@@ -124,13 +126,28 @@ class QuantFp8Args(Structure):
 class ScaleLayoutDesc(Structure):
     op_id = CONSTANTS["OP_SCALE_LAYOUT"]
     _fields_ = [("op", Op), ("k_blocks", c_int64), ("max_m", c_int64), ("flags", c_uint32),
-                ("reserved", c_uint32)]
+                ("src_major", c_uint32), ("num_groups", c_int64)]
 
 
 class ScaleLayoutArgs(Structure):
     op_id = CONSTANTS["OP_SCALE_LAYOUT"]
     _fields_ = [("op", Op), ("src", c_void_p), ("dst", c_void_p), ("m", c_int64),
-                ("ld_src", c_int64), ("ld_dst", c_int64)]
+                ("ld_src", c_int64), ("ld_dst", c_int64), ("group_stride_src", c_int64),
+                ("group_stride_dst", c_int64)]
+
+
+class ScalePackUe8m0Desc(Structure):
+    op_id = CONSTANTS["OP_SCALE_PACK_UE8M0"]
+    _fields_ = [("op", Op), ("k_blocks", c_int64), ("max_m", c_int64), ("num_groups", c_int64),
+                ("src_major", c_uint32), ("gran_k", c_uint32), ("flags", c_uint32),
+                ("reserved", c_uint32)]
+
+
+class ScalePackUe8m0Args(Structure):
+    op_id = CONSTANTS["OP_SCALE_PACK_UE8M0"]
+    _fields_ = [("op", Op), ("src", c_void_p), ("dst", c_void_p), ("ks", c_void_p), ("m", c_int64),
+                ("ld_src", c_int64), ("ld_dst", c_int64), ("group_stride_src", c_int64),
+                ("group_stride_dst", c_int64), ("k_blocks", c_int64)]
 
 
 # C name -> mirror, for the layout test.
@@ -141,6 +158,8 @@ STRUCTS = {
     "dgrt_key_info": KeyInfoStruct, "dgrt_gemm_desc": GemmDesc, "dgrt_gemm_args": GemmArgs,
     "dgrt_quant_fp8_desc": QuantFp8Desc, "dgrt_quant_fp8_args": QuantFp8Args,
     "dgrt_scale_layout_desc": ScaleLayoutDesc, "dgrt_scale_layout_args": ScaleLayoutArgs,
+    "dgrt_scale_pack_ue8m0_desc": ScalePackUe8m0Desc,
+    "dgrt_scale_pack_ue8m0_args": ScalePackUe8m0Args,
 }
 
 # Name -> (result, arguments).

@@ -79,9 +79,20 @@ def quant_fp8_desc(*, k, max_m, block=CONSTANTS["QUANT_1X128"],
                  flags=flags)
 
 
-def scale_layout_desc(*, k_blocks, max_m, flags=0):
-    """Row-major scales to what gemm wants of a_scale."""
-    return _fill(_c.ScaleLayoutDesc, k_blocks=k_blocks, max_m=max_m, flags=flags)
+def scale_layout_desc(*, k_blocks, max_m, src_major=CONSTANTS["K_MAJOR"], num_groups=1, flags=0):
+    """Scales of either order to what gemm wants of a_scale."""
+    return _fill(_c.ScaleLayoutDesc, k_blocks=k_blocks, max_m=max_m, src_major=src_major,
+                 num_groups=num_groups, flags=flags)
+
+
+def scale_pack_ue8m0_desc(*, k_blocks, max_m, src_major=None, num_groups=1, gran_k=0, flags=0):
+    """Scales of either order to four UE8M0 bytes per int32. Without `src_major`: MN_MAJOR for
+    SCALE_K_GROUPED, else K_MAJOR."""
+    if src_major is None:
+        k_grouped = flags & CONSTANTS["SCALE_K_GROUPED"]
+        src_major = CONSTANTS["MN_MAJOR"] if k_grouped else CONSTANTS["K_MAJOR"]
+    return _fill(_c.ScalePackUe8m0Desc, k_blocks=k_blocks, max_m=max_m, num_groups=num_groups,
+                 src_major=src_major, gran_k=gran_k, flags=flags)
 
 
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
@@ -112,10 +123,33 @@ def quant_fp8_args(desc, *, x, q, scale, m, ldx=None, ldq=None, ld_scale=None):
                  ldq=desc.k if ldq is None else ldq, ld_scale=ld_scale)
 
 
-def scale_layout_args(desc, *, src, dst, m, ld_src=None, ld_dst=None):
+def _scale_strides(desc, m, dst_columns, ld_src, ld_dst, group_stride_src, group_stride_dst):
+    k_major = desc.src_major == CONSTANTS["K_MAJOR"]
+    if ld_src is None:
+        ld_src = desc.k_blocks if k_major else m
+    if ld_dst is None:
+        ld_dst = _ceil_div(m, 4) * 4
+    if group_stride_src is None:
+        group_stride_src = ld_src * (m if k_major else desc.k_blocks)
+    if group_stride_dst is None:
+        group_stride_dst = ld_dst * dst_columns
+    return {"ld_src": ld_src, "ld_dst": ld_dst, "group_stride_src": group_stride_src,
+            "group_stride_dst": group_stride_dst}
+
+
+def scale_layout_args(desc, *, src, dst, m, ld_src=None, ld_dst=None, group_stride_src=None,
+                      group_stride_dst=None):
     return _fill(_c.ScaleLayoutArgs, src=src, dst=dst, m=m,
-                 ld_src=desc.k_blocks if ld_src is None else ld_src,
-                 ld_dst=_ceil_div(m, 4) * 4 if ld_dst is None else ld_dst)
+                 **_scale_strides(desc, m, desc.k_blocks, ld_src, ld_dst, group_stride_src,
+                                  group_stride_dst))
+
+
+def scale_pack_ue8m0_args(desc, *, src, dst, m, ks=None, k_blocks=0, ld_src=None, ld_dst=None,
+                          group_stride_src=None, group_stride_dst=None):
+    """`ks` and `k_blocks`: SCALE_K_GROUPED only."""
+    return _fill(_c.ScalePackUe8m0Args, src=src, dst=dst, ks=ks, m=m, k_blocks=k_blocks,
+                 **_scale_strides(desc, m, _ceil_div(desc.k_blocks, 4), ld_src, ld_dst,
+                                  group_stride_src, group_stride_dst))
 
 
 # Desc struct -> function that makes its args.
@@ -123,4 +157,5 @@ MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
     _c.QuantFp8Desc: quant_fp8_args,
     _c.ScaleLayoutDesc: scale_layout_args,
+    _c.ScalePackUe8m0Desc: scale_pack_ue8m0_args,
 }

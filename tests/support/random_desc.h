@@ -51,7 +51,8 @@ class AnyDesc {
 
  private:
   std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
-               dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc>
+               dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
+               dgrt_scale_pack_ue8m0_desc>
       desc_;
 };
 
@@ -136,6 +137,22 @@ inline dgrt_scale_layout_desc random_scale_layout(Rng& rng) {
   dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
   desc.k_blocks = pick_size(rng, 1, 512);
   desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.src_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  desc.num_groups = pick_size(rng, 0, 256);
+  return desc;
+}
+
+inline dgrt_scale_pack_ue8m0_desc random_scale_pack(Rng& rng) {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
+  desc.k_blocks = pick_size(rng, 1, 2048);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.src_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  desc.num_groups = pick_size(rng, 0, 128);
+  desc.flags = rng() % 2 ? DGRT_SCALE_CEIL : 0;
+  if (desc.src_major == DGRT_MN_MAJOR && rng() % 2) {
+    desc.flags |= DGRT_SCALE_K_GROUPED;
+    desc.gran_k = rng() % 2 ? 128 : 32;
+  }
   return desc;
 }
 
@@ -152,6 +169,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "gemm_batched_bf16") return AnyDesc(random_batched(rng, false));
   if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
   if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
+  if (stem == "scale_pack_ue8m0") return AnyDesc(random_scale_pack(rng));
   return std::nullopt;
 }
 
