@@ -26,6 +26,12 @@ __device__ __forceinline__ uint32_t mapa(uint32_t smem, uint32_t rank) {
   return address;
 }
 
+__device__ __forceinline__ float load_cluster_f32(uint32_t address) {
+  float v;
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(address) : "memory");
+  return v;
+}
+
 __device__ __forceinline__ float4 load_cluster_f32x4(uint32_t address) {
   float4 v;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
