@@ -54,7 +54,10 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     return BenchDesc(desc);
   }
   if (op == "scale_layout") return BenchDesc(dgrt_scale_layout_desc DGRT_SCALE_LAYOUT_DESC);
-  return error(DGRT_UNSUPPORTED, "op={}: bench runs gemm, quant_fp8 and scale_layout", op);
+  if (op == "hc_prenorm") return BenchDesc(dgrt_hc_prenorm_desc DGRT_HC_PRENORM_DESC);
+  if (op == "hc_prenorm_weights")
+    return BenchDesc(dgrt_hc_prenorm_weights_desc DGRT_HC_PRENORM_WEIGHTS_DESC);
+  return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
 Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
@@ -63,7 +66,7 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     shape->k = block_k * k_blocks;
     return ok();
   }
-  if (std::holds_alternative<dgrt_gemm_desc>(desc)) {
+  if (!std::holds_alternative<dgrt_quant_fp8_desc>(desc)) {
     DGRT_ASSIGN(shape->n, read_size(layer, "n"));
   }
   DGRT_ASSIGN(shape->k, read_size(layer, "k"));
@@ -99,7 +102,8 @@ Result<BenchShapes> read_shapes(const Json& json) {
   return result;
 }
 
-void set_sizes(const BenchShape& shape, dgrt_gemm_desc* desc) {
+template <class Desc>
+void set_sizes(const BenchShape& shape, Desc* desc) {
   desc->n = shape.n;
   desc->k = shape.k;
 }
@@ -130,7 +134,8 @@ BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape) {
   std::visit(
       [&](auto& desc) {
         set_sizes(shape, &desc);
-        desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
+        if constexpr (requires { desc.max_m; })
+          desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
       },
       result);
   return result;

@@ -301,7 +301,7 @@ __device__ void run(const Params& p) {
   const Slice<Cfg> slice(p, share);
   if (warp < math_warps) store_parts<Cfg>(p, smem, share, slice);
   __syncwarp();
-  ptx::cluster_arrive();  // has read the others' shared memory
+  ptx::cluster_arrive_relaxed();  // has read the others' shared memory
   if (warp < math_warps && p.counters) {
     uint32_t* counter = p.counters + share.tile * p.cluster + share.rank;
     if (arrives_last(counter, p.num_groups, smem.flag(), 1, num_math_threads(Cfg::block_m)))

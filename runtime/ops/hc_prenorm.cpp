@@ -241,8 +241,11 @@ int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& poi
   const int64_t pull_ps = tile_bytes * 25 / 2 * s.blocks_per_sm;         // 80 GB/s into one SM
   const int64_t math_ps = 180'000 * (s.blocks_per_sm == 2 ? 6 : 5) / 5;  // one k block of a CTA
   const int64_t sm_ps = rounds * (1'500'000 + per_cta * std::max(pull_ps, math_ps));
+  // Rounds of loads that a thread waits for when its slice is added up over the groups.
+  const int64_t slice = int64_t{s.cluster} * k90::num_math_threads(s.block_m);
+  const int64_t waits = div_up(s.block_m * d.n / 4, slice) * div_up(groups, 8);
   const int64_t meet_ps =
-      (s.cluster > 1 ? 700'000 : 0) + (groups > 1 ? 1'200'000 : 0) + div_up(groups, 8) * 300'000;
+      (s.cluster > 1 ? 700'000 : 0) + (groups > 1 ? 1'000'000 + waits * 600'000 : 0);
   return 2'850'000 + std::max({memory_ps, l2_ps, sm_ps}) + meet_ps;
 }
 

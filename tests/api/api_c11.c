@@ -3,6 +3,7 @@
  * held. */
 #include <dgrt/dgrt.h>
 #include <dgrt/gemm.h>
+#include <dgrt/hyper.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,14 @@ static void check_sizes(void) {
   CHECK(quant_args.op.struct_size == sizeof quant_args);
   CHECK(layout.op.id == DGRT_OP_SCALE_LAYOUT && layout.op.struct_size == sizeof layout);
   CHECK(layout_args.op.struct_size == sizeof layout_args);
+  const dgrt_hc_prenorm_desc hc = DGRT_HC_PRENORM_DESC;
+  const dgrt_hc_prenorm_args hc_args = DGRT_HC_PRENORM_ARGS;
+  const dgrt_hc_prenorm_weights_desc hc_weights = DGRT_HC_PRENORM_WEIGHTS_DESC;
+  const dgrt_hc_prenorm_weights_args hc_weights_args = DGRT_HC_PRENORM_WEIGHTS_ARGS;
+  CHECK(hc.op.id == DGRT_OP_HC_PRENORM && hc.op.struct_size == sizeof hc);
+  CHECK(hc_args.op.struct_size == sizeof hc_args);
+  CHECK(hc_weights.op.id == DGRT_OP_HC_PRENORM_WEIGHTS);
+  CHECK(hc_weights_args.op.struct_size == sizeof hc_weights_args);
 }
 
 static void check_nulls(dgrt_context* context) {

@@ -13,12 +13,10 @@ namespace dgrt {
 // `flag`: shared address of a word of this call alone.
 __device__ __forceinline__ bool arrives_last(uint32_t* counter, uint32_t count, uint32_t flag,
                                              uint32_t barrier_id, uint32_t num_threads) {
-  ptx::fence_gpu();
   ptx::named_barrier_sync(barrier_id, num_threads);
   if (threadIdx.x == 0) {
     const bool is_last = ptx::atomic_inc_wrap(counter, count - 1) == count - 1;
     ptx::store_shared_f32(flag, is_last ? 1.0f : 0.0f);
-    ptx::fence_gpu();
   }
   ptx::named_barrier_sync(barrier_id, num_threads);
   return ptx::load_shared_f32(flag) != 0.0f;
