@@ -237,7 +237,8 @@ int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& poi
   const int64_t w_rows = 2 * k90::padded(static_cast<uint32_t>(d.n));
   const int64_t memory_ps = (m + w_rows) * d.k * 2 * 100 / 427;      // 4.27 TB/s, H200, measured
   const int64_t l2_ps = (m + tiles * w_rows) * d.k * 2 * 100 / 650;  // 6.5 TB/s
-  const int64_t tile_bytes = (std::min<int64_t>(m, s.block_m) + w_rows) * k90::row_bytes;
+  // Rows past m cost no memory, but fill their slots all the same.
+  const int64_t tile_bytes = (s.block_m + w_rows) * k90::row_bytes;
   const int64_t pull_ps = tile_bytes * 25 / 2 * s.blocks_per_sm;         // 80 GB/s into one SM
   const int64_t math_ps = 180'000 * (s.blocks_per_sm == 2 ? 6 : 5) / 5;  // one k block of a CTA
   const int64_t sm_ps = rounds * (1'500'000 + per_cta * std::max(pull_ps, math_ps));

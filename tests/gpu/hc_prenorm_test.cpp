@@ -87,7 +87,7 @@ class HcRun {
       DGRT_TRY(buffer->check_guards());
     DGRT_TRY(check_state());
     DGRT_ASSIGN(const std::vector<double> reference,
-                lab::hc_reference(*gpu_->lab, desc_, out.args, f_.as<float>(), test_.k));
+                lab::reference_sums(*gpu_->lab, desc_, out.args, f_.as<float>(), test_.k));
     DGRT_ASSIGN(const std::vector<float> z, out.z.download_all<float>());
     DGRT_ASSIGN(const std::vector<float> q, out.q.download_all<float>());
     const Result<lab::HcError> error = lab::check_hc_prenorm(desc_, out.args, reference, z, q);

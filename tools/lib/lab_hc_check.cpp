@@ -96,9 +96,9 @@ std::string HcError::to_string() const {
   return fmt::format("calc_diff {:.2g}, tile {:.2g}, q {:.2g}", calc_diff, worst_tile, worst_q);
 }
 
-Result<std::vector<double>> hc_reference(const Device& device, const dgrt_hc_prenorm_desc& desc,
-                                         const dgrt_hc_prenorm_args& args, const float* f,
-                                         int64_t ldf) {
+Result<std::vector<double>> reference_sums(const Device& device, const dgrt_hc_prenorm_desc& desc,
+                                           const dgrt_hc_prenorm_args& args, const float* f,
+                                           int64_t ldf) {
   const int64_t splits = std::max<int64_t>(args.num_splits, 1);
   if (args.m == 0) return std::vector<double>();
   DGRT_TRY(device.synchronize());

@@ -24,9 +24,9 @@ struct HcError {
 constexpr double hc_z_limit = 1e-10, hc_q_limit = 2e-6;
 
 // The reference of a call whose args name its inputs: [splits, m, n + 1], z and then q.
-Result<std::vector<double>> hc_reference(const Device& device, const dgrt_hc_prenorm_desc& desc,
-                                         const dgrt_hc_prenorm_args& args, const float* f,
-                                         int64_t ldf);
+Result<std::vector<double>> reference_sums(const Device& device, const dgrt_hc_prenorm_desc& desc,
+                                           const dgrt_hc_prenorm_args& args, const float* f,
+                                           int64_t ldf);
 
 // INTERNAL: a limit is passed, something is finite that must not be or the other way round, or an
 // element between rows and splits was written. `z`, `q`: all of the output memory as it was left,
