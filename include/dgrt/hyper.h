@@ -74,7 +74,7 @@ typedef struct dgrt_hc_prenorm_args {
 typedef struct dgrt_hc_prenorm_weights_desc {
   dgrt_op op; /* start from DGRT_HC_PRENORM_WEIGHTS_DESC */
   int64_t n, k;
-  uint32_t flags; /* DGRT_FLAG_PDL */
+  uint32_t flags; /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT */
   uint32_t reserved;
 } dgrt_hc_prenorm_weights_desc;
 #define DGRT_HC_PRENORM_WEIGHTS_DESC {{DGRT_OP_HC_PRENORM_WEIGHTS, sizeof(dgrt_hc_prenorm_weights_desc)}, 0, 0, 0, 0}

@@ -66,10 +66,10 @@ DGRT_HD constexpr uint32_t smem_bytes(uint32_t block_m, uint32_t n, uint32_t sta
 // ---- Kernel: NVRTC only ----
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/ring.cuh"
-#include "device/ptx/bf16.cuh"
 #include "device/ptx/cluster.cuh"
 #include "device/ptx/convert.cuh"
 #include "device/ptx/grid.cuh"
+#include "device/ptx/half.cuh"
 #include "device/ptx/memory.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/wgmma_bf16.gen.cuh"
@@ -129,8 +129,8 @@ __device__ void load(const Params& p, const Smem<Cfg>& smem, const Share& share)
 }
 
 __device__ __forceinline__ void add_squares(uint32_t pair, float& even, float& odd) {
-  even = ptx::fma_rn_f32(ptx::bf16_low(pair), ptx::bf16_low(pair), even);
-  odd = ptx::fma_rn_f32(ptx::bf16_high(pair), ptx::bf16_high(pair), odd);
+  even = ptx::fma_rn_f32(ptx::half_low<dtype_bf16>(pair), ptx::half_low<dtype_bf16>(pair), even);
+  odd = ptx::fma_rn_f32(ptx::half_high<dtype_bf16>(pair), ptx::half_high<dtype_bf16>(pair), odd);
 }
 
 // Sum of squares of 32 columns, the first or second half of a row of a swizzled tile. Eight

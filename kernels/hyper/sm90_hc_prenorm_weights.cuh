@@ -7,8 +7,8 @@
 #pragma once
 #include "device/common/interface.cuh"
 #ifdef __CUDACC_RTC__
-#include "device/ptx/bf16.cuh"
 #include "device/ptx/grid.cuh"
+#include "device/ptx/half.cuh"
 #include "device/ptx/memory.cuh"
 #endif
 
@@ -37,7 +37,7 @@ struct Pair {
 // A finite number whose nearest bf16 is infinite takes the largest bf16 instead; what an infinity or
 // NaN lacks is 0, so that it is not counted twice.
 __device__ __forceinline__ float high_part(float f) {
-  const float high = ptx::bf16_low(ptx::pack_bf16x2(f, 0.0f));
+  const float high = ptx::half_low<dtype_bf16>(ptx::pack_half2<dtype_bf16>(f, 0.0f));
   const bool overflow = fabsf(f) <= 3.402823466e38f && fabsf(high) > 3.402823466e38f;
   return overflow ? copysignf(__uint_as_float(0x7f7f0000u), f) : high;
 }
@@ -47,8 +47,8 @@ __device__ __forceinline__ float low_part(float f, float high) {
 
 __device__ __forceinline__ Pair split(float first, float second) {
   const float high[2] = {high_part(first), high_part(second)};
-  return {ptx::pack_bf16x2(high[0], high[1]),
-          ptx::pack_bf16x2(low_part(first, high[0]), low_part(second, high[1]))};
+  return {ptx::pack_half2<dtype_bf16>(high[0], high[1]),
+          ptx::pack_half2<dtype_bf16>(low_part(first, high[0]), low_part(second, high[1]))};
 }
 
 template <class Cfg>

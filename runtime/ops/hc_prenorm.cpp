@@ -5,7 +5,8 @@
 #include "dgrt/hyper.h"
 #include "hyper/sm90_hc_prenorm.cuh"  // interface half: Params, smem_bytes()
 #include "runtime/driver/tensor_map.h"
-#include "runtime/ops/gemm_common.h"  // check_pointer(), check_stride()
+#include "runtime/ops/gemm_common.h"  // check_pointer()
+#include "runtime/ops/hyper_common.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt {
@@ -13,7 +14,8 @@ namespace {
 
 namespace k90 = sm90::hc_prenorm;
 
-constexpr int64_t max_size = INT32_MAX;  // of m and k: TMA coordinates are 32-bit
+using hyper::max_size;
+
 constexpr int64_t max_splits = 65535;
 constexpr uint64_t alignment = 256;  // of what lies in the workspace
 constexpr int64_t min_stages = 4;
@@ -78,10 +80,7 @@ struct HcPrenorm {
   static bool matches(const Desc&) { return true; }
 
   static Status check_desc(const Desc& d) {
-    if (d.n < 4 || d.n > 32 || d.n % 4 != 0)
-      return invalid("n={}: must be a multiple of 4 from 4 to 32", d.n);
-    if (d.k < k90::block_k || d.k > max_size || d.k % k90::block_k != 0)
-      return invalid("k={}: must be a multiple of 64 from 64 to {}", d.k, max_size);
+    DGRT_TRY(hyper::check_weights(d.n, d.k));
     if (d.max_m < 0 || d.max_m > max_size)
       return invalid("max_m={}: must be 0 to {}", d.max_m, max_size);
     if (d.max_splits < 0 || d.max_splits > max_splits)
@@ -187,8 +186,8 @@ struct HcPrenorm {
     DGRT_TRY(gemm::check_pointer("w", x.w, 16));
     DGRT_TRY(gemm::check_pointer("z", x.z, 16));
     DGRT_TRY(gemm::check_pointer("q", x.q, 4));
-    DGRT_TRY(gemm::check_stride("ldx", x.ldx, d.k, 2));
-    DGRT_TRY(gemm::check_stride("ldz", x.ldz, d.n, 4));
+    DGRT_TRY(hyper::check_stride("ldx", x.ldx, d.k, 2));
+    DGRT_TRY(hyper::check_stride("ldz", x.ldz, d.n, 4));
     if (x.num_splits <= 1) return ok();
     if (x.z_split_stride / x.m < x.ldz || x.z_split_stride % 4 != 0)
       return invalid("z_split_stride={}: must be at least m * ldz = {} * {}, and a multiple of 4",
@@ -230,7 +229,8 @@ struct HcPrenorm {
 int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& point,
                            const Config& c) {
   const Shape s = Shape::of(d, target, c);
-  const int64_t m = std::max<int64_t>(point[0], 1), blocks = d.k / k90::block_k;
+  const int64_t m = std::clamp<int64_t>(point[0], 1, 1 << 22);  // so that products fit
+  const int64_t blocks = d.k / k90::block_k;
   const int64_t groups = s.num_groups(m, d.k), tiles = div_up(m, s.block_m);
   const int64_t rounds = div_up(tiles * groups * s.cluster, s.max_ctas);
   const int64_t per_cta = div_up(blocks, groups * s.cluster);
@@ -245,8 +245,8 @@ int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& poi
   // Rounds of loads that a thread waits for when its slice is added up over the groups.
   const int64_t slice = int64_t{s.cluster} * k90::num_math_threads(s.block_m);
   const int64_t waits = div_up(s.block_m * d.n / 4, slice) * div_up(groups, 8);
-  const int64_t meet_ps =
-      (s.cluster > 1 ? 700'000 : 0) + (groups > 1 ? 1'000'000 + waits * 600'000 : 0);
+  const int64_t meet_ps = (s.cluster > 1 ? 500'000 + s.cluster * 25'000 : 0) +
+                          (groups > 1 ? 1'000'000 + waits * 600'000 : 0);
   return 2'850'000 + std::max({memory_ps, l2_ps, sm_ps}) + meet_ps;
 }
 

@@ -2,7 +2,8 @@
 #include "dgrt/hyper.h"
 #include "hyper/sm90_hc_prenorm.cuh"          // interface half: padded()
 #include "hyper/sm90_hc_prenorm_weights.cuh"  // interface half: Params
-#include "runtime/ops/gemm_common.h"          // check_pointer(), check_stride()
+#include "runtime/ops/gemm_common.h"          // check_pointer()
+#include "runtime/ops/hyper_common.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt {
@@ -10,7 +11,6 @@ namespace {
 
 namespace k90 = sm90::hc_prenorm_weights;
 
-constexpr int64_t max_size = INT32_MAX;
 constexpr uint32_t block_k = k90::num_threads * k90::thread_columns;
 
 struct HcPrenormWeights {
@@ -23,12 +23,11 @@ struct HcPrenormWeights {
   static bool matches(const Desc&) { return true; }
 
   static Status check_desc(const Desc& d) {
-    if (d.n < 4 || d.n > 32 || d.n % 4 != 0)
-      return invalid("n={}: must be a multiple of 4 from 4 to 32", d.n);
-    if (d.k < 64 || d.k > max_size || d.k % 64 != 0)
-      return invalid("k={}: must be a multiple of 64 from 64 to {}", d.k, max_size);
-    if ((d.flags & ~uint32_t{DGRT_FLAG_PDL}) != 0)
-      return invalid("flags={:#x}: hc_prenorm_weights knows DGRT_FLAG_PDL only", d.flags);
+    DGRT_TRY(hyper::check_weights(d.n, d.k));
+    if ((d.flags & ~uint32_t{DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT}) != 0)
+      return invalid(
+          "flags={:#x}: hc_prenorm_weights knows DGRT_FLAG_PDL and DGRT_FLAG_BATCH_INVARIANT",
+          d.flags);
     if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
     return ok();
   }
@@ -77,7 +76,7 @@ struct HcPrenormWeights {
   static Status check_args(const Desc& d, const Args& x) {
     DGRT_TRY(gemm::check_pointer("f", x.f, 16));
     DGRT_TRY(gemm::check_pointer("w", x.w, 16));
-    return gemm::check_stride("ldf", x.ldf, d.k, 4);
+    return hyper::check_stride("ldf", x.ldf, d.k, 4);
   }
 
   static uint64_t workspace_bytes(const Desc&, const Prepared&, const Point&) { return 0; }

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "dgrt/dgrt.h"
+#include "runtime/base/config.h"
 #include "runtime/base/status.h"
 #include "runtime/compile/instance.h"
-#include "runtime/base/config.h"
 
 namespace dgrt {
 
@@ -36,8 +36,8 @@ constexpr size_t max_selector_vars = 3;
 using Point = std::array<int64_t, max_selector_vars>;
 
 struct SelectorVar {
-  const char* name = "";         // "m"
-  int64_t max = 0;               // bound in the desc, inclusive; 0 is always allowed
+  const char* name = "";  // "m"
+  int64_t max = 0;        // bound in the desc, inclusive; 0 is always allowed
   // Ascending. Cell i holds the values in (breaks[i-1], breaks[i]]; the choice for a cell is made at
   // breaks[i]. The last break is the largest value the API admits. They do not depend on `max`.
   std::vector<int64_t> breaks;
@@ -63,11 +63,12 @@ struct Prepared {
 struct Launch {
   alignas(128) std::byte params[1024];  // the kernel's Params struct
   uint32_t params_bytes = 0;
-  uint32_t grid[3] = {0, 1, 1};         // grid[0] == 0: nothing to launch
+  uint32_t grid[3] = {0, 1, 1};  // grid[0] == 0: nothing to launch
   uint32_t cluster[3] = {1, 1, 1};
   uint32_t num_threads = 0;
   uint32_t smem_bytes = 0;
   uint32_t block_m = 0;
+  uint32_t completion_threshold = 0;  // ops that signal: what a tile's counter reaches
   bool pdl = false;
 
   template <class Params>
@@ -107,7 +108,8 @@ struct OpImpl {
   Point (*point)(const dgrt_args*);
   Status (*check_args)(const dgrt_desc*, const dgrt_args*);
   uint64_t (*workspace_bytes)(const dgrt_desc*, const Prepared&, const Point&);
-  Status (*bind)(const dgrt_desc*, const dgrt_args*, const Prepared&, const Driver&, void* workspace, Launch*);
+  Status (*bind)(const dgrt_desc*, const dgrt_args*, const Prepared&, const Driver&,
+                 void* workspace, Launch*);
 
   // Of the workspace's start, the same for every call: zero before and after each. workspace_bytes
   // counts it. An op without the member has none.
@@ -130,23 +132,40 @@ constexpr OpImpl make_op_impl() {
 #define DGRT_D reinterpret_cast<const D*>(d)
 #define DGRT_A reinterpret_cast<const A*>(a)
   return OpImpl{
-      T::op_id, T::op, T::stem, sizeof(D), sizeof(A),
+      T::op_id,
+      T::op,
+      T::stem,
+      sizeof(D),
+      sizeof(A),
       [](const dgrt_desc* d) { return T::matches(*DGRT_D); },
       [](const dgrt_desc* d) -> Status { return T::check_desc(*DGRT_D); },
       [](const dgrt_desc* d) { return T::selector(*DGRT_D); },
       [](const dgrt_desc* d) { return T::shape(*DGRT_D); },
-      [](const dgrt_desc* d, const Target& t, const Point& p) { return T::candidates(*DGRT_D, t, p); },
-      [](const dgrt_desc* d, const Target& t, const Config& c) -> Status { return T::check_config(*DGRT_D, t, c); },
-      [](const dgrt_desc* d, const Target& t, const Point& p, const Config& c) { return T::cost_ps(*DGRT_D, t, p, c); },
-      [](const dgrt_desc* d, const Target& t, const Config& c) { return T::instance(*DGRT_D, t, c); },
-      [](const dgrt_desc* d, const Config& c) { return T::smem_bytes(*DGRT_D, c); },
-      [](const dgrt_desc* d, const Target& t, const Config& c) { return T::prepare(*DGRT_D, t, c); },
-      [](const dgrt_args* a) { return T::point(*DGRT_A); },
-      [](const dgrt_desc* d, const dgrt_args* a) -> Status { return T::check_args(*DGRT_D, *DGRT_A); },
-      [](const dgrt_desc* d, const Prepared& c, const Point& p) -> uint64_t { return T::workspace_bytes(*DGRT_D, c, p); },
-      [](const dgrt_desc* d, const dgrt_args* a, const Prepared& c, const Driver& driver, void* w, Launch* l) -> Status {
-        return T::bind(*DGRT_D, *DGRT_A, c, driver, w, l);
+      [](const dgrt_desc* d, const Target& t, const Point& p) {
+        return T::candidates(*DGRT_D, t, p);
       },
+      [](const dgrt_desc* d, const Target& t, const Config& c) -> Status {
+        return T::check_config(*DGRT_D, t, c);
+      },
+      [](const dgrt_desc* d, const Target& t, const Point& p, const Config& c) {
+        return T::cost_ps(*DGRT_D, t, p, c);
+      },
+      [](const dgrt_desc* d, const Target& t, const Config& c) {
+        return T::instance(*DGRT_D, t, c);
+      },
+      [](const dgrt_desc* d, const Config& c) { return T::smem_bytes(*DGRT_D, c); },
+      [](const dgrt_desc* d, const Target& t, const Config& c) {
+        return T::prepare(*DGRT_D, t, c);
+      },
+      [](const dgrt_args* a) { return T::point(*DGRT_A); },
+      [](const dgrt_desc* d, const dgrt_args* a) -> Status {
+        return T::check_args(*DGRT_D, *DGRT_A);
+      },
+      [](const dgrt_desc* d, const Prepared& c, const Point& p) -> uint64_t {
+        return T::workspace_bytes(*DGRT_D, c, p);
+      },
+      [](const dgrt_desc* d, const dgrt_args* a, const Prepared& c, const Driver& driver, void* w,
+         Launch* l) -> Status { return T::bind(*DGRT_D, *DGRT_A, c, driver, w, l); },
       [](const dgrt_desc* d, const Target& t) -> uint64_t {
         if constexpr (requires { T::state_bytes(*DGRT_D, t); }) return T::state_bytes(*DGRT_D, t);
         return 0;
@@ -155,8 +174,8 @@ constexpr OpImpl make_op_impl() {
 #undef DGRT_A
 }
 // DGRT_OP(GemmFp8, gemm_fp8) in gemm_fp8.cpp; CMake lists `dgrt_op_gemm_fp8` in all_ops().
-#define DGRT_OP(Type, stem_name)                                    \
-  extern const OpImpl dgrt_op_##stem_name;                          \
+#define DGRT_OP(Type, stem_name)                                     \
+  extern const OpImpl dgrt_op_##stem_name;                           \
   constinit const OpImpl dgrt_op_##stem_name = make_op_impl<Type>(); \
   static_assert(std::string_view(Type::stem) == #stem_name)
 

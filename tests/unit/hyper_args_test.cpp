@@ -264,7 +264,7 @@ TEST_CASE("hyper-connection ops refuse bad descs by name", "[unit]") {
   using Weights = dgrt_hc_prenorm_weights_desc;
   check_descs<Weights>(weights_desc(), {{[](Weights* d) { d->n = 3; }, "n=3: "},
                                         {[](Weights* d) { d->k = 32; }, "k=32: "},
-                                        {[](Weights* d) { d->flags = 2; }, "flags=0x2: "},
+                                        {[](Weights* d) { d->flags = 4; }, "flags=0x4: "},
                                         {[](Weights* d) { d->reserved = 1; }, "reserved=1: "}});
 }
 
