@@ -81,8 +81,10 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     DGRT_ASSIGN(const dgrt_scale_pack_ue8m0_desc desc, read_scale_pack_desc(json.at("desc")));
     return BenchDesc(desc);
   }
-  return error(DGRT_UNSUPPORTED,
-               "op={}: bench runs gemm, quant_fp8, scale_layout and scale_pack_ue8m0", op);
+  if (op == "hc_prenorm") return BenchDesc(dgrt_hc_prenorm_desc DGRT_HC_PRENORM_DESC);
+  if (op == "hc_prenorm_weights")
+    return BenchDesc(dgrt_hc_prenorm_weights_desc DGRT_HC_PRENORM_WEIGHTS_DESC);
+  return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
 Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
@@ -92,7 +94,7 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     shape->k = block_k * k_blocks;
     return ok();
   }
-  if (std::holds_alternative<dgrt_gemm_desc>(desc)) {
+  if (!std::holds_alternative<dgrt_quant_fp8_desc>(desc)) {
     DGRT_ASSIGN(shape->n, read_size(layer, "n"));
   }
   DGRT_ASSIGN(shape->k, read_size(layer, "k"));
@@ -128,7 +130,8 @@ Result<BenchShapes> read_shapes(const Json& json) {
   return result;
 }
 
-void set_sizes(const BenchShape& shape, dgrt_gemm_desc* desc) {
+template <class Desc>
+void set_sizes(const BenchShape& shape, Desc* desc) {
   desc->n = shape.n;
   desc->k = shape.k;
 }
@@ -162,7 +165,8 @@ BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape) {
   std::visit(
       [&](auto& desc) {
         set_sizes(shape, &desc);
-        desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
+        if constexpr (requires { desc.max_m; })
+          desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
       },
       result);
   return result;

@@ -422,16 +422,6 @@ typedef struct dgrt_scale_pack_ue8m0_args {
 
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
-#define DGRT_TYPED_CALLS(name)                                                                    \
-  static inline dgrt_status dgrt_##name##_plan_create(                                            \
-      dgrt_context* context, const dgrt_##name##_desc* desc, dgrt_plan** plan) {                  \
-    return dgrt_plan_create(context, desc ? &desc->op : NULL, plan);                              \
-  }                                                                                               \
-  static inline dgrt_status dgrt_##name##_launch(const dgrt_plan* plan,                           \
-                                                 const dgrt_##name##_args* args, void* workspace, \
-                                                 size_t workspace_bytes, CUstream stream) {       \
-    return dgrt_launch(plan, args ? &args->op : NULL, workspace, workspace_bytes, stream);        \
-  }
 DGRT_TYPED_CALLS(gemm)
 DGRT_TYPED_CALLS(gemm_grouped_contiguous)
 DGRT_TYPED_CALLS(gemm_grouped_masked)

@@ -1,7 +1,7 @@
 """Descs and args of every op, from keyword arguments.
 
 A desc says what is fixed when a model is loaded; args say what changes with every call. Field names,
-rules and defaults are those of gemm.h. Types and modes are the constants of this package (dgrt.E4M3,
+rules and defaults are those of the C headers. Types and modes are the constants of this package (dgrt.E4M3,
 dgrt.SCALE_BLOCK, ...)."""
 
 import ctypes
@@ -95,6 +95,16 @@ def scale_pack_ue8m0_desc(*, k_blocks, max_m, src_major=None, num_groups=1, gran
                  src_major=src_major, gran_k=gran_k, flags=flags)
 
 
+def hc_prenorm_desc(*, k, max_m, n=24, max_splits=0, flags=0):
+    """Mixing logits and square sums of hyper-connections in one pass."""
+    return _fill(_c.HcPrenormDesc, n=n, k=k, max_m=max_m, max_splits=max_splits, flags=flags)
+
+
+def hc_prenorm_weights_desc(*, k, n=24, flags=0):
+    """fp32 weights to what hc_prenorm wants of w: bf16 [2 * p, k], p = n rounded up to 8."""
+    return _fill(_c.HcPrenormWeightsDesc, n=n, k=k, flags=flags)
+
+
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
 
 
@@ -152,10 +162,26 @@ def scale_pack_ue8m0_args(desc, *, src, dst, m, ks=None, k_blocks=0, ld_src=None
                                   group_stride_src, group_stride_dst))
 
 
+def hc_prenorm_args(desc, *, x, w, z, q, m, num_splits=0, ldx=None, ldz=None, z_split_stride=None,
+                    q_split_stride=None):
+    """num_splits 0: final sums, z [m, n] and q [m]. Else parts: z [num_splits, m, n], q [num_splits, m]."""
+    ldz = desc.n if ldz is None else ldz
+    return _fill(_c.HcPrenormArgs, x=x, w=w, z=z, q=q, m=m, num_splits=num_splits,
+                 ldx=desc.k if ldx is None else ldx, ldz=ldz,
+                 z_split_stride=m * ldz if z_split_stride is None else z_split_stride,
+                 q_split_stride=m if q_split_stride is None else q_split_stride)
+
+
+def hc_prenorm_weights_args(desc, *, f, w, ldf=None):
+    return _fill(_c.HcPrenormWeightsArgs, f=f, w=w, ldf=desc.k if ldf is None else ldf)
+
+
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
     _c.QuantFp8Desc: quant_fp8_args,
     _c.ScaleLayoutDesc: scale_layout_args,
     _c.ScalePackUe8m0Desc: scale_pack_ue8m0_args,
+    _c.HcPrenormDesc: hc_prenorm_args,
+    _c.HcPrenormWeightsDesc: hc_prenorm_weights_args,
 }

@@ -90,6 +90,14 @@ class Builders(unittest.TestCase):
         args = dgrt.scale_pack_ue8m0_args(desc, src=1, dst=1, ks=16, m=5, k_blocks=48)
         self.assertEqual((desc.src_major, args.ld_src, args.ks), (dgrt.MN_MAJOR, 5, 16))
 
+    def test_hc_prenorm_default_strides(self):
+        desc = dgrt.hc_prenorm_desc(k=7168, max_m=300, max_splits=16)
+        args = dgrt.hc_prenorm_args(desc, x=1, w=1, z=1, q=1, m=5, num_splits=4)
+        self.assertEqual((desc.n, args.ldx, args.ldz), (24, 7168, 24))
+        self.assertEqual((args.z_split_stride, args.q_split_stride), (120, 5))
+        desc = dgrt.hc_prenorm_weights_desc(k=7168)
+        self.assertEqual(dgrt.hc_prenorm_weights_args(desc, f=1, w=1).ldf, 7168)
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

@@ -3,6 +3,7 @@
  * held. */
 #include <dgrt/dgrt.h>
 #include <dgrt/gemm.h>
+#include <dgrt/hyper.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,14 @@ static void check_sizes(void) {
   CHECK(dgrt_tma_aligned_rows(4097, 4) == 4100 && dgrt_tma_aligned_rows(4096, 4) == 4096);
   CHECK(dgrt_tma_aligned_rows(1, 1) == 16 && dgrt_tma_aligned_rows(0, 2) == 0);
   CHECK(dgrt_tma_aligned_rows(9, 2) == 16 && dgrt_tma_aligned_rows(9, 16) == 9);
+  const dgrt_hc_prenorm_desc hc = DGRT_HC_PRENORM_DESC;
+  const dgrt_hc_prenorm_args hc_args = DGRT_HC_PRENORM_ARGS;
+  const dgrt_hc_prenorm_weights_desc hc_weights = DGRT_HC_PRENORM_WEIGHTS_DESC;
+  const dgrt_hc_prenorm_weights_args hc_weights_args = DGRT_HC_PRENORM_WEIGHTS_ARGS;
+  CHECK(hc.op.id == DGRT_OP_HC_PRENORM && hc.op.struct_size == sizeof hc);
+  CHECK(hc_args.op.struct_size == sizeof hc_args);
+  CHECK(hc_weights.op.id == DGRT_OP_HC_PRENORM_WEIGHTS);
+  CHECK(hc_weights_args.op.struct_size == sizeof hc_weights_args);
 }
 
 static void check_nulls(dgrt_context* context) {

@@ -40,6 +40,24 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
   }
 }
 
+TEST_CASE("bench_shapes: built-in shapes of hyper-connections are legal", "[unit]") {
+  for (const char* stem : {"hc_prenorm", "hc_prenorm_weights"}) {
+    INFO(stem);
+    const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
+    INFO(shapes.status().message());
+    REQUIRE(shapes.is_ok());
+    for (const BenchShape& shape : shapes.value().shapes) {
+      CHECK(shape.n > 0);
+      const BenchDesc desc = complete_desc(shapes.value(), shape);
+      const Result<DescCopy> copy =
+          std::visit([](const auto& any) { return DescCopy::make(&any.op, all_ops()); }, desc);
+      INFO(copy.status().message());
+      REQUIRE(copy.is_ok());
+      CHECK(std::string(copy.value().op().stem) == stem);
+    }
+  }
+}
+
 TEST_CASE("bench_shapes: a repeated n and k counts once, with its first name", "[unit]") {
   const std::string layers =
       R"([{"name": "first", "n": 64, "k": 128}, {"name": "second", "n": 64, "k": 128}])";

@@ -44,7 +44,7 @@ struct Fp8 {
                                              : 1;
   // Copies of the loop's body: they let the scales and barriers of the next k block overlap the
   // scaled add of this one. 5 % for large tiles, which have no groups.
-  static constexpr uint32_t unroll = group_size > 1 ? 1 : Tile::slabs > 1 ? 4 : 2;
+  static constexpr uint32_t unroll = group_size > 1 || b_by_row ? 1 : Tile::slabs > 1 ? 4 : 2;
   // Can a tile touch a second row of b's scales?
   static constexpr bool two_rows =
       128 % (swap ? Cfg::block_n / Cfg::math_warpgroups : Tile::columns) != 0;
