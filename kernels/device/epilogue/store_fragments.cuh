@@ -11,7 +11,7 @@ namespace dgrt {
 template <class Cfg>
 __device__ __forceinline__ void store_row_with_c(const float (&values)[GemmTile<Cfg>::accumulators],
                                                  const RowCursor<Cfg>& at, uint32_t first) {
-  constexpr uint32_t groups = Cfg::block_n / 8;
+  constexpr uint32_t groups = GemmTile<Cfg>::columns / 8;
   float c[groups][2] = {};
 #pragma unroll
   for (uint32_t group = 0; group < groups; ++group)
@@ -26,25 +26,25 @@ __device__ __forceinline__ void store_row_with_c(const float (&values)[GemmTile<
   }
 }
 
-// One math warpgroup; `row`: of the slab's first element.
+// One math warpgroup; `row`, `column`: of the slab's first element.
 template <class Cfg, class Walk>
 __device__ __forceinline__ void store_slab_fragments(
     const float (&values)[GemmTile<Cfg>::accumulators], const GemmOutput& out, const Walk& tile,
-    uint32_t row, uint32_t thread) {
+    uint32_t row, uint32_t column, uint32_t thread) {
   const uint32_t first_row = row + thread / 32 * 16 + thread % 32 / 4;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
     if (first_row + half * 8 >= tile.m_end) return;
     const RowCursor<Cfg> at(out, Walk::d_grouped ? tile.group : 0, first_row + half * 8,
-                            tile.n_start + thread % 4 * 2);
+                            column + thread % 4 * 2);
     if constexpr (Cfg::with_c && !Cfg::unaligned_d) {
-      if (tile.n_start + Cfg::block_n <= out.n) {
+      if (column + GemmTile<Cfg>::columns <= out.n) {
         store_row_with_c<Cfg>(values, at, half * 2);
         continue;
       }
     }
 #pragma unroll
-    for (uint32_t group = 0; group < Cfg::block_n / 8; ++group) {
+    for (uint32_t group = 0; group < GemmTile<Cfg>::columns / 8; ++group) {
       float v[2] = {values[group * 4 + half * 2], values[group * 4 + half * 2 + 1]};
       at.store(group * 8, v);
     }

@@ -11,6 +11,7 @@ namespace dgrt {
 template <class Cfg, uint32_t block_k, bool from_group>
 struct GroupedKWalk : TileWalk<Cfg> {
   static constexpr bool a_grouped = false, b_grouped = false, d_grouped = true, signals = false;
+  static constexpr bool ends_within = false;
   static_assert(Cfg::split_k == 1, "a group's k is not split");
   const int32_t* ks;
   uint32_t group = 0;
