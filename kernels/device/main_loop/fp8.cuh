@@ -6,6 +6,7 @@
 // Pipeline  `stages` slots of a tile, b tile and their scales. full[s]: bytes landed. empty[s]:
 //           every math warp of every CTA that the slot's data went to has left it.
 #pragma once
+#include "device/epilogue/prefetch_c.cuh"
 #include "device/epilogue/store_tile.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
@@ -39,7 +40,7 @@ struct Fp8 {
   static constexpr uint32_t group_size = Tile::slabs > 1            ? 1
                                          : Tile::accumulators <= 16 ? 4
                                          : Tile::accumulators <= (Cfg::blocks_per_sm == 2 ? 32
-                                                                  : swap                  ? 48
+                                                                  : swap || b_by_row      ? 48
                                                                                           : 64)
                                              ? 2
                                              : 1;
@@ -61,7 +62,9 @@ __device__ void fp8_load(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
                              (Fp8<Cfg>::b_by_row ? Cfg::block_n * 4 : 0);
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, Fp8<Cfg>::group_size);
+  PrefetchC<Cfg> c{p.out};
   while (walk.next()) {
+    if constexpr (Walk::prefetches_c) c.enter(walk);
     const TensorMap *a = &p.a, *b = &p.b;
     if constexpr (built_maps) {
       if (walk.k_begin != walk.k_end) maps.wait(walk);
@@ -79,6 +82,7 @@ __device__ void fp8_load(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
       if constexpr (Fp8<Cfg>::b_by_row)
         load_box<Walk::b_grouped, false>(scales + Fp8<Cfg>::a_scale_bytes, &p.b_scale, ring.full(),
                                          walk.n_start, walk.scale_row(kb), walk.group, 0);
+      if constexpr (Walk::prefetches_c) c.advance();
       ring.advance();
     }
   }

@@ -11,14 +11,13 @@ namespace dgrt {
 template <class Cfg, uint32_t block_k, bool from_group>
 struct GroupedKWalk : TileWalk<Cfg> {
   static constexpr bool a_grouped = false, b_grouped = false, d_grouped = true, signals = false;
-  static constexpr bool ends_within = false;
+  static constexpr bool ends_within = false, prefetches_c = Cfg::with_c && !Cfg::unaligned_d;
   static_assert(Cfg::split_k == 1, "a group's k is not split");
   const int32_t* ks;
   uint32_t group = 0;
   uint32_t first_block = 0, num_blocks = 0;  // k blocks of the group, counted over all groups
   uint32_t all_blocks, k_group;
   uint32_t num_m, num_n, num_groups, band, m_end;
-  uint32_t first_idx = 0;  // first cluster of the group, counted over all groups
 
   __device__ GroupedKWalk(const GemmParams& p, uint32_t k_group)
       : TileWalk<Cfg>(0, k_group),
@@ -46,14 +45,14 @@ struct GroupedKWalk : TileWalk<Cfg> {
 
   __device__ bool next() {
     const uint32_t tiles = num_m * num_n;
-    while (group < num_groups && this->next_idx - first_idx >= tiles) {
-      first_idx += tiles;
+    while (group < num_groups && this->next_idx >= tiles) {
+      this->next_idx -= tiles;  // counts from the group's first
       first_block += num_blocks;
       ++group;
       enter();
     }
     if (group >= num_groups) return false;
-    this->place(this->next_idx - first_idx, num_m, num_n, band);
+    this->place(this->next_idx, num_m, num_n, band);
     this->next_idx += this->step;
     return true;
   }
