@@ -8,6 +8,8 @@
 namespace dgrt {
 namespace {
 
+constexpr uint64_t default_cache_max_bytes = uint64_t{4} << 30;
+
 Status check_options(const dgrt_context_options& options) {
   if (options.device < DGRT_DEVICE_NONE)
     return invalid("device={}: must be a device's number or DGRT_DEVICE_NONE", options.device);
@@ -85,6 +87,8 @@ Status Context::open_target(const dgrt_context_options& options,
 Status Context::open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs) {
   KernelStore::Options store;
   store.cache_dir = cache_dir_of(options, env);
+  store.cache_max_bytes =
+      options.cache_max_bytes ? options.cache_max_bytes : default_cache_max_bytes;
   store.miss_policy = options.miss_policy ? options.miss_policy : env.miss_policy;
   store.compiler_policy = env.compiler_policy;
   store.dump_dir = env.dump_dir;

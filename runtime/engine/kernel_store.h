@@ -5,6 +5,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -41,6 +42,7 @@ class KernelStore {
  public:
   struct Options {
     std::string cache_dir;  // "": memory only
+    uint64_t cache_max_bytes = std::numeric_limits<uint64_t>::max();
     dgrt_miss_policy miss_policy = DGRT_MISS_COMPILE;
     CompilerPolicy compiler_policy = CompilerPolicy::automatic;
     std::string dump_dir;      // "": no dumps
@@ -79,6 +81,7 @@ class KernelStore {
   std::string where() const;
   Result<Image> compile(const Key& key, const Instance& instance, uint32_t smem_bytes);
   void publish(const Image& image);
+  void keep_cache_below_cap();
   Result<std::unique_ptr<Kernel>> load(const Image& image, const Instance& instance,
                                        uint32_t smem_bytes);
   void log_new(const Kernel& kernel, const Image& image, const Instance& instance, double ms);
