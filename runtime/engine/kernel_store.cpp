@@ -155,6 +155,7 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
     count(&dgrt_stats::disk_hits);
     return image;
   }
+  if (options_.explain_misses) explain_miss(key, instance);
   if (options_.miss_policy == DGRT_MISS_ERROR)
     return error(DGRT_MISS, "not in {} and the miss policy forbids compiling", where());
   DGRT_TRY(nvrtc().status());
@@ -184,6 +185,16 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
   DGRT_ASSIGN(Image compiled, compile(key, instance, smem_bytes));
   publish(compiled);
   return std::optional<Image>(std::move(compiled));
+}
+
+// At the level of warnings: whoever sets DGRT_EXPLAIN wants to see it.
+void KernelStore::explain_miss(const Key& key, const Instance& instance) {
+  std::call_once(neighbours_once_, [this] { neighbours_ = list_kernels(layers_, disk_.get()); });
+  const Result<KeyFields> fields = key_fields(instance, sources_);
+  const Result<std::optional<CompilerId>> compiler = wanted_compiler();
+  if (!fields.is_ok()) return;  // the caller fails with the same reason
+  const CompilerId* wanted = compiler.is_ok() && compiler.value() ? &*compiler.value() : nullptr;
+  log_.warn("{}", describe_miss(key, fields.value(), wanted, neighbours_));
 }
 
 Result<std::optional<KernelStore::Image>> KernelStore::find(const Key& key,
@@ -250,7 +261,8 @@ Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& 
   Image image;
   image.entry.key = key;
   image.entry.compiler = compiler->id();
-  image.entry.metadata = make_metadata(instance, smem_bytes, compiled);
+  DGRT_ASSIGN(const KeyFields fields, key_fields(instance, sources_));
+  image.entry.metadata = make_metadata(instance, fields, smem_bytes, compiled);
   const auto* bytes = reinterpret_cast<const std::byte*>(compiled.cubin.data());
   image.entry.cubin.assign(bytes, bytes + compiled.cubin.size());
   image.facts = {instance.entry, compiled.num_registers,
@@ -336,6 +348,7 @@ const Kernel* KernelStore::keep(std::unique_ptr<Kernel> kernel) {
 
 Result<std::shared_ptr<const Nvrtc>> KernelStore::nvrtc() {
   const std::lock_guard<std::mutex> guard(nvrtc_mutex_);
+  if (!nvrtc_ && options_.compiler) nvrtc_ = options_.compiler;
   if (!nvrtc_) nvrtc_ = Nvrtc::load();
   return *nvrtc_;
 }
