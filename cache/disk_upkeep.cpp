@@ -147,18 +147,23 @@ void DiskCache::remove_idle_locks(Trimmed* trimmed) {
   }
 }
 
-// Keeps the newest. Best effort: a quarantine that is too large does no harm.
+// Keeps the newest that fit. Best effort: a quarantine that is too large does no harm.
 uint64_t DiskCache::trim_quarantine(const Dir& quarantine) {
   std::vector<std::string> names;
   if (fs_.list(quarantine.file, &names) != 0) return 0;
   std::sort(names.begin(), names.end(), std::greater<>());  // they begin with the time
-  uint64_t bytes = 0, num_removed = 0;
-  for (size_t i = 0; i < names.size(); ++i) {
+  size_t num_kept = 0;
+  uint64_t kept_bytes = 0, num_removed = 0;
+  for (const std::string& name : names) {
     FileInfo info;
-    if (fs_.stat_at(quarantine.file, names[i], &info) == 0 && info.kind == FileInfo::Kind::regular)
-      bytes += info.size;
-    if (i >= max_quarantined || bytes > max_quarantined_bytes)
-      num_removed += fs_.unlink(quarantine.file, names[i]) == 0;
+    if (fs_.stat_at(quarantine.file, name, &info) != 0) continue;
+    const uint64_t bytes = info.kind == FileInfo::Kind::regular ? info.size : 0;
+    if (num_kept < max_quarantined && kept_bytes + bytes <= max_quarantined_bytes) {
+      ++num_kept;
+      kept_bytes += bytes;
+    } else {
+      num_removed += fs_.unlink(quarantine.file, name) == 0;
+    }
   }
   return num_removed;
 }

@@ -68,9 +68,11 @@ KeyFields read_key_fields(std::string_view text) {
   read_number("key_version", &fields.key_version);
   const auto options = json.find("options");
   if (options == json.end() || !options->is_array()) return fields;
-  for (const nlohmann::json& option : *options)
-    if (option.is_string())
-      fields.options += (fields.options.empty() ? "" : " ") + option.get<std::string>();
+  for (const nlohmann::json& option : *options) {
+    if (!option.is_string()) continue;
+    if (!fields.options.empty()) fields.options += ' ';
+    fields.options += option.get<std::string>();
+  }
   return fields;
 }
 
