@@ -14,7 +14,10 @@
  *  5. dgrt_launch allocates nothing, takes no lock, never synchronises and may be captured into a
  *     CUDA graph. Kernels stay loaded until their context is destroyed, so a captured graph may
  *     outlive its plan but not its context.
- *  6. Pointers in *args are device pointers unless a comment says otherwise. */
+ *  6. Pointers in *args are device pointers unless a comment says otherwise.
+ *  7. fork: a child may go on using, and destroy, a compile-only context if no other thread was inside
+ *     dgrt when the process forked. A context with a device is CUDA's to lose: the child must neither
+ *     use nor destroy it, only exec or _exit. */
 #ifndef DGRT_DGRT_H_
 #define DGRT_DGRT_H_
 

@@ -1,7 +1,9 @@
 // The `dgrt` command as its users meet it: exit codes, the last line of JSON, and that a cache made
 // by prewarm is what the other commands see. Runs the built binary; needs no GPU and no driver.
+#include <fmt/format.h>
 #include <sys/wait.h>
 
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -78,9 +80,10 @@ std::vector<fs::path> entries(const std::string& cache) {
 }  // namespace
 
 TEST_CASE("Every command has help with an example", "[process]") {
-  for (const char* command : {"", "prewarm", "cache", "cache ls", "cache show", "cache verify",
-                              "cache extract", "explain", "explain gemm", "explain quant_fp8",
-                              "explain scale_layout", "bench", "doctor", "version"}) {
+  for (const char* command :
+       {"", "prewarm", "cache", "cache ls", "cache show", "cache verify", "cache extract",
+        "cache trim", "explain", "explain gemm", "explain quant_fp8", "explain scale_layout",
+        "bench", "doctor", "version"}) {
     INFO(command);
     const Run run = dgrt_command(std::string(command) + " --help");
     CHECK(run.exit_code == 0);
@@ -163,6 +166,36 @@ TEST_CASE("cache verify sees one flipped bit, and prewarm heals it", "[process]"
   CHECK(healed.exit_code == 0);
   CHECK(healed.last_json()["compiled"] == 1);
   CHECK(dgrt_command("cache verify --cache-dir " + cache).exit_code == 0);
+}
+
+TEST_CASE("cache trim removes as much as asked for, oldest first", "[process]") {
+  const TempDir dir;
+  const std::string cache = dir.path() + "/cache", at = " --cache-dir " + cache;
+  REQUIRE(dgrt_command(prewarm(tiny_config(dir), cache)).exit_code == 0);
+  const std::vector<fs::path> files = entries(cache);
+  REQUIRE(files.size() > 2);
+  const fs::path old = files[1];
+  fs::last_write_time(old, fs::file_time_type::clock::now() - std::chrono::hours(72));
+  const auto trim = [&](const std::string& options) {
+    const Run run = dgrt_command("cache trim --json " + options + at);
+    CHECK(run.exit_code == 0);
+    return run.last_json();
+  };
+  CHECK(trim("")["evicted"] == 0);
+  CHECK(trim("--older-than 4 --max-bytes 1GiB")["evicted"] == 0);
+  const Json one = trim("--older-than 2");
+  CHECK(one["evicted"] == 1);
+  CHECK(one["entries"] == files.size() - 1);
+  CHECK_FALSE(fs::exists(old));
+  const Run text = dgrt_command("cache trim --max-bytes 0" + at);
+  CHECK(text.out.find(fmt::format("{} kernels", files.size() - 1)) == 0);
+  CHECK(entries(cache).empty());
+  CHECK(dgrt_command("cache verify" + at).exit_code == 0);
+  for (const char* bad : {"--max-bytes -1", "--max-bytes many", "--older-than -1"}) {
+    INFO(bad);
+    CHECK(dgrt_command(std::string("cache trim ") + bad + at).exit_code != 0);
+  }
+  CHECK(dgrt_command("cache trim --cache-dir " + dir.path() + "/absent").exit_code == 1);
 }
 
 TEST_CASE("Caches that are empty, absent or impossible", "[process]") {
