@@ -111,11 +111,22 @@ TEST_CASE_METHOD(Fixture, "damaged and misplaced entries are moved aside", "[uni
     write(path(entry), serialize(sample_entry(1, sample_compiler(12, 8))));
     check_refused(entry, "nvrtc-12.8");
   }
-  SECTION("larger than any entry") {
-    write(path(entry), bytes);
-    stdfs::resize_file(path(entry), DiskCache::max_entry_bytes + 1);
-    check_refused(entry, "EFBIG");
-  }
+}
+
+TEST_CASE_METHOD(Fixture, "a file larger than any entry goes, for quarantine has no room for it",
+                 "[unit]") {
+  const Entry entry = sample_entry(1);
+  write(path(entry), serialize(entry));
+  stdfs::resize_file(path(entry), DiskCache::max_entry_bytes + 1);
+  const Found found = cache->find(entry.key, &entry.compiler);
+  CHECK_FALSE(found.entry.has_value());
+  CHECK(found.num_quarantined == 1);
+  REQUIRE(found.problems.size() == 1);
+  CHECK(found.problems[0].message().find("EFBIG") != std::string::npos);
+  CHECK_FALSE(stdfs::exists(path(entry)));
+  CHECK(num_quarantined() == 0);
+  publish(entry);
+  CHECK(cache->find(entry.key, &entry.compiler).entry == entry);
 }
 
 TEST_CASE_METHOD(Fixture, "entries that others may have written are moved aside", "[unit]") {
