@@ -231,6 +231,11 @@ Result<Trimmed> trim(const CacheOptions& options) {
   return trimmed;
 }
 
+// CLI11 would wrap it around to a huge number.
+std::string refuse_negative(const std::string& text) {
+  return text.starts_with('-') ? "must not be negative" : "";
+}
+
 int run_trim(const CacheOptions& options) {
   const Result<Trimmed> result = trim(options);
   if (!result.is_ok()) return report(result.status(), options.json);
@@ -282,7 +287,8 @@ void add_cache(CLI::App& app, int& exit_code) {
           "dgrt cache trim --max-bytes 1GiB --older-than 90", run_trim);
   less->add_option("--max-bytes", less_options->max_bytes,
                    "What may stay; KiB, MiB and GiB are understood. Default: all")
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::Validator(refuse_negative, "", ""));  // runs first
   less->add_option("--older-than", less_options->older_than_days,
                    "Remove what was not used for so many days, whatever the size")
       ->check(CLI::NonNegativeNumber);
