@@ -88,14 +88,17 @@ enum {
   DGRT_OP_SCALE_LAYOUT = 3,
   DGRT_OP_GEMM_GROUPED_CONTIGUOUS = 4,
   DGRT_OP_GEMM_GROUPED_MASKED = 5,
-  DGRT_OP_GEMM_BATCHED = 7
+  DGRT_OP_GEMM_BATCHED = 7,
+  DGRT_OP_HC_PRENORM = 9,
+  DGRT_OP_HC_PRENORM_WEIGHTS = 10,
+  DGRT_OP_SCALE_PACK_UE8M0 = 11
 };
 
 /* Element types. Numbers never change. */
 typedef uint32_t dgrt_dtype;
 enum { DGRT_BF16 = 1, DGRT_FP16 = 2, DGRT_FP32 = 3, DGRT_E4M3 = 4 };
 
-/* Bits of a desc's `flags` that every op knows. */
+/* Bits of a desc's `flags` that mean the same in every op that takes them. */
 /* Launch with programmatic dependent launch: the kernel may be scheduled while its predecessor in the
  * stream drains, and waits for it before touching memory. */
 #define DGRT_FLAG_PDL (1u << 0)
@@ -284,6 +287,19 @@ typedef struct dgrt_symm_options {
 /* A buffer that every rank can reach. This version has no op that uses one: UNSUPPORTED. */
 DGRT_API dgrt_status dgrt_symm_create(dgrt_context* context, const dgrt_symm_options* options, dgrt_symm** symm);
 DGRT_API void dgrt_symm_destroy(dgrt_symm* symm); /* NULL is allowed */
+
+/* ---- Typed wrappers: dgrt_<op>_plan_create() and dgrt_<op>_launch(), in the header of each op ------ */
+
+#define DGRT_TYPED_CALLS(name)                                                                       \
+  static inline dgrt_status dgrt_##name##_plan_create(                                               \
+      dgrt_context* context, const dgrt_##name##_desc* desc, dgrt_plan** plan) {                     \
+    return dgrt_plan_create(context, desc ? &desc->op : NULL, plan);                                 \
+  }                                                                                                  \
+  static inline dgrt_status dgrt_##name##_launch(const dgrt_plan* plan,                              \
+                                                 const dgrt_##name##_args* args, void* workspace,    \
+                                                 size_t workspace_bytes, CUstream stream) {          \
+    return dgrt_launch(plan, args ? &args->op : NULL, workspace, workspace_bytes, stream);           \
+  }
 
 #ifdef __cplusplus
 }

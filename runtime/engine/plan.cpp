@@ -28,6 +28,8 @@ Result<std::unique_ptr<Plan>> Plan::create(Context& context, const dgrt_desc* de
               planned_kernels(plan->desc_, plan->selection_, context.target(), context.sources()));
   DGRT_TRY(plan->fill(context, planned));
   plan->find_workspace_bytes();
+  if (plan->workspace_bytes_ != 0)
+    plan->state_bytes_ = plan->op().state_bytes(plan->desc_.get(), context.target());
   return plan;
 }
 

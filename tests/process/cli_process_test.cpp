@@ -84,7 +84,7 @@ TEST_CASE("Every command has help with an example", "[process]") {
   for (const char* command :
        {"", "prewarm", "cache", "cache ls", "cache show", "cache verify", "cache extract",
         "cache trim", "explain", "explain gemm", "explain quant_fp8", "explain scale_layout",
-        "bench", "doctor", "version"}) {
+        "explain scale_pack_ue8m0", "bench", "doctor", "version"}) {
     INFO(command);
     const Run run = dgrt_command(std::string(command) + " --help");
     CHECK(run.exit_code == 0);
@@ -244,6 +244,7 @@ TEST_CASE("explain says why, or what is wrong", "[process]") {
   CHECK(fp8.out.find("reason") != std::string::npos);
   CHECK(dgrt_command("explain quant_fp8 --k 7168 --m 64").exit_code == 0);
   CHECK(dgrt_command("explain scale_layout --k-blocks 56 --m 64").exit_code == 0);
+  CHECK(dgrt_command("explain scale_pack_ue8m0 --k-blocks 56 --m 64").exit_code == 0);
   CHECK(dgrt_command("explain gemm --n 0 --k 128 --m 1").exit_code == 1);
   CHECK(dgrt_command("explain gemm --dtype fp4 --n 128 --k 128 --m 1").exit_code != 0);
   CHECK(dgrt_command("explain gemm --n 128 --k 128 --m -1").exit_code != 0);
