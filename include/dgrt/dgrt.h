@@ -14,7 +14,10 @@
  *  5. dgrt_launch allocates nothing, takes no lock, never synchronises and may be captured into a
  *     CUDA graph. Kernels stay loaded until their context is destroyed, so a captured graph may
  *     outlive its plan but not its context.
- *  6. Pointers in *args are device pointers unless a comment says otherwise. */
+ *  6. Pointers in *args are device pointers unless a comment says otherwise.
+ *  7. fork: a child may go on using, and destroy, a compile-only context if no other thread was inside
+ *     dgrt when the process forked. A context with a device is CUDA's to lose: the child must neither
+ *     use nor destroy it, only exec or _exit. */
 #ifndef DGRT_DGRT_H_
 #define DGRT_DGRT_H_
 
@@ -139,8 +142,10 @@ typedef struct dgrt_context_options {
   const char* bundle_path;      /* bundle files, "a:b". NULL: DGRT_BUNDLE_PATH. "": none */
   const char* bundle_digest;    /* digest of each bundle, 64 hex digits each, "a:b". NULL: not pinned, or, if
                                    bundle_path is NULL, DGRT_BUNDLE_DIGEST */
+  uint64_t cache_max_bytes;     /* of kernels in the cache directory: beyond, those unused for longest are removed
+                                   when one is added. 0: 4 GiB. UINT64_MAX: no bound */
 } dgrt_context_options;
-#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL, NULL, NULL, NULL}
+#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL, NULL, NULL, NULL, 0}
 
 /* Opens a device (its primary CUDA context is retained) or, with DGRT_DEVICE_NONE, a compile-only
  * context that needs neither GPU nor driver. `options` NULL means device 0 and defaults. The
@@ -165,8 +170,12 @@ typedef struct dgrt_stats {
   uint64_t publish_failures;  /* compiled kernels that could not be stored */
   uint64_t kernel_loads;      /* kernels loaded onto the device */
   double compile_ms;          /* sum over compiles, wall clock of each */
+  uint64_t evicted;           /* entries that this context removed from the cache directory, which was full */
+  uint64_t evicted_bytes;
+  uint64_t launch_compiles;   /* compiles inside dgrt_launch: always 0, or dgrt has a bug */
+  uint64_t launch_loads;      /* kernels loaded inside dgrt_launch: likewise */
 } dgrt_stats;
-#define DGRT_STATS {sizeof(dgrt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0}
+#define DGRT_STATS {sizeof(dgrt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0}
 
 DGRT_API dgrt_status dgrt_context_get_stats(const dgrt_context* context, dgrt_stats* stats);
 

@@ -48,7 +48,7 @@ class ContextOptions(Structure):
                 ("sm_count", c_uint32), ("miss_policy", c_uint32), ("cache_dir", c_char_p),
                 ("num_jobs", c_uint32), ("log_level", c_uint32), ("log_fn", LogFn),
                 ("log_user", c_void_p), ("cache_ro_path", c_char_p), ("bundle_path", c_char_p),
-                ("bundle_digest", c_char_p)]
+                ("bundle_digest", c_char_p), ("cache_max_bytes", c_uint64)]
 
 
 class Stats(Structure):
@@ -56,7 +56,9 @@ class Stats(Structure):
                 ("memory_hits", c_uint64), ("disk_hits", c_uint64), ("compiles", c_uint64),
                 ("compile_failures", c_uint64), ("shared_waits", c_uint64),
                 ("quarantined", c_uint64), ("publish_failures", c_uint64),
-                ("kernel_loads", c_uint64), ("compile_ms", c_double)]
+                ("kernel_loads", c_uint64), ("compile_ms", c_double), ("evicted", c_uint64),
+                ("evicted_bytes", c_uint64), ("launch_compiles", c_uint64),
+                ("launch_loads", c_uint64)]
 
 
 class ProgressStruct(Structure):

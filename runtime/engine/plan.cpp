@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "runtime/driver/launch.h"
+#include "runtime/engine/launch_scope.h"
 
 namespace dgrt {
 namespace {
@@ -134,6 +135,7 @@ Status Plan::check_other_context(CUcontext context) const {
 
 Status Plan::launch(const dgrt_args* args, void* workspace, size_t workspace_bytes,
                     CUstream stream) const {
+  const LaunchScope scope;
   Call call;
   DGRT_TRY(resolve(args, &call));
   DGRT_TRY(check_workspace(call, workspace, workspace_bytes));
