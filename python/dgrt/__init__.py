@@ -8,13 +8,17 @@
 Constants are those of the C headers without their DGRT_ prefix: dgrt.E4M3, dgrt.MN_MAJOR, ..."""
 
 from ._c import CONSTANTS, load_library
-from .ops import (address, gemm_args, gemm_desc, quant_fp8_args, quant_fp8_desc, scale_layout_args,
-                  scale_layout_desc)
+from .ops import (address, gemm_args, gemm_batched_args, gemm_batched_desc, gemm_desc,
+                  gemm_grouped_contiguous_args, gemm_grouped_contiguous_desc,
+                  gemm_grouped_masked_args, gemm_grouped_masked_desc, quant_fp8_args,
+                  quant_fp8_desc, scale_layout_args, scale_layout_desc)
 from .runtime import CallInfo, Context, Error, KernelInfo, Key, Plan, PlanInfo, Progress, version
 from .runtime import enumerate_keys as enumerate  # as in C; not in __all__: it shadows a builtin
 
 globals().update(CONSTANTS)
 
 __all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInfo", "Progress",
-           "address", "gemm_args", "gemm_desc", "load_library", "quant_fp8_args", "quant_fp8_desc",
+           "address", "gemm_args", "gemm_batched_args", "gemm_batched_desc", "gemm_desc",
+           "gemm_grouped_contiguous_args", "gemm_grouped_contiguous_desc",
+           "gemm_grouped_masked_args", "gemm_grouped_masked_desc", "load_library", "quant_fp8_args", "quant_fp8_desc",
            "scale_layout_args", "scale_layout_desc", "version", *CONSTANTS]
