@@ -52,7 +52,7 @@ Args operands(Args args, const Desc& desc, int64_t m) {
   args.a = address<void>(0x1000), args.b = address<void>(0x2000), args.d = address<void>(0x3000);
   args.m = m;
   args.lda = args.ldb = k, args.ldd = n;
-  if (desc.scale_mode == DGRT_SCALE_BLOCK) {
+  if (desc.scale_mode != DGRT_SCALE_NONE) {
     args.a_scale = address<float>(0x4000), args.b_scale = address<float>(0x5000);
     args.ld_a_scale = max_m, args.ld_b_scale = k / 128;
   }
@@ -167,7 +167,7 @@ TEST_CASE("gemm: bias, single scales and unaligned d have rules of their own", "
   desc.flags = DGRT_GEMM_WITH_BIAS | DGRT_GEMM_UNALIGNED_D;
   Args good = operands<Args>(DGRT_GEMM_ARGS, desc, 100);
   good.a_scale = address<float>(0x4004), good.b_scale = address<float>(0x5004);
-  good.ld_a_scale = 1;
+  good.ld_a_scale = 1, good.ld_b_scale = 0;
   good.d = address<void>(0x3002), good.bias = address<void>(0x9002), good.ldd = n + 1;
   check_breaches<Args>(fixture, &desc.op, good,
                        {{[](Args* x) { x->bias = nullptr; }, "bias=NULL"},
