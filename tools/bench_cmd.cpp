@@ -13,6 +13,7 @@
 #include "tools/bench_shapes.h"
 #include "tools/command.h"
 #include "tools/gemm_bench.h"
+#include "tools/hyper_bench.h"
 #include "tools/input_ops_bench.h"
 
 namespace dgrt {
@@ -21,7 +22,9 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 struct BenchOptions {
-  std::vector<std::string> ops = {"gemm_fp8", "gemm_bf16", "quant_fp8", "scale_layout"};
+  std::vector<std::string> ops = {"gemm_fp8",          "gemm_bf16",        "quant_fp8",
+                                  "scale_layout",      "scale_pack_ue8m0", "hc_prenorm",
+                                  "hc_prenorm_weights"};
   std::vector<int64_t> m;
   std::string shapes, json, cache_dir, commit;
   int device = 0;
@@ -245,7 +248,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   const auto options = std::make_shared<BenchOptions>();
   command
       ->add_option("--op", options->ops,
-                   "Which shapes: the stem of any op, e.g. gemm_grouped_masked_fp8")
+                   "Which shapes: names of files in bench/shapes, without .json")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--shapes", options->shapes,

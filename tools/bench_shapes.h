@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "dgrt/gemm.h"
+#include "dgrt/hyper.h"
 #include "runtime/base/status.h"
 
 namespace dgrt {
@@ -15,13 +16,14 @@ namespace dgrt {
 // Complete but for what a BenchShape adds.
 using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
-                 dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc>;
+                 dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
+                 dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>;
 
 struct BenchShape {
   std::string model;       // of the first layer with these sizes: "DeepSeek-V3"
   std::string layer;       // "self_attn.o_proj"
-  int64_t n = 0;           // products only, else 0
-  int64_t k = 0;           // scale_layout: of the matrix whose scales these are, 128 * k_blocks
+  int64_t n = 0;           // of ops that have one, else 0
+  int64_t k = 0;           // scale ops: of the matrix whose scales these are, 128 * k_blocks
   int64_t num_groups = 0;  // grouped products: groups or batches, else 0
   bool b_mn = false;       // gemm_batched: b is MN-major
 };

@@ -11,7 +11,10 @@ from ._c import CONSTANTS, load_library
 from .ops import (address, gemm_args, gemm_batched_args, gemm_batched_desc, gemm_desc,
                   gemm_grouped_contiguous_args, gemm_grouped_contiguous_desc,
                   gemm_grouped_masked_args, gemm_grouped_masked_desc, quant_fp8_args,
-                  quant_fp8_desc, scale_layout_args, scale_layout_desc)
+                  quant_fp8_desc, scale_layout_args, scale_layout_desc, scale_pack_ue8m0_args,
+                  scale_pack_ue8m0_desc)
+from .ops import (hc_prenorm_args, hc_prenorm_desc, hc_prenorm_weights_args,
+                  hc_prenorm_weights_desc)
 from .runtime import CallInfo, Context, Error, KernelInfo, Key, Plan, PlanInfo, Progress, version
 from .runtime import enumerate_keys as enumerate  # as in C; not in __all__: it shadows a builtin
 
@@ -20,5 +23,7 @@ globals().update(CONSTANTS)
 __all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInfo", "Progress",
            "address", "gemm_args", "gemm_batched_args", "gemm_batched_desc", "gemm_desc",
            "gemm_grouped_contiguous_args", "gemm_grouped_contiguous_desc",
-           "gemm_grouped_masked_args", "gemm_grouped_masked_desc", "load_library", "quant_fp8_args", "quant_fp8_desc",
-           "scale_layout_args", "scale_layout_desc", "version", *CONSTANTS]
+           "gemm_grouped_masked_args", "gemm_grouped_masked_desc", "load_library",
+           "quant_fp8_args", "quant_fp8_desc", "scale_layout_args", "scale_layout_desc",
+           "scale_pack_ue8m0_args", "scale_pack_ue8m0_desc", "hc_prenorm_args", "hc_prenorm_desc",
+           "hc_prenorm_weights_args", "hc_prenorm_weights_desc", "version", *CONSTANTS]

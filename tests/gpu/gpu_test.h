@@ -55,6 +55,7 @@ class Plan {
   Result<std::string> kernel_name(const dgrt_args* args) const;
   Result<dgrt_call_info> query(const dgrt_args* args) const;
   Status check_guards() const { return workspace_.bytes() == 0 ? ok() : workspace_.check_guards(); }
+  const lab::DeviceBuffer& workspace() const { return workspace_; }
   const dgrt_plan* get() const { return plan_; }
 
  private:
