@@ -158,7 +158,7 @@ def _is_mn(major):
     return major == CONSTANTS["MN_MAJOR"]
 
 
-def _scale_strides(desc, m, has_a, has_b):
+def _product_scale_strides(desc, m, has_a, has_b):
     """Default ld_a_scale, ld_b_scale and the elements of one group's a_scale and b_scale."""
     k_blocks, n_blocks = _ceil_div(desc.k, 128), _ceil_div(desc.n, 128)
     if desc.scale_mode == CONSTANTS["SCALE_CHANNEL"]:
@@ -183,8 +183,8 @@ def gemm_args(desc, *, a, b, d, m, c=None, bias=None, a_scale=None, b_scale=None
               ldb=None, ldc=None, ldd=None, ld_a_scale=None, ld_b_scale=None):
     """Default strides of scales follow desc.scale_mode; a_scale's is m rounded up to 4."""
     of_a, of_b, _, _ = _operand_strides(desc, m)
-    of_a_scale, of_b_scale, _, _ = _scale_strides(desc, m, a_scale is not None,
-                                                  b_scale is not None)
+    of_a_scale, of_b_scale, _, _ = _product_scale_strides(desc, m, a_scale is not None,
+                                                          b_scale is not None)
     heads = desc.n // (desc.head_left + desc.head_right) if desc.head_mid else 0
     if ldc is None:
         ldc = 0 if c is None else desc.n
@@ -199,8 +199,8 @@ def gemm_grouped_contiguous_args(desc, *, a, b, d, groups, m, a_scale=None, b_sc
                                  **strides):
     """m: rows over all groups. `strides`: any of the struct's, by name."""
     lda, ldb, _, b_size = _operand_strides(desc, m)
-    ld_a_scale, ld_b_scale, _, b_scale_size = _scale_strides(desc, m, a_scale is not None,
-                                                             b_scale is not None)
+    ld_a_scale, ld_b_scale, _, b_scale_size = _product_scale_strides(
+        desc, m, a_scale is not None, b_scale is not None)
     return _with_strides(_c.GemmGroupedContiguousArgs, strides,
                          dict(lda=lda, ldb=ldb, ldd=desc.n, ld_a_scale=ld_a_scale,
                               ld_b_scale=ld_b_scale, b_group_stride=b_size,
@@ -212,7 +212,7 @@ def gemm_grouped_masked_args(desc, *, a, b, d, masked_m, m, expected_m, signal=N
                              b_scale=None, **strides):
     """m: rows that each group has room for. `strides`: any of the struct's, by name."""
     lda, ldb, a_size, b_size = _operand_strides(desc, m)
-    ld_a_scale, ld_b_scale, a_scale_size, b_scale_size = _scale_strides(
+    ld_a_scale, ld_b_scale, a_scale_size, b_scale_size = _product_scale_strides(
         desc, m, a_scale is not None, b_scale is not None)
     return _with_strides(_c.GemmGroupedMaskedArgs, strides,
                          dict(lda=lda, ldb=ldb, ldd=desc.n, ld_a_scale=ld_a_scale,
@@ -227,7 +227,7 @@ def gemm_grouped_masked_args(desc, *, a, b, d, masked_m, m, expected_m, signal=N
 def gemm_batched_args(desc, *, a, b, d, m, c=None, a_scale=None, b_scale=None, **strides):
     """Batches one behind the other, unless `strides` (any of the struct's, by name) say else."""
     lda, ldb, a_size, b_size = _operand_strides(desc, m)
-    ld_a_scale, ld_b_scale, a_scale_size, b_scale_size = _scale_strides(
+    ld_a_scale, ld_b_scale, a_scale_size, b_scale_size = _product_scale_strides(
         desc, m, a_scale is not None, b_scale is not None)
     has_c = c is not None
     return _with_strides(_c.GemmBatchedArgs, strides,

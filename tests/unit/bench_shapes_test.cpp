@@ -26,7 +26,7 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
     REQUIRE(shapes.is_ok());
     CHECK(shapes.value().stem == stem);
-    CHECK(shapes.value().m.size() >= (stem == "hc_prenorm_weights" ? 1 : 5));
+    CHECK(shapes.value().m.size() >= (stem == "hc_prenorm_weights" ? 1u : 5u));
     std::set<std::array<int64_t, 4>> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
       CHECK(seen.insert({shape.n, shape.k, shape.num_groups, shape.b_mn}).second);
