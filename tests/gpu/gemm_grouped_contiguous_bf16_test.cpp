@@ -39,8 +39,8 @@ TEST_CASE("gemm_grouped_contiguous_bf16: NaN, infinities and denormals", "[gpu]"
   run_gemm_cases(*gpu, value_cases(grouping, dtype));
 }
 
-TEST_CASE("gemm_grouped_contiguous_bf16: graphs, threads", "[gpu]") {
-  Gpu* gpu = gpu_for("gemm_grouped_contiguous_bf16: graphs, threads");
+TEST_CASE("gemm_grouped_contiguous_bf16: graphs, threads, batch invariance", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_grouped_contiguous_bf16: graphs, threads, batch invariance");
   if (!gpu) return;
   test_grouped_launches(*gpu, grouping, dtype);
 }

@@ -218,7 +218,8 @@ void test_batch_invariance(Gpu& gpu, const GemmCase& test) {
         DGRT_ASSIGN(const std::string kernel, run->plan().kernel_name(op_of(args)));
         DGRT_TRY(run->d().poison());
         DGRT_TRY(run->plan().launch(op_of(args), gpu.lab->stream()));
-        const uint64_t bytes = m * run->ldd() * element_bytes(test.dtype_d);
+        const int64_t rows = run->rows().counts.front();
+        const uint64_t bytes = rows * run->ldd() * element_bytes(test.dtype_d);
         DGRT_ASSIGN(const int64_t at,
                     lab::first_difference(*gpu.lab, want.data(), run->d().data(), bytes));
         if (at >= 0)

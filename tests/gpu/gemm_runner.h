@@ -84,7 +84,7 @@ void test_threads(Gpu& gpu, const GemmCase& test);
 // Launches that feed each other (quant_fp8 before each e4m3 gemm), with and without dependent
 // launch.
 void test_dependent_launch(Gpu& gpu, dgrt_dtype dtype_ab);
-// FLAG_BATCH_INVARIANT: rows have the same bits for every m of the case, on all SMs and on 57.
+// FLAG_BATCH_INVARIANT: the first group's rows have the same bits for every m of the case, on all SMs and on 57.
 void test_batch_invariance(Gpu& gpu, const GemmCase& test);
 // GEMM_SIGNAL: a kernel on another stream, launched first, copies each tile as soon as it is
 // signalled; the copies are compared with the finished d.
