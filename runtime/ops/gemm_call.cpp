@@ -385,6 +385,8 @@ Status check_spec(const Spec& s, uint32_t known_flags) {
 }
 
 Status check_call(const Spec& s, const Call& x) {
+  // Of the ops that choose by another number than m, this one is not in a plan's cells.
+  if (x.m < 0 || x.m > s.max_m) return invalid("m={}: must be 0 to {}", x.m, s.max_m);
   if (x.m == 0) return ok();
   if (s.k > 0) DGRT_TRY(check_operands(s, x));
   DGRT_TRY(check_scales(s, x));

@@ -15,6 +15,9 @@ namespace dgrt {
 
 constexpr uint32_t gemm_block_k_bytes = 128;
 constexpr uint32_t gemm_slab_rows = 64;
+// MN-major operands (16-bit types) come in blocks: a 128-byte row is one k of 64 rows of the operand;
+// the next 64 rows' block follows 64 k later.
+constexpr uint32_t mn_block_bytes = 64 * 128;
 // fp32 words that pad a row of the staging tile: writes of a fragment then hit 32 different banks.
 constexpr uint32_t staging_pad = 4;
 
