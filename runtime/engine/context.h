@@ -43,6 +43,7 @@ class Context {
   Log& log() { return *log_; }
   KernelStore& kernels() { return *kernels_; }
   const KernelStore& kernels() const { return *kernels_; }
+  // Kernels that dgrt_prepare works on at a time, as the caller wants it. 0: what the machine bears.
   uint32_t num_jobs() const { return num_jobs_; }
   // Requires: the op is in ops().
   const Table& table(const OpImpl& op) const { return tables_.at(op.stem); }
@@ -57,7 +58,7 @@ class Context {
 
   const OpList* ops_ = nullptr;
   Target target_;
-  uint32_t num_jobs_ = 1;
+  uint32_t num_jobs_ = 0;
   std::unique_ptr<Log> log_;
   std::unique_ptr<Sources> sources_;
   std::shared_ptr<const Device> device_;

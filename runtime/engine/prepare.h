@@ -6,9 +6,16 @@
 
 namespace dgrt {
 
-// Tries all kernels of all descs; returns the first failure, in the order of descs and their
-// kernels. Kernels that another process is compiling are left for last. `progress` may be null.
+// The kernels whose keys fall to one of several machines that share the work.
+struct Shard {
+  uint32_t index = 0, count = 1;
+  bool holds(const Key& key) const;  // each key is in exactly one shard, on every machine
+};
+
+// Tries all kernels of all descs that the shard holds; returns the first failure, in the order of descs and their
+// kernels. What the caches hold comes first, what another process is compiling last. If there is
+// enough to compile for it to pay, worker processes do it. `progress` may be null.
 Status prepare(Context& context, const dgrt_desc* const* descs, size_t num_descs,
-               dgrt_progress_fn progress, void* user);
+               dgrt_progress_fn progress, void* user, const Shard& shard = {});
 
 }  // namespace dgrt
