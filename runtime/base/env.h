@@ -25,6 +25,7 @@ struct Env {
   dgrt_log_level log_level = DGRT_LOG_DEFAULT;                 // DGRT_LOG=debug|info|warn|error|off
   std::string heuristics_path;  // DGRT_HEURISTICS_PATH: directory of tables that come before the
                                 // embedded ones
+  std::string record_path;      // DGRT_RECORD: file that the descs of created plans are added to
   std::string
       dump_dir;  // DGRT_DUMP: directory for the source, image and log of each compiled kernel
   std::string

@@ -66,22 +66,6 @@ CompileReply answer(const CompileRequest& request, const Nvrtc& nvrtc, const Sou
   return reply;
 }
 
-// A compile cannot be interrupted from within, so the end of the parent ends the process: at once
-// by a signal, and, should that be lost, when the socket has no other end any more.
-Status die_with_parent(int parent_pid) {
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
-    return error(DGRT_INTERNAL, "prctl(PR_SET_PDEATHSIG): {}", errno_text(errno));
-  if (::getppid() != parent_pid)  // it was faster
-    return error(DGRT_INTERNAL, "parent={}: is gone", parent_pid);
-  std::thread([] {
-    pollfd socket = {STDIN_FILENO, POLLRDHUP, 0};
-    while (::poll(&socket, 1, -1) < 0 && errno == EINTR) {
-    }
-    ::_exit(0);
-  }).detach();
-  return ok();
-}
-
 // A machine short of memory shall end a compile rather than the engine that asked for it.
 void prefer_as_memory_victim() {
   const int fd = ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -107,6 +91,21 @@ Status serve_compiles(int fd, const Hello& hello,
   return code == EPIPE || code == ECONNRESET
              ? ok()
              : error(DGRT_IO_ERROR, "worker's socket: {}", errno_text(code));
+}
+
+// At once by a signal, and, should that be lost, when the socket has no other end any more.
+Status die_with_parent(int parent_pid) {
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+    return error(DGRT_INTERNAL, "prctl(PR_SET_PDEATHSIG): {}", errno_text(errno));
+  if (::getppid() != parent_pid)  // it was faster
+    return error(DGRT_INTERNAL, "parent={}: is gone", parent_pid);
+  std::thread([] {
+    pollfd socket = {STDIN_FILENO, POLLRDHUP, 0};
+    while (::poll(&socket, 1, -1) < 0 && errno == EINTR) {
+    }
+    ::_exit(0);
+  }).detach();
+  return ok();
 }
 
 Status run_compile_worker(int parent_pid, const std::string& nvrtc_path) {

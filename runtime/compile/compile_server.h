@@ -12,6 +12,11 @@ namespace dgrt {
 Status serve_compiles(int fd, const Hello& hello,
                       const std::function<CompileReply(const CompileRequest&)>& compile);
 
+// Ends this process when its parent ends, even in the middle of a compile, which nothing else can
+// interrupt. INTERNAL: `parent_pid` is not, or no more, the parent. Requires: descriptor 0 is the
+// parent's socket.
+Status die_with_parent(int parent_pid);
+
 // A whole worker, the body of `dgrt worker`: serves descriptor 0 with NVRTC and dies with its
 // parent. `nvrtc_path`: the library to compile with, the parent's own.
 Status run_compile_worker(int parent_pid, const std::string& nvrtc_path);

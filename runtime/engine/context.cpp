@@ -33,7 +33,7 @@ Result<ReadLayers> open_layers(const dgrt_context_options& options, const Env& e
   const std::string env_digests = options.bundle_path ? "" : env.bundle_digest;
   return ReadLayers::open(bundles, options.bundle_digest ? options.bundle_digest : env_digests,
                           options.cache_ro_path ? options.cache_ro_path : env.cache_ro_path, fs,
-                          problems);
+                          problems, options.bundle_public_key ? options.bundle_public_key : "");
 }
 
 }  // namespace
@@ -56,6 +56,7 @@ Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& opt
   for (const std::string& warning : warnings)
     if (context->warned_.insert(warning).second) context->log_->warn("{}", warning);
   DGRT_TRY(context->open_kernels(options, env, parts.fs));
+  context->recorder_ = std::make_unique<Recorder>(env.record_path, *context->log_);
   return context;
 }
 

@@ -360,8 +360,6 @@ Result<std::shared_ptr<const Nvrtc>> KernelStore::nvrtc() {
   return *nvrtc_;
 }
 
-// Whose entries are taken; nothing: anyone's, newest first. Opens the compiler's library only if
-// the answer depends on it.
 Result<std::optional<CompilerId>> KernelStore::wanted_compiler() {
   const bool may_compile = options_.miss_policy != DGRT_MISS_ERROR;
   if (options_.compiler_policy == CompilerPolicy::any) return std::optional<CompilerId>();

@@ -71,6 +71,10 @@ class KernelStore {
   // `memory_bytes` together. Null: there is no program or compiler for them.
   std::shared_ptr<WorkerPool> workers(uint32_t max_workers, uint64_t memory_bytes);
 
+  // Whose entries are taken; nothing: anyone's, newest first. Opens the compiler's library only if
+  // the answer depends on it.
+  Result<std::optional<CompilerId>> wanted_compiler();
+
   dgrt_stats stats() const;
 
  private:
@@ -94,7 +98,6 @@ class KernelStore {
   const Kernel* keep(std::unique_ptr<Kernel> kernel);
 
   Result<std::shared_ptr<const Nvrtc>> nvrtc();
-  Result<std::optional<CompilerId>> wanted_compiler();
   void warn_once(const std::string& text);
   void count(uint64_t dgrt_stats::*counter, uint64_t n = 1);
 

@@ -27,6 +27,7 @@ Result<std::unique_ptr<Plan>> Plan::create(Context& context, const dgrt_desc* de
               planned_kernels(plan->desc_, plan->selection_, context.target(), context.sources()));
   DGRT_TRY(plan->fill(context, planned));
   plan->find_workspace_bytes();
+  context.recorder().add(plan->desc_.get());
   return plan;
 }
 

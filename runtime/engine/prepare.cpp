@@ -140,24 +140,30 @@ bool Shard::holds(const Key& key) const {
   return number % count == index;
 }
 
-Status prepare(Context& context, const dgrt_desc* const* descs, size_t num_descs,
-               dgrt_progress_fn progress, void* user, const Shard& shard) {
-  Status first;
+std::vector<PlannedKernel> plan_kernels(Context& context, const dgrt_desc* const* descs,
+                                        size_t num_descs, const Shard& shard, Status* failure) {
   std::set<Key> seen;
   std::vector<PlannedKernel> kernels;
   for (size_t i = 0; i < num_descs; ++i) {
     Result<PlannedKernels> planned = plan_desc(context, descs[i]);
     if (!planned.is_ok()) {
-      if (first.is_ok())
-        first = Status(planned.status().code(),
-                       fmt::format("descs[{}]: {}", i, planned.status().message()));
+      if (failure->is_ok())
+        *failure = Status(planned.status().code(),
+                          fmt::format("descs[{}]: {}", i, planned.status().message()));
       continue;
     }
     for (PlannedKernel& kernel : planned.value().kernels)
       if (shard.holds(kernel.key) && seen.insert(kernel.key).second)
         kernels.push_back(std::move(kernel));
   }
-  Preparation preparation(context, std::move(kernels), progress, user);
+  return kernels;
+}
+
+Status prepare(Context& context, const dgrt_desc* const* descs, size_t num_descs,
+               dgrt_progress_fn progress, void* user, const Shard& shard) {
+  Status first;
+  Preparation preparation(context, plan_kernels(context, descs, num_descs, shard, &first), progress,
+                          user);
   Status status = preparation.run();
   return first.is_ok() ? status : first;
 }

@@ -40,6 +40,7 @@ TEST_CASE("each variable lands in its field", "[unit]") {
                                   {"DGRT_HEURISTICS_PATH", "/h"},
                                   {"DGRT_LOG", "debug"},
                                   {"DGRT_DUMP", "/d"},
+                                  {"DGRT_RECORD", "/record"},
                                   {"DGRT_KERNELS_DIR", "/k"}});
   REQUIRE(env.is_ok());
   CHECK(env.value().cache_dir == "/c");
@@ -51,6 +52,7 @@ TEST_CASE("each variable lands in its field", "[unit]") {
   CHECK(env.value().heuristics_path == "/h");
   CHECK(env.value().log_level == DGRT_LOG_DEBUG);
   CHECK(env.value().dump_dir == "/d");
+  CHECK(env.value().record_path == "/record");
   CHECK(env.value().kernels_dir == "/k");
 }
 
