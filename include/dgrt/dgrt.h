@@ -79,7 +79,14 @@ typedef dgrt_op dgrt_desc; /* points at the first member of a dgrt_<op>_desc */
 typedef dgrt_op dgrt_args; /* points at the first member of a dgrt_<op>_args */
 
 /* Op ids. Numbers never change. */
-enum { DGRT_OP_GEMM = 1, DGRT_OP_QUANT_FP8 = 2, DGRT_OP_SCALE_LAYOUT = 3 };
+enum {
+  DGRT_OP_GEMM = 1,
+  DGRT_OP_QUANT_FP8 = 2,
+  DGRT_OP_SCALE_LAYOUT = 3,
+  DGRT_OP_GEMM_GROUPED_CONTIGUOUS = 4,
+  DGRT_OP_GEMM_GROUPED_MASKED = 5,
+  DGRT_OP_GEMM_BATCHED = 7
+};
 
 /* Element types. Numbers never change. */
 typedef uint32_t dgrt_dtype;
@@ -89,6 +96,9 @@ enum { DGRT_BF16 = 1, DGRT_FP16 = 2, DGRT_FP32 = 3, DGRT_E4M3 = 4 };
 /* Launch with programmatic dependent launch: the kernel may be scheduled while its predecessor in the
  * stream drains, and waits for it before touching memory. */
 #define DGRT_FLAG_PDL (1u << 0)
+/* The bits of a row of the result depend neither on how many rows a call has, nor on the other rows, nor on
+ * the SM budget. Ops whose results never depend on these take the flag and ignore it. */
+#define DGRT_FLAG_BATCH_INVARIANT (1u << 1)
 
 /* ---- Context --------------------------------------------------------------------------------- */
 

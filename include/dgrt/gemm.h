@@ -1,4 +1,4 @@
-/* Dense matrix products and the ops that make their inputs. Read dgrt.h first. */
+/* Matrix products, one or many, and the ops that make their inputs. Read dgrt.h first. */
 #ifndef DGRT_GEMM_H_
 #define DGRT_GEMM_H_
 
@@ -8,69 +8,270 @@
 extern "C" {
 #endif
 
-/* ---- gemm ------------------------------------------------------------------------------------ */
+/* ---- What the products share ------------------------------------------------------------------ */
 
 /* What a_scale and b_scale hold. Numbers never change. */
 typedef uint32_t dgrt_scale_mode;
 enum {
-  DGRT_SCALE_NONE = 0,  /* bf16 operands */
-  DGRT_SCALE_BLOCK = 1  /* e4m3: one fp32 per 1 x 128 of a and per 128 x 128 of b */
+  DGRT_SCALE_NONE = 0,   /* bf16, fp16 operands */
+  DGRT_SCALE_BLOCK = 1,  /* e4m3: one fp32 per 1 x 128 of a and per 128 x 128 of b */
+  DGRT_SCALE_ROW = 2,    /* e4m3: one fp32 per 1 x 128 of a and of b */
+  DGRT_SCALE_CHANNEL = 3 /* e4m3: one fp32 per row of a, or one for all; likewise of b */
 };
 
-/* Which axis of a 2-d scale tensor is contiguous. Numbers never change. */
-typedef uint32_t dgrt_scale_major;
+/* Which axis of a matrix is contiguous. Numbers never change. */
+typedef uint32_t dgrt_major;
 enum {
-  DGRT_K_MAJOR = 0, /* [rows, k blocks], k blocks contiguous */
+  DGRT_K_MAJOR = 0, /* [rows, k], k contiguous; of scales: [rows, k blocks] */
   DGRT_MN_MAJOR = 1 /* rows contiguous */
 };
 
-/* gemm: d = a * transpose(b), optionally + c.
+/* Flags of products, besides those that every op knows. */
+#define DGRT_GEMM_WITH_C (1u << 16)    /* args.c is added */
+#define DGRT_GEMM_WITH_BIAS (1u << 17) /* args.bias is added to every row */
+#define DGRT_GEMM_UNALIGNED_D \
+  (1u << 18)                        /* d, c and bias need no more than their element's alignment,
+                                            strides included: a slower store */
+#define DGRT_GEMM_SIGNAL (1u << 19) /* gemm_grouped_masked: count finished tiles in args.signal */
+
+/* ---- gemm ------------------------------------------------------------------------------------ */
+
+/* gemm: d = a * transpose(b), optionally + bias + c.
  *
- * Shapes   a [m, k], b [n, k], c and d [m, n].
- * Types    dtype_ab bf16 with SCALE_NONE: d bf16 or fp32; c (WITH_C) has d's type.
- *          dtype_ab e4m3 with SCALE_BLOCK: d bf16, no c.
- * Scales   a_scale fp32, one per row and 128 of k, rows contiguous (MN-major):
+ * Shapes   a [m, k], b [n, k], c and d [m, n], bias [n].
+ * Types    dtype_ab bf16 or fp16 with SCALE_NONE: d of dtype_ab or fp32.
+ *          dtype_ab e4m3 with SCALE_BLOCK, ROW or CHANNEL: d bf16, fp16 or fp32.
+ *          c (WITH_C) and bias (WITH_BIAS) have d's type.
+ * Scales   fp32. SCALE_BLOCK and SCALE_ROW, a: one per row and 128 of k, rows contiguous:
  *            a_scale[(k_idx / 128) * ld_a_scale + m_idx], ld_a_scale >= m, multiple of 4.
- *          b_scale fp32, one per 128 x 128 block, ceil(n/128) by ceil(k/128):
+ *          SCALE_BLOCK, b: one per 128 x 128 block, ceil(n/128) by ceil(k/128):
  *            K_MAJOR  b_scale[(n_idx / 128) * ld_b_scale + k_idx / 128], ld_b_scale >= ceil(k/128)
  *            MN_MAJOR b_scale[(k_idx / 128) * ld_b_scale + n_idx / 128], ld_b_scale >= ceil(n/128)
- * Layout   Last axis contiguous. lda, ldb, ldc, ldd: elements between rows; at least the row's length
- *          and a multiple of 16 bytes. a, b, c, d and a_scale 16-byte aligned, b_scale 4-byte.
- *          d must not overlap a or b; c may be d itself.
+ *          SCALE_ROW, b: b_scale[(k_idx / 128) * ld_b_scale + n_idx], ld_b_scale >= n, multiple of 4.
+ *          SCALE_CHANNEL: a_scale[m_idx * ld_a_scale], b_scale[n_idx * ld_b_scale]; a stride of 1 gives
+ *            each row its scale, a stride of 0 one scale to all.
+ * Layout   Last axis contiguous, except an operand that the desc calls MN_MAJOR (bf16, fp16): there
+ *          a[k_idx * lda + m_idx], so that a is stored as [k, m]. Together the four give nt, nn, tn and tt.
+ *          lda, ldb, ldc, ldd: elements between rows; at least the row's length and a multiple of 16
+ *          bytes. a, b, c, d, bias and the scales of SCALE_BLOCK (a) and ROW 16-byte aligned, other
+ *          scales 4-byte. d must not overlap a or b; c may be d itself. UNALIGNED_D lifts the rules of
+ *          alignment for c, d and bias.
+ * Heads    With head_mid > 0, n is cut into heads of head_left + head_right columns, and d gets head_mid
+ *          columns that are not written after the first head_left of each: column j goes to
+ *          j + head_mid * (j / (left + right) + (j % (left + right) >= left)). d then has
+ *          n + n / (left + right) * mid columns. left, mid, right: multiples of 8; n of left + right; no
+ *          WITH_C.
  * Sizes    0 <= args.m <= desc.max_m, n >= 1, k >= 0, each at most 2^31 - 1. m == 0 launches nothing.
- *          k == 0 fills d with zeros, or with c. No multiple of anything is asked of m, n, k.
+ *          k == 0 fills d with zeros, or with bias + c. No multiple of anything is asked of m, n, k.
  * Numerics fp32 accumulation; e4m3: exact products summed by the tensor core over 128 of k, then scaled
- *          and added in fp32. c is added in fp32. One rounding to d's type, nearest even. Equal
- *          inputs and m on the same device model and library version give bitwise equal d.
+ *          and added in fp32 (SCALE_CHANNEL: added, and scaled at the end). bias and c are added in fp32.
+ *          One rounding to d's type, nearest even. Equal inputs and m on the same device model and
+ *          library version give bitwise equal d; with FLAG_BATCH_INVARIANT a row's bits do not even
+ *          depend on m, on the other rows or on sm_budget.
  * Needs    SM90.
  * Errors   DGRT_INVALID_ARGUMENT  a rule above is broken; dgrt_last_error() names the field.
  *          DGRT_UNSUPPORTED       no kernel for this device and these types.
  * Source   kernels/gemm/sm90_gemm_fp8.cuh, kernels/gemm/sm90_gemm_bf16.cuh; PTX ISA, wgmma. */
 typedef struct dgrt_gemm_desc {
-  dgrt_op op;                     /* start from DGRT_GEMM_DESC */
+  dgrt_op op; /* start from DGRT_GEMM_DESC */
   int64_t n, k;
-  int64_t max_m;                  /* largest args.m */
+  int64_t max_m; /* largest args.m */
   dgrt_dtype dtype_ab, dtype_d;
   dgrt_scale_mode scale_mode;
-  dgrt_scale_major b_scale_major; /* SCALE_BLOCK only */
-  uint32_t sm_budget;             /* use at most this many SMs; 0: all */
-  uint32_t flags;                 /* DGRT_FLAG_PDL, DGRT_GEMM_WITH_C */
+  dgrt_major b_scale_major;                 /* SCALE_BLOCK only */
+  uint32_t sm_budget;                       /* use at most this many SMs; 0: all */
+  uint32_t flags;                           /* DGRT_FLAG_..., DGRT_GEMM_... */
+  dgrt_major a_major, b_major;              /* MN_MAJOR: bf16, fp16 only */
+  uint32_t max_block_m, max_block_n;        /* tiles of d are at most so large; 0: no limit */
+  uint32_t head_left, head_mid, head_right; /* 0: none */
+  uint32_t reserved;
 } dgrt_gemm_desc;
-#define DGRT_GEMM_DESC {{DGRT_OP_GEMM, sizeof(dgrt_gemm_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-
-#define DGRT_GEMM_WITH_C (1u << 16) /* flag: args.c is added */
+#define DGRT_GEMM_DESC \
+  { {DGRT_OP_GEMM, sizeof(dgrt_gemm_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 typedef struct dgrt_gemm_args {
-  dgrt_op op;                     /* start from DGRT_GEMM_ARGS */
+  dgrt_op op; /* start from DGRT_GEMM_ARGS */
   const void *a, *b;
   const void* c;                  /* WITH_C only, else NULL */
-  const float *a_scale, *b_scale; /* SCALE_BLOCK only, else NULL */
+  const float *a_scale, *b_scale; /* not with SCALE_NONE, else NULL */
   void* d;
   int64_t m;
   int64_t lda, ldb, ldc, ldd;
   int64_t ld_a_scale, ld_b_scale;
+  const void* bias; /* WITH_BIAS only, else NULL */
 } dgrt_gemm_args;
-#define DGRT_GEMM_ARGS {{DGRT_OP_GEMM, sizeof(dgrt_gemm_args)}, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0}
+#define DGRT_GEMM_ARGS                                                                            \
+  {                                                                                               \
+    {DGRT_OP_GEMM, sizeof(dgrt_gemm_args)}, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, \
+        0, NULL                                                                                   \
+  }
+
+/* ---- gemm_grouped_contiguous ------------------------------------------------------------------- */
+
+/* What args.groups holds. Numbers never change. */
+typedef uint32_t dgrt_group_layout;
+enum {
+  DGRT_GROUP_OF_ROW = 0, /* int32 [m]: the group of each row; negative or >= num_groups: padding */
+  DGRT_GROUP_END_ROW = 1 /* int32 [num_groups]: one past the last row of each group, ascending */
+};
+
+/* gemm_grouped_contiguous: rows of a are sorted by group, and every group has its own b:
+ * d[i, :] = a[i, :] * transpose(b[group of i]). MoE prefill.
+ *
+ * Shapes   a [m, k], b [num_groups, n, k], d [m, n].
+ * Groups   Every group starts at a multiple of `alignment`; the rows between its last one and the next
+ *          multiple are padding. GROUP_OF_ROW: only the first row of each tile is looked at, tiles
+ *          never cross multiples of the alignment. GROUP_END_ROW: group g starts at the end of group
+ *          g - 1 rounded up to the alignment (group 0 at 0); an empty group ends where it starts.
+ *          d's padding rows hold anything afterwards; rows that lie in no group at all are not written
+ *          where a whole tile is made of them.
+ * Layout, Types, Scales, Numerics, Errors   as gemm, without c, bias, heads, SCALE_ROW and SCALE_CHANNEL;
+ *          scales of a one set over all rows, those of b per group. b_group_stride,
+ *          b_scale_group_stride: elements between groups; b's a multiple of 16 bytes. a is K_MAJOR.
+ * Sizes    as gemm; 1 <= num_groups <= 65535. m need not be a multiple of the alignment.
+ * Source   kernels/gemm/sm90_gemm_grouped_contiguous_fp8.cuh, ..._bf16.cuh */
+typedef struct dgrt_gemm_grouped_contiguous_desc {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_CONTIGUOUS_DESC */
+  int64_t n, k;
+  int64_t max_m; /* largest args.m, over all groups */
+  uint32_t num_groups;
+  dgrt_dtype dtype_ab, dtype_d;
+  dgrt_scale_mode scale_mode; /* SCALE_NONE or SCALE_BLOCK */
+  dgrt_major b_scale_major, b_major;
+  dgrt_group_layout group_layout;
+  uint32_t alignment; /* 64 or 128 */
+  uint32_t sm_budget;
+  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_UNALIGNED_D */
+  uint32_t max_block_m, max_block_n;
+} dgrt_gemm_grouped_contiguous_desc;
+#define DGRT_GEMM_GROUPED_CONTIGUOUS_DESC                                                        \
+  {                                                                                              \
+    {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, sizeof(dgrt_gemm_grouped_contiguous_desc)}, 0, 0, 0, 0, 0, \
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                             \
+  }
+
+typedef struct dgrt_gemm_grouped_contiguous_args {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_CONTIGUOUS_ARGS */
+  const void *a, *b;
+  const float *a_scale, *b_scale;
+  void* d;
+  const int32_t* groups;
+  int64_t m;
+  int64_t lda, ldb, ldd;
+  int64_t ld_a_scale, ld_b_scale;
+  int64_t b_group_stride, b_scale_group_stride;
+} dgrt_gemm_grouped_contiguous_args;
+#define DGRT_GEMM_GROUPED_CONTIGUOUS_ARGS                                                     \
+  {                                                                                           \
+    {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, sizeof(dgrt_gemm_grouped_contiguous_args)}, NULL, NULL, \
+        NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0                                        \
+  }
+
+/* ---- gemm_grouped_masked ----------------------------------------------------------------------- */
+
+/* gemm_grouped_masked: group g has m rows of which the first masked_m[g], a number that only the device
+ * knows, count: d[g, i, :] = a[g, i, :] * transpose(b[g]) for i < masked_m[g]. MoE decode under graphs.
+ *
+ * Shapes   a [num_groups, m, k], b [num_groups, n, k], d [num_groups, m, n], masked_m int32 [num_groups].
+ * Rows     d's rows from masked_m[g] on to the end of their tile of block_m rows hold anything
+ *          afterwards, later ones and other groups' are not touched. masked_m[g] below 0 counts as 0,
+ *          above m as m.
+ * Hint     args.expected_m: about how many rows a group has, 1 .. m. Picks the kernel; results do not
+ *          depend on it beyond what Numerics of gemm says of m.
+ * Signal   With GEMM_SIGNAL, signal is int32 [num_groups * ceil(m / block_m)], zeroed by the caller. When
+ *          all columns of rows [i * block_m, (i + 1) * block_m) of group g are stored and visible to
+ *          the device, signal[g * ceil(m / block_m) + i] has reached the threshold; a consumer that
+ *          reads it with acquire semantics may run at the same time. Blocks without rows stay 0.
+ *          dgrt_plan_query gives block_m and completion_threshold for the args.
+ * Layout, Types, Scales, Numerics, Errors   as gemm, without c, bias, heads, SCALE_ROW and SCALE_CHANNEL,
+ *          per group; *_group_stride: elements between groups, of a, b, d and a_scale a multiple of 16
+ *          bytes. a is K_MAJOR.
+ * Sizes    as gemm; 1 <= num_groups <= 65535.
+ * Source   kernels/gemm/sm90_gemm_grouped_masked_fp8.cuh, ..._bf16.cuh */
+typedef struct dgrt_gemm_grouped_masked_desc {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_MASKED_DESC */
+  int64_t n, k;
+  int64_t max_m; /* largest args.m, of one group */
+  uint32_t num_groups;
+  dgrt_dtype dtype_ab, dtype_d;
+  dgrt_scale_mode scale_mode; /* SCALE_NONE or SCALE_BLOCK */
+  dgrt_major b_scale_major, b_major;
+  uint32_t sm_budget;
+  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_SIGNAL, DGRT_GEMM_UNALIGNED_D */
+  uint32_t max_block_m, max_block_n;
+  uint32_t reserved;
+} dgrt_gemm_grouped_masked_desc;
+#define DGRT_GEMM_GROUPED_MASKED_DESC                                                             \
+  {                                                                                               \
+    {DGRT_OP_GEMM_GROUPED_MASKED, sizeof(dgrt_gemm_grouped_masked_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, \
+        0, 0, 0, 0, 0, 0                                                                          \
+  }
+
+typedef struct dgrt_gemm_grouped_masked_args {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_MASKED_ARGS */
+  const void *a, *b;
+  const float *a_scale, *b_scale;
+  void* d;
+  const int32_t* masked_m;
+  int32_t* signal; /* GEMM_SIGNAL only, else NULL */
+  int64_t m, expected_m;
+  int64_t lda, ldb, ldd;
+  int64_t ld_a_scale, ld_b_scale;
+  int64_t a_group_stride, b_group_stride, d_group_stride;
+  int64_t a_scale_group_stride, b_scale_group_stride;
+} dgrt_gemm_grouped_masked_args;
+#define DGRT_GEMM_GROUPED_MASKED_ARGS                                                             \
+  {                                                                                               \
+    {DGRT_OP_GEMM_GROUPED_MASKED, sizeof(dgrt_gemm_grouped_masked_args)}, NULL, NULL, NULL, NULL, \
+        NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                      \
+  }
+
+/* ---- gemm_batched ------------------------------------------------------------------------------ */
+
+/* gemm_batched: d[g] = a[g] * transpose(b[g]) for several batches of one shape, every tensor with its own
+ * strides: bhr,hdr->bhd is m = b, n = d, k = r, batches = h; bhd,hdr->bhr has b MN_MAJOR.
+ *
+ * Shapes   a [num_batches, m, k], b [num_batches, n, k], c and d [num_batches, m, n].
+ * Layout, Types, Scales, Numerics, Errors   as gemm, without bias, heads, SCALE_ROW and SCALE_CHANNEL, per
+ *          batch; *_batch_stride: elements between batches, of a, b, c, d and a_scale a multiple of 16
+ *          bytes. Batches may interleave (a batch stride below the row stride).
+ * Sizes    as gemm; 1 <= num_batches <= 65535.
+ * Source   kernels/gemm/sm90_gemm_batched_fp8.cuh, ..._bf16.cuh */
+typedef struct dgrt_gemm_batched_desc {
+  dgrt_op op; /* start from DGRT_GEMM_BATCHED_DESC */
+  int64_t n, k;
+  int64_t max_m; /* largest args.m, of one batch */
+  uint32_t num_batches;
+  dgrt_dtype dtype_ab, dtype_d;
+  dgrt_scale_mode scale_mode; /* SCALE_NONE or SCALE_BLOCK */
+  dgrt_major b_scale_major, a_major, b_major;
+  uint32_t sm_budget;
+  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C, DGRT_GEMM_UNALIGNED_D */
+  uint32_t max_block_m, max_block_n;
+} dgrt_gemm_batched_desc;
+#define DGRT_GEMM_BATCHED_DESC                                                                     \
+  {                                                                                                \
+    {DGRT_OP_GEMM_BATCHED, sizeof(dgrt_gemm_batched_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+        0                                                                                          \
+  }
+
+typedef struct dgrt_gemm_batched_args {
+  dgrt_op op; /* start from DGRT_GEMM_BATCHED_ARGS */
+  const void *a, *b;
+  const void* c; /* WITH_C only, else NULL */
+  const float *a_scale, *b_scale;
+  void* d;
+  int64_t m;
+  int64_t lda, ldb, ldc, ldd;
+  int64_t ld_a_scale, ld_b_scale;
+  int64_t a_batch_stride, b_batch_stride, c_batch_stride, d_batch_stride;
+  int64_t a_scale_batch_stride, b_scale_batch_stride;
+} dgrt_gemm_batched_args;
+#define DGRT_GEMM_BATCHED_ARGS                                                                     \
+  {                                                                                                \
+    {DGRT_OP_GEMM_BATCHED, sizeof(dgrt_gemm_batched_args)}, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                         \
+  }
 
 /* ---- quant_fp8 ------------------------------------------------------------------------------- */
 
@@ -100,11 +301,12 @@ typedef struct dgrt_quant_fp8_desc {
   dgrt_op op; /* start from DGRT_QUANT_FP8_DESC */
   int64_t k, max_m;
   dgrt_quant_block block;
-  dgrt_scale_major scale_major;
+  dgrt_major scale_major;
   uint32_t flags; /* DGRT_FLAG_PDL */
   uint32_t reserved;
 } dgrt_quant_fp8_desc;
-#define DGRT_QUANT_FP8_DESC {{DGRT_OP_QUANT_FP8, sizeof(dgrt_quant_fp8_desc)}, 0, 0, 0, 0, 0, 0}
+#define DGRT_QUANT_FP8_DESC \
+  { {DGRT_OP_QUANT_FP8, sizeof(dgrt_quant_fp8_desc)}, 0, 0, 0, 0, 0, 0 }
 
 typedef struct dgrt_quant_fp8_args {
   dgrt_op op; /* start from DGRT_QUANT_FP8_ARGS */
@@ -113,7 +315,8 @@ typedef struct dgrt_quant_fp8_args {
   float* scale;
   int64_t m, ldx, ldq, ld_scale;
 } dgrt_quant_fp8_args;
-#define DGRT_QUANT_FP8_ARGS {{DGRT_OP_QUANT_FP8, sizeof(dgrt_quant_fp8_args)}, NULL, NULL, NULL, 0, 0, 0, 0}
+#define DGRT_QUANT_FP8_ARGS \
+  { {DGRT_OP_QUANT_FP8, sizeof(dgrt_quant_fp8_args)}, NULL, NULL, NULL, 0, 0, 0, 0 }
 
 /* ---- scale_layout ---------------------------------------------------------------------------- */
 
@@ -133,7 +336,8 @@ typedef struct dgrt_scale_layout_desc {
   uint32_t flags; /* DGRT_FLAG_PDL */
   uint32_t reserved;
 } dgrt_scale_layout_desc;
-#define DGRT_SCALE_LAYOUT_DESC {{DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_desc)}, 0, 0, 0, 0}
+#define DGRT_SCALE_LAYOUT_DESC \
+  { {DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_desc)}, 0, 0, 0, 0 }
 
 typedef struct dgrt_scale_layout_args {
   dgrt_op op; /* start from DGRT_SCALE_LAYOUT_ARGS */
@@ -141,21 +345,25 @@ typedef struct dgrt_scale_layout_args {
   float* dst;
   int64_t m, ld_src, ld_dst;
 } dgrt_scale_layout_args;
-#define DGRT_SCALE_LAYOUT_ARGS {{DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_args)}, NULL, NULL, 0, 0, 0}
+#define DGRT_SCALE_LAYOUT_ARGS \
+  { {DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_args)}, NULL, NULL, 0, 0, 0 }
 
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
-#define DGRT_TYPED_CALLS(name)                                                                       \
-  static inline dgrt_status dgrt_##name##_plan_create(                                               \
-      dgrt_context* context, const dgrt_##name##_desc* desc, dgrt_plan** plan) {                     \
-    return dgrt_plan_create(context, desc ? &desc->op : NULL, plan);                                 \
-  }                                                                                                  \
-  static inline dgrt_status dgrt_##name##_launch(const dgrt_plan* plan,                              \
-                                                 const dgrt_##name##_args* args, void* workspace,    \
-                                                 size_t workspace_bytes, CUstream stream) {          \
-    return dgrt_launch(plan, args ? &args->op : NULL, workspace, workspace_bytes, stream);           \
+#define DGRT_TYPED_CALLS(name)                                                                    \
+  static inline dgrt_status dgrt_##name##_plan_create(                                            \
+      dgrt_context* context, const dgrt_##name##_desc* desc, dgrt_plan** plan) {                  \
+    return dgrt_plan_create(context, desc ? &desc->op : NULL, plan);                              \
+  }                                                                                               \
+  static inline dgrt_status dgrt_##name##_launch(const dgrt_plan* plan,                           \
+                                                 const dgrt_##name##_args* args, void* workspace, \
+                                                 size_t workspace_bytes, CUstream stream) {       \
+    return dgrt_launch(plan, args ? &args->op : NULL, workspace, workspace_bytes, stream);        \
   }
 DGRT_TYPED_CALLS(gemm)
+DGRT_TYPED_CALLS(gemm_grouped_contiguous)
+DGRT_TYPED_CALLS(gemm_grouped_masked)
+DGRT_TYPED_CALLS(gemm_batched)
 DGRT_TYPED_CALLS(quant_fp8)
 DGRT_TYPED_CALLS(scale_layout)
 

@@ -44,27 +44,33 @@ CUtensorMapSwizzle encode_swizzle(Swizzle swizzle) {
 
 }  // namespace
 
-Status encode_tensor_map(const Driver& driver, const Tma2d& matrix, TensorMap* map) {
+Status encode_tensor_map(const Driver& driver, const TmaMatrix& matrix, TensorMap* map) {
   const ElementType element = element_type(matrix.dtype);
   if (element.bytes == 0)
     return error(DGRT_INTERNAL, "tensor map: dtype={} has no tensor map type", matrix.dtype);
   // The driver's order: contiguous axis first; the innermost stride is implied.
-  const uint64_t dims[] = {matrix.cols, matrix.rows};
-  const uint64_t strides_bytes[] = {matrix.row_stride * element.bytes};
-  const uint32_t box[] = {matrix.box_cols, matrix.box_rows};
-  const uint32_t element_strides[] = {1, 1};
+  // A single group's stride is never used; the driver wants one all the same.
+  const uint64_t group_stride = matrix.groups > 1 ? matrix.group_stride : matrix.row_stride;
+  const uint64_t dims[] = {matrix.cols, matrix.rows, matrix.groups};
+  const uint64_t strides_bytes[] = {matrix.row_stride * element.bytes,
+                                    group_stride * element.bytes};
+  const uint32_t box[] = {matrix.box_cols, matrix.box_rows, 1};
+  const uint32_t element_strides[] = {1, 1, 1};
   const CUresult result = driver.cuTensorMapEncodeTiled(
-      reinterpret_cast<CUtensorMap*>(map), element.type, 2, const_cast<void*>(matrix.base), dims,
-      strides_bytes, box, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      encode_swizzle(matrix.swizzle), CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      reinterpret_cast<CUtensorMap*>(map), element.type, matrix.groups == 0 ? 2 : 3,
+      const_cast<void*>(matrix.base), dims, strides_bytes, box, element_strides,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, encode_swizzle(matrix.swizzle),
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) [[likely]]
     return ok();
   const Status status = cu_status(driver, result, "cuTensorMapEncodeTiled");
-  return error(DGRT_DRIVER_ERROR,
-               "{}: base={}, rows={}, cols={}, row_stride={}, {} bytes each, box {}x{}, swizzle {}",
-               status.message(), fmt::ptr(matrix.base), matrix.rows, matrix.cols, matrix.row_stride,
-               element.bytes, matrix.box_rows, matrix.box_cols, static_cast<int>(matrix.swizzle));
+  return error(
+      DGRT_DRIVER_ERROR,
+      "{}: base={}, rows={}, cols={}, row_stride={}, {} bytes each, box {}x{}, swizzle {}, "
+      "groups={}, group_stride={}",
+      status.message(), fmt::ptr(matrix.base), matrix.rows, matrix.cols, matrix.row_stride,
+      element.bytes, matrix.box_rows, matrix.box_cols, static_cast<int>(matrix.swizzle),
+      matrix.groups, matrix.group_stride);
 }
 
 }  // namespace dgrt

@@ -12,18 +12,20 @@ class Driver;
 
 enum class Swizzle : uint8_t { none, b32, b64, b128 };
 
-// A row-major matrix [rows, cols] and the box that one TMA instruction moves. Out-of-range elements
-// of a box read as zero and are not stored.
-struct Tma2d {
+// A row-major matrix [rows, cols], or several of one shape, and the box that one TMA instruction moves
+// within one of them. Out-of-range elements of a box read as zero and are not stored.
+struct TmaMatrix {
   dgrt_dtype dtype;             // bf16, fp16, fp32, e4m3
   const void* base;             // 16-byte aligned
   uint64_t rows, cols;          // elements, >= 1
   uint64_t row_stride;          // elements; in bytes a multiple of 16
   uint32_t box_rows, box_cols;  // <= 256 each; box_cols * size <= swizzle span
   Swizzle swizzle;
+  uint32_t groups = 0;        // 0: a map of two dimensions; else of three
+  uint64_t group_stride = 0;  // elements between groups; in bytes a multiple of 16
 };
 
 // DRIVER_ERROR names the map's fields. Does not allocate. About 0.08 us.
-Status encode_tensor_map(const Driver& driver, const Tma2d& matrix, TensorMap* map);
+Status encode_tensor_map(const Driver& driver, const TmaMatrix& matrix, TensorMap* map);
 
 }  // namespace dgrt

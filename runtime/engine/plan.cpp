@@ -170,7 +170,7 @@ Status Plan::query(const dgrt_args* args, dgrt_call_info* info) const {
   info->num_threads = launch.num_threads;
   info->smem_bytes = launch.smem_bytes;
   info->block_m = launch.block_m;
-  info->completion_threshold = 0;
+  info->completion_threshold = launch.completion_threshold;
   info->workspace_bytes = call.workspace_bytes;
   return ok();
 }

@@ -1,12 +1,13 @@
-// What the dense GEMM ops share on the host: which tile configs are legal, what they cost by the
-// model, and the parts of a launch that do not depend on the element type.
+// What the ops of the GEMM family share on the host. Each op turns its desc into a Spec and its args
+// into a Call; everything else is written once for all of them: which tile configs are legal, what
+// they cost by the model, and how one call is checked and bound.
 #pragma once
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "device/common/gemm_params.cuh"
 #include "device/common/gemm_tile.cuh"
-#include "device/epilogue/output.cuh"
 #include "dgrt/gemm.h"
 #include "runtime/base/config.h"
 #include "runtime/base/status.h"
@@ -15,104 +16,155 @@
 
 namespace dgrt::gemm {
 
-// What distinguishes one element type and output from another.
-struct Traits {
-  dgrt_dtype dtype_ab;
-  uint32_t element_bytes;  // of a and b
-  bool scaled;             // e4m3: a scale per 128 of k, sums promoted there
-  bool d_is_fp32, with_c;
-  bool ragged_n;     // rows of d hold no multiple of 16 bytes
-  uint32_t max_sms;  // the device's SMs or the desc's budget
-  bool budgeted;     // the desc limits SMs
+constexpr int64_t max_size = INT32_MAX;  // of m, n, k: TMA coordinates are 32-bit
+constexpr int64_t max_groups = 65535;
 
-  bool direct() const { return d_is_fp32 || with_c || ragged_n; }  // see gemm_store
+enum class Grouping : uint8_t {
+  none,
+  contiguous,  // rows sorted by group, b per group
+  masked,      // a, b, d per group, row counts on the device
+  batched      // a, b, c, d per batch
 };
 
-bool is_ragged(const dgrt_gemm_desc& desc);
-// Tells the kernel, if its store would care.
-void set_ragged(const dgrt_gemm_desc& desc, const GemmConfig& config, Instance* instance);
-Traits make_traits(const dgrt_gemm_desc& desc, const Target& target, bool scaled);
+// A desc of any op of the family.
+struct Spec {
+  int64_t n, k, max_m;
+  Grouping grouping = Grouping::none;
+  uint32_t num_groups = 1;
+  dgrt_dtype dtype_ab, dtype_d;
+  dgrt_scale_mode scale_mode;
+  dgrt_major b_scale_major;
+  dgrt_major a_major = DGRT_K_MAJOR, b_major;
+  uint32_t sm_budget, flags;
+  uint32_t max_block_m, max_block_n;
+  uint32_t head_left = 0, head_mid = 0, head_right = 0;
+  uint32_t alignment = 0;  // contiguous
+  bool end_rows = false;   // contiguous: GROUP_END_ROW
 
-constexpr int64_t max_size = INT32_MAX;  // of m, n, k: TMA coordinates are 32-bit
+  bool is_fp8() const { return dtype_ab == DGRT_E4M3; }
+  bool has(uint32_t flag) const { return (flags & flag) != 0; }
+  uint32_t ab_bytes() const { return is_fp8() ? 1 : 2; }
+  uint32_t d_bytes() const { return dtype_d == DGRT_FP32 ? 4 : 2; }
+  // See gemm_store.
+  bool is_ragged() const { return n * d_bytes() % 16 != 0; }
+  bool is_direct() const {
+    return dtype_d == DGRT_FP32 || has(DGRT_GEMM_WITH_C) || has(DGRT_GEMM_UNALIGNED_D) ||
+           is_ragged();
+  }
+  // Nothing asked for that would bar a config or make the store slower: what tables measure.
+  bool is_plain() const {
+    return !is_direct() && a_major == DGRT_K_MAJOR && b_major == DGRT_K_MAJOR &&
+           scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
+           max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) && !has(DGRT_FLAG_BATCH_INVARIANT);
+  }
+  bool scale_per_block() const {
+    return scale_mode == DGRT_SCALE_BLOCK || scale_mode == DGRT_SCALE_ROW;
+  }
+  uint32_t scale_bytes(const GemmConfig& c) const {
+    return gemm_scale_bytes(c, scale_per_block(), scale_mode == DGRT_SCALE_ROW);
+  }
+  uint32_t smem_bytes(const GemmConfig& c) const {
+    return gemm_smem_bytes(c, gemm_store(c, is_direct()), scale_bytes(c));
+  }
+  int64_t d_columns() const {
+    return head_mid == 0 ? n : n + n / (head_left + head_right) * head_mid;
+  }
+};
+
+// Args of any op of the family. What an op does not have stays zero.
+struct Call {
+  const void *a, *b, *c = nullptr, *bias = nullptr;
+  const float *a_scale, *b_scale;
+  void* d;
+  const int32_t* groups = nullptr;
+  int32_t* signal = nullptr;
+  int64_t m, expected_m;  // expected_m: what the kernel is chosen for
+  int64_t lda, ldb, ldc = 0, ldd, ld_a_scale, ld_b_scale;
+  int64_t a_stride = 0, b_stride = 0, c_stride = 0, d_stride = 0;  // between groups
+  int64_t a_scale_stride = 0, b_scale_stride = 0;
+  const char* stride_suffix = "_group_stride";  // what the op's fields are called
+};
+
+// A Spec on a device.
+struct Traits {
+  Spec spec;
+  uint32_t max_sms;  // the device's SMs or the desc's budget
+  bool budgeted;     // the desc limits SMs
+};
+Traits make_traits(const Spec& spec, const Target& target);
 
 GemmConfig decode(const Config& config);
 Config encode(const GemmConfig& config);
-uint32_t smem_bytes(const Traits& traits, const GemmConfig& config);
 
 Status check_config(const Traits& traits, const GemmConfig& config);
 std::vector<Config> candidates(const Traits& traits, int64_t m);
-int64_t cost_ps(const Traits& traits, int64_t m, int64_t n, int64_t k, const GemmConfig& config);
-SelectorVar selector_m(int64_t max_m);
+int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& config);
+SelectorVar selector_m(const char* name, int64_t max_m);
+Config shape(const Spec& spec);
 
-// "sm90_gemm_fp8_128x192_s4_c2x1"
-std::string entry_name(const char* stem, const GemmConfig& config);
+// Of `stem`'s kernel, kernels/gemm/sm90_<stem>.cuh.
+Instance make_instance(const char* stem, const Spec& spec, const Target& target,
+                       const GemmConfig& config);
 
 // Everything that bind() needs of a config.
 struct Plan {
   GemmConfig config;
   uint32_t smem_bytes, num_threads, max_clusters, band;
-  bool direct;
 };
 Plan make_plan(const Traits& traits, const Config& config);
 
-Status check_desc(const dgrt_gemm_desc& desc);
-// Pointers, strides and m. `with_c` and the scales are the caller's part.
-Status check_args(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args, uint32_t ab_bytes,
-                  uint32_t d_bytes);
+// `known_flags`: of the op, besides those that every op knows.
+Status check_spec(const Spec& spec, uint32_t known_flags);
+Status check_call(const Spec& spec, const Call& call);
+Status bind(const Spec& spec, const Call& call, const Plan& plan, const Driver& driver,
+            Launch* launch);
+
 Status check_pointer(const char* name, const void* pointer, uint32_t alignment);
-// `least`: elements a row holds.
-Status check_stride(const char* name, int64_t stride, int64_t least, uint32_t element_bytes);
 
-GemmOutput make_output(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args);
-// The maps of a, b and, where the store wants one, d.
-Status encode_maps(const Driver& driver, const dgrt_gemm_desc& desc, const dgrt_gemm_args& args,
-                   const Plan& plan, TensorMap* a, TensorMap* b, TensorMap* d);
-void set_grid(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args, const Plan& plan,
-              Launch* launch);
-
-// What the gemm stems say in the same words. T has `stem`, `scaled`, and of its kernel `header`,
-// `name_space` and `params_bytes`.
-template <class T>
+// What the stems of the family say in the same words. T has `op_id`, `op`, `stem`, `Desc`, `Args`,
+// `fp8` (which of the op's two stems it is), `known_flags`, spec(desc) and call(desc, args).
+template <class T, class D, class A>
 struct OpBase {
-  using Desc = dgrt_gemm_desc;
-  using Args = dgrt_gemm_args;
-  static constexpr uint32_t op_id = DGRT_OP_GEMM;
-  static constexpr const char* op = "gemm";
+  using Desc = D;
+  using Args = A;
+  static constexpr const char* selector_name = "m";
 
-  static Status check_desc(const Desc& d) { return gemm::check_desc(d); }
-  static std::vector<SelectorVar> selector(const Desc& d) { return {selector_m(d.max_m)}; }
-  static Traits traits(const Desc& d, const Target& t) { return make_traits(d, t, T::scaled); }
+  static bool matches(const Desc& d) { return (d.dtype_ab == DGRT_E4M3) == T::fp8; }
+  static Status check_desc(const Desc& d) { return check_spec(T::spec(d), T::known_flags); }
+  static std::vector<SelectorVar> selector(const Desc& d) {
+    return {selector_m(T::selector_name, d.max_m)};
+  }
+  static Config shape(const Desc& d) { return gemm::shape(T::spec(d)); }
   static std::vector<Config> candidates(const Desc& d, const Target& t, const Point& p) {
     if (t.arch != "sm_90a") return {};
-    return gemm::candidates(traits(d, t), p[0]);
+    return gemm::candidates(make_traits(T::spec(d), t), p[0]);
   }
   static Status check_config(const Desc& d, const Target& t, const Config& c) {
     if (t.arch != "sm_90a")
       return error(DGRT_UNSUPPORTED, "arch={}: {} has kernels for sm_90a", t.arch, T::stem);
-    return gemm::check_config(traits(d, t), decode(c));
+    return gemm::check_config(make_traits(T::spec(d), t), decode(c));
   }
   static int64_t cost_ps(const Desc& d, const Target& t, const Point& p, const Config& c) {
-    return gemm::cost_ps(traits(d, t), p[0], d.n, d.k, decode(c));
+    return gemm::cost_ps(make_traits(T::spec(d), t), p[0], decode(c));
   }
   static Instance instance(const Desc& d, const Target& t, const Config& c) {
-    const GemmConfig config = decode(c);
-    Instance instance{.stem = T::stem,
-                      .header = T::header,
-                      .name_space = T::name_space,
-                      .entry = entry_name(T::stem, config),
-                      .arch = t.arch,
-                      .cfg = encode(config),
-                      .num_threads = gemm_num_threads(config),
-                      .min_blocks = config.blocks_per_sm,
-                      .params_bytes = T::params_bytes};
-    set_ragged(d, config, &instance);
-    return instance;
+    return make_instance(T::stem, T::spec(d), t, decode(c));
+  }
+  static uint32_t smem_bytes(const Desc& d, const Config& c) {
+    return T::spec(d).smem_bytes(decode(c));
   }
   static Prepared prepare(const Desc& d, const Target& t, const Config& c) {
-    return Prepared::of(make_plan(traits(d, t), c));
+    return Prepared::of(make_plan(make_traits(T::spec(d), t), c));
   }
   static Point point(const Args& x) { return {x.m}; }
+  static Status check_args(const Desc& d, const Args& x) {
+    return check_call(T::spec(d), T::call(d, x));
+  }
   static uint64_t workspace_bytes(const Desc&, const Prepared&, const Point&) { return 0; }
+  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
+                     void*, Launch* launch) {
+    return gemm::bind(T::spec(d), T::call(d, x), prepared.as<Plan>(), driver, launch);
+  }
 };
 
 }  // namespace dgrt::gemm

@@ -1,4 +1,4 @@
-// The cost model of dense GEMM tiles on SM90: time of a launch as the longest of three streams
+// The cost model of GEMM tiles on SM90: time of a launch as the longest of three streams
 // (memory, the latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap.
 // Integer arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted
 // to about 450 configs on 132 shapes on an NVIDIA H200, 2026-11-20: there the picks take 3 % longer
@@ -44,7 +44,7 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows;
   const int64_t slabs_each = slabs / c.math_warpgroups;
   const int64_t tensor = slabs * product_cycles(y);
-  if (!traits.scaled) return std::max(tensor, slabs_each * product_cycles(y) + 60);
+  if (!traits.spec.is_fp8()) return std::max(tensor, slabs_each * product_cycles(y) + 60);
   // One warpgroup's chain: product, its latency (shared by a group of k blocks, see the kernel's
   // in_groups), then the scaled add.
   const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : c.swap_ab ? 96 : 128;
@@ -53,16 +53,44 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   return std::max(tensor, slabs_each * (product_cycles(y) + chain_cycles / depth + add));
 }
 
+// How many tiles along m, and what is read and written, over all groups.
+struct Work {
+  int64_t num_m;       // tiles along m, whole clusters
+  int64_t rows;        // of a and d
+  int64_t b_matrices;  // that are read
+};
+
+Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
+  const auto tiles = [&](int64_t rows) {
+    return ceil_of(rows, int64_t{c.block_m} * c.cluster_m) * c.cluster_m;
+  };
+  const int64_t groups = spec.num_groups;
+  switch (spec.grouping) {
+    case Grouping::none:
+      return {tiles(m), m, 1};
+    case Grouping::contiguous:
+      return {tiles(m), m, std::min(groups, ceil_of(m, spec.alignment))};
+    case Grouping::batched:
+      return {tiles(m) * groups, m * groups, groups};
+    case Grouping::masked:
+      // Groups vary by 30 % about the expected rows.
+      return {(tiles(m - m * 3 / 10) + tiles(m) + tiles(m + m * 3 / 10)) * groups / 3, m * groups,
+              groups};
+  }
+  return {};
+}
+
 }  // namespace
 
-int64_t cost_ps(const Traits& traits, int64_t m, int64_t n, int64_t k, const GemmConfig& c) {
-  m = std::clamp<int64_t>(m, 1, 1 << 22);
-  const int64_t element = traits.element_bytes;
+int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
+  const Spec& spec = traits.spec;
+  const int64_t n = spec.n, k = spec.k;
+  const Work work = work_of(spec, std::clamp<int64_t>(m, 1, 1 << 22), c);
+  const int64_t element = spec.ab_bytes();
   const int64_t k_blocks = ceil_of(k * element, gemm_block_k_bytes);
-  const int64_t num_m = ceil_of(m, c.block_m * c.cluster_m) * c.cluster_m;
   const int64_t num_n = ceil_of(n, c.block_n * c.cluster_n) * c.cluster_n;
-  const int64_t tiles = num_m * num_n;
-  const int64_t clusters = tiles / (c.cluster_m * c.cluster_n);
+  const Wide tiles = Wide{work.num_m} * num_n;
+  const int64_t clusters = static_cast<int64_t>(tiles / (c.cluster_m * c.cluster_n));
   const int64_t slots = cluster_slots(traits, c);
   const int64_t waves = ceil_of(clusters, slots);
   // CTAs that share an SM share its tensor cores.
@@ -78,17 +106,18 @@ int64_t cost_ps(const Traits& traits, int64_t m, int64_t n, int64_t k, const Gem
   const Wide math =
       Wide{steps} * std::max(math_cycles(traits, c), slabs * product_cycles(y) * per_sm);
 
-  const int64_t d_bytes = traits.d_is_fp32 ? 4 : 2;
-  const Wide dram_bytes =
-      (Wide{m} + n) * k * element + Wide{m} * n * d_bytes * (traits.with_c ? 2 : 1);
-  const Wide l2_bytes = Wide{tiles} * k_blocks * gemm_block_k_bytes *
-                            (c.block_m / c.cluster_n + c.block_n / c.cluster_m) +
-                        Wide{m} * n * d_bytes;
+  const int64_t d_bytes = spec.d_bytes();
+  const Wide d_traffic = Wide{work.rows} * n * d_bytes;
+  const Wide dram_bytes = (Wide{work.rows} + Wide{work.b_matrices} * n) * k * element +
+                          d_traffic * (spec.has(DGRT_GEMM_WITH_C) ? 2 : 1);
+  const Wide l2_bytes =
+      tiles * k_blocks * gemm_block_k_bytes * (c.block_m / c.cluster_n + c.block_n / c.cluster_m) +
+      d_traffic;
   const Wide memory = std::max(dram_bytes / dram_bytes_per_cycle, l2_bytes / l2_bytes_per_cycle);
 
   // The tensor cores wait while a tile's accumulators leave.
   const int64_t store =
-      store_cycles + int64_t{c.block_m} * c.block_n * (traits.d_is_fp32 ? 2 : 1) / 17;
+      store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 17;
   const int64_t fixed =
       (gemm_cluster_size(c) > 1 ? cluster_cycles : 0) +
       (c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n / 16 : 0);

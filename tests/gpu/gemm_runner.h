@@ -17,7 +17,7 @@ struct GemmCase {
   int64_t n = 0, k = 0;
   std::vector<int64_t> m;
   dgrt_dtype dtype_ab = DGRT_BF16, dtype_d = DGRT_BF16;
-  dgrt_scale_major b_scale_major = DGRT_K_MAJOR;
+  dgrt_major b_scale_major = DGRT_K_MAJOR;
   CMode c = CMode::none;
   int64_t pad = 0;  // elements between rows beyond what the row length asks for, before rounding
   uint32_t sm_budget = 0;

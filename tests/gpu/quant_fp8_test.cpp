@@ -15,7 +15,7 @@ struct QuantCase {
   int64_t k = 0;
   std::vector<int64_t> m;
   dgrt_quant_block block = DGRT_QUANT_1X128;
-  dgrt_scale_major major = DGRT_K_MAJOR;
+  dgrt_major major = DGRT_K_MAJOR;
   int64_t pad = 0;  // elements between rows of x, twice as many of q; also more room in scale
   uint32_t flags = 0;
 
@@ -119,7 +119,7 @@ void run_quant_cases(Gpu& gpu, const std::vector<QuantCase>& cases) {
 std::vector<QuantCase> all_layouts(const QuantCase& test) {
   std::vector<QuantCase> cases;
   for (const dgrt_quant_block block : {DGRT_QUANT_1X128, DGRT_QUANT_128X128})
-    for (const dgrt_scale_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
+    for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
       cases.push_back(test);
       cases.back().block = block;
       cases.back().major = major;

@@ -50,27 +50,76 @@ class AnyDesc {
   }
 
  private:
-  std::variant<dgrt_gemm_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc> desc_;
+  std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
+               dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc>
+      desc_;
 };
 
 inline constexpr int64_t random_max_m = 1 << 17;
 
+// What every product's desc has.
+template <class Desc>
+void random_product(Rng& rng, bool is_fp8, Desc* desc) {
+  desc->n =
+      rng() % 2 ? pick_of(rng, {512, 1536, 2112, 4096, 7168, 24576}) : pick_size(rng, 1, 65536);
+  desc->k = rng() % 2 ? pick_of(rng, {128, 512, 2048, 7168, 16384}) : pick_size(rng, 0, 65536);
+  desc->max_m = pick_size(rng, 0, random_max_m);
+  desc->sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_GEMM_UNALIGNED_D})
+    if (rng() % 4 == 0) desc->flags |= flag;
+  desc->dtype_ab = is_fp8 ? DGRT_E4M3 : rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  desc->dtype_d = rng() % 2 ? DGRT_FP32 : is_fp8 ? DGRT_BF16 : desc->dtype_ab;
+  if (is_fp8) {
+    desc->scale_mode = DGRT_SCALE_BLOCK;
+    desc->b_scale_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  } else {
+    desc->b_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  }
+  if (rng() % 4 == 0) desc->max_block_m = static_cast<uint32_t>(pick_between(rng, 64, 256));
+  if (rng() % 4 == 0) desc->max_block_n = static_cast<uint32_t>(pick_between(rng, 64, 256));
+}
+
 inline dgrt_gemm_desc random_gemm(Rng& rng, bool is_fp8) {
   dgrt_gemm_desc desc = DGRT_GEMM_DESC;
-  desc.n =
-      rng() % 2 ? pick_of(rng, {512, 1536, 2112, 4096, 7168, 24576}) : pick_size(rng, 1, 65536);
-  desc.k = rng() % 2 ? pick_of(rng, {128, 512, 2048, 7168, 16384}) : pick_size(rng, 0, 65536);
-  desc.max_m = pick_size(rng, 0, random_max_m);
-  desc.sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
-  desc.flags = rng() % 2 ? DGRT_FLAG_PDL : 0;
-  desc.dtype_ab = is_fp8 ? DGRT_E4M3 : DGRT_BF16;
-  desc.dtype_d = is_fp8 || rng() % 2 ? DGRT_BF16 : DGRT_FP32;
-  if (is_fp8) {
-    desc.scale_mode = DGRT_SCALE_BLOCK;
-    desc.b_scale_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  random_product(rng, is_fp8, &desc);
+  if (is_fp8)
+    desc.scale_mode =
+        static_cast<uint32_t>(pick_between(rng, DGRT_SCALE_BLOCK, DGRT_SCALE_CHANNEL));
+  else
+    desc.a_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  if (rng() % 2) desc.flags |= DGRT_GEMM_WITH_BIAS;
+  if (rng() % 4 == 0) {
+    desc.head_left = 128, desc.head_mid = 64, desc.head_right = 128;
+    desc.n = 256 * pick_between(rng, 1, 64);
   } else if (rng() % 2) {
     desc.flags |= DGRT_GEMM_WITH_C;
   }
+  return desc;
+}
+
+inline dgrt_gemm_grouped_contiguous_desc random_contiguous(Rng& rng, bool is_fp8) {
+  dgrt_gemm_grouped_contiguous_desc desc = DGRT_GEMM_GROUPED_CONTIGUOUS_DESC;
+  random_product(rng, is_fp8, &desc);
+  desc.num_groups = static_cast<uint32_t>(pick_size(rng, 1, 512));
+  desc.alignment = rng() % 2 ? 64 : 128;
+  desc.group_layout = rng() % 2 ? DGRT_GROUP_END_ROW : DGRT_GROUP_OF_ROW;
+  return desc;
+}
+
+inline dgrt_gemm_grouped_masked_desc random_masked(Rng& rng, bool is_fp8) {
+  dgrt_gemm_grouped_masked_desc desc = DGRT_GEMM_GROUPED_MASKED_DESC;
+  random_product(rng, is_fp8, &desc);
+  desc.num_groups = static_cast<uint32_t>(pick_size(rng, 1, 512));
+  if (rng() % 2) desc.flags |= DGRT_GEMM_SIGNAL;
+  return desc;
+}
+
+inline dgrt_gemm_batched_desc random_batched(Rng& rng, bool is_fp8) {
+  dgrt_gemm_batched_desc desc = DGRT_GEMM_BATCHED_DESC;
+  random_product(rng, is_fp8, &desc);
+  desc.num_batches = static_cast<uint32_t>(pick_size(rng, 1, 512));
+  if (!is_fp8) desc.a_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  if (rng() % 2) desc.flags |= DGRT_GEMM_WITH_C;
   return desc;
 }
 
@@ -95,6 +144,12 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   const std::string_view stem = op.stem;
   if (stem == "gemm_fp8") return AnyDesc(random_gemm(rng, true));
   if (stem == "gemm_bf16") return AnyDesc(random_gemm(rng, false));
+  if (stem == "gemm_grouped_contiguous_fp8") return AnyDesc(random_contiguous(rng, true));
+  if (stem == "gemm_grouped_contiguous_bf16") return AnyDesc(random_contiguous(rng, false));
+  if (stem == "gemm_grouped_masked_fp8") return AnyDesc(random_masked(rng, true));
+  if (stem == "gemm_grouped_masked_bf16") return AnyDesc(random_masked(rng, false));
+  if (stem == "gemm_batched_fp8") return AnyDesc(random_batched(rng, true));
+  if (stem == "gemm_batched_bf16") return AnyDesc(random_batched(rng, false));
   if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
   if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
   return std::nullopt;

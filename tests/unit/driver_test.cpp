@@ -375,7 +375,7 @@ TEST_CASE("launch: passes the numbers on, without attributes unless needed", "[u
 TEST_CASE("tensor map: contiguous axis first, strides in bytes", "[unit]") {
   const auto driver = fake_driver();
   TensorMap map;
-  Tma2d matrix{.dtype = DGRT_BF16,
+  TmaMatrix matrix{.dtype = DGRT_BF16,
                .base = handle<const void*>(0x1000),
                .rows = 7,
                .cols = 5'000'000'000,

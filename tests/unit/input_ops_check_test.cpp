@@ -19,7 +19,7 @@ struct QuantSample {
   std::vector<uint8_t> q;
   std::vector<uint32_t> scale;
 
-  QuantSample(dgrt_quant_block block, dgrt_scale_major major) {
+  QuantSample(dgrt_quant_block block, dgrt_major major) {
     desc.k = 200, desc.max_m = 130, desc.block = block, desc.scale_major = major;
     args.m = 130, args.ldx = 208, args.ldq = 224, args.ld_scale = 132;
     x.assign(130 * 208, 0x7fc0);
@@ -65,7 +65,7 @@ void check_named(const Status& status, const char* word) {
 
 TEST_CASE("input ops check: quant_fp8, right in every layout, each wrong byte named", "[unit]") {
   for (const dgrt_quant_block block : {DGRT_QUANT_1X128, DGRT_QUANT_128X128})
-    for (const dgrt_scale_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
+    for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
       const QuantSample right(block, major);
       INFO("block " << block << " major " << major << ": " << right.check().message());
       CHECK(right.check().is_ok());

@@ -1,4 +1,4 @@
-// Geometry of one output tile of a dense GEMM d = a * transpose(b), derived from the config alone;
+// Geometry of one output tile of a GEMM d = a * transpose(b), derived from the config alone;
 // read by host (shared memory, grid) and kernel.
 //
 // wgmma multiplies X (64 rows per instruction, "slab") by Y (8 to 256 rows). X is a and Y is b, or
@@ -29,18 +29,19 @@ struct GemmConfig {
 };
 
 enum class GemmStore : uint32_t {
-  tma,        // bf16 through swizzled shared memory and TMA
+  tma,        // 16-bit types through swizzled shared memory and TMA
   fragments,  // straight from the accumulators
   staged      // swap_ab: through an fp32 tile in shared memory, where split_k is summed too
 };
 
-// `direct`: something that a TMA store cannot do: fp32, c, or an n whose rows are no multiple of 16
-// bytes (a TMA store then writes beyond the last column: seen on an H200, driver 580, with odd n).
+// `direct`: something that a TMA store cannot do: fp32, c, rows that are not 16-byte aligned, or an n
+// whose rows are no multiple of 16 bytes (a TMA store then writes beyond the last column: seen on an
+// H200, driver 580, with odd n).
 DGRT_HD constexpr GemmStore gemm_store(const GemmConfig& c, bool direct) {
   return c.swap_ab ? GemmStore::staged : direct ? GemmStore::fragments : GemmStore::tma;
 }
 
-// Columns that one TMA store moves ("chunk"): a swizzle row of 128, 64 or 32 bytes of bf16.
+// Columns that one TMA store moves ("chunk"): a swizzle row of 128, 64 or 32 bytes.
 DGRT_HD constexpr uint32_t gemm_store_columns(uint32_t block_n) {
   return block_n % 64 == 0 ? 64 : block_n % 32 == 0 ? 32 : 16;
 }
@@ -76,7 +77,7 @@ DGRT_HD constexpr uint32_t gemm_num_threads(const GemmConfig& c) {
   return c.math_warpgroups == 1 ? 160 : 384;
 }
 
-// Dynamic shared memory. `scale_bytes`: of a's scales in one stage.
+// Dynamic shared memory. `scale_bytes`: of the scales in one stage.
 DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store,
                                            uint32_t scale_bytes) {
   const uint32_t operands = c.stages * (c.block_m + c.block_n) * gemm_block_k_bytes;
@@ -85,9 +86,10 @@ DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store,
   return align_up(operands + output + c.stages * scale_bytes + barriers, smem_alignment);
 }
 
-// Bytes of a's scales in one stage: fp32, one per row; TMA wants destinations aligned to 128 bytes.
-DGRT_HD constexpr uint32_t gemm_a_scale_bytes(const GemmConfig& c) {
-  return align_up(c.block_m * 4, 128);
+// Bytes of the scales in one stage: fp32, one per row of a, and of b if that has them too; TMA wants
+// destinations aligned to 128 bytes.
+DGRT_HD constexpr uint32_t gemm_scale_bytes(const GemmConfig& c, bool of_a, bool of_b) {
+  return (of_a ? align_up(c.block_m * 4, 128) : 0) + (of_b ? align_up(c.block_n * 4, 128) : 0);
 }
 
 // The same as compile-time constants of a kernel.

@@ -1,93 +1,115 @@
-// The output matrix as plain pointers, and how neighbouring values of a row are written: plus c,
-// rounded once, clipped at n.
+// How neighbouring values of a row of d are written: plus bias and c, rounded once, clipped at n.
 #pragma once
-#include "device/common/interface.cuh"
-#ifdef __CUDACC_RTC__
-#include "device/ptx/bf16.cuh"
-#endif
+#include "device/common/gemm_params.cuh"
+#include "device/ptx/half.cuh"
 
 namespace dgrt {
 
-struct GemmOutput {
-  void* d;            // [m, n], bf16 or fp32
-  const void* c;      // [m, n] of d's type, or null
-  uint64_t ldd, ldc;  // elements
-  uint32_t m, n;
-};
+template <int dtype>
+constexpr uint32_t dtype_bytes = dtype == dtype_fp32 ? 4 : 2;
 
-#ifdef __CUDACC_RTC__
-// One value, where a group of columns is cut off by n.
-template <bool fp32, bool with_c>
-__device__ __forceinline__ void store_value(char* d, const char* c, float v) {
-  if constexpr (fp32) {
-    if (with_c) v += *reinterpret_cast<const float*>(c);
-    *reinterpret_cast<float*>(d) = v;
+// Column of d where column n of the product goes.
+template <class Cfg>
+__device__ __forceinline__ uint32_t d_column(const GemmOutput& out, uint32_t n) {
+  if constexpr (!Cfg::head_mid) return n;
+  const uint32_t head = n / out.head_width;
+  const uint32_t is_right = n % out.head_width >= out.head_left;
+  return n + (head + is_right) * out.head_mid;
+}
+
+template <int dtype>
+__device__ __forceinline__ float load_value(const char* from) {
+  if constexpr (dtype == dtype_fp32) return *reinterpret_cast<const float*>(from);
+  return ptx::half_low<dtype>(*reinterpret_cast<const uint16_t*>(from));
+}
+template <int dtype>
+__device__ __forceinline__ void store_value(char* to, float v) {
+  if constexpr (dtype == dtype_fp32)
+    *reinterpret_cast<float*>(to) = v;
+  else
+    *reinterpret_cast<uint16_t*>(to) = static_cast<uint16_t>(ptx::pack_half2<dtype>(v, 0.0f));
+}
+
+// v += two or four neighbouring values that one aligned access reaches.
+template <int dtype>
+__device__ __forceinline__ void add_group(float (&v)[2], const char* from) {
+  if constexpr (dtype == dtype_fp32) {
+    const float2 add = *reinterpret_cast<const float2*>(from);
+    v[0] += add.x, v[1] += add.y;
   } else {
-    if (with_c) v += ptx::bf16_low(*reinterpret_cast<const uint16_t*>(c));
-    *reinterpret_cast<uint16_t*>(d) = static_cast<uint16_t>(ptx::pack_bf16x2(v, 0.0f));
+    const uint32_t add = *reinterpret_cast<const uint32_t*>(from);
+    v[0] += ptx::half_low<dtype>(add), v[1] += ptx::half_high<dtype>(add);
+  }
+}
+template <int dtype>
+__device__ __forceinline__ void add_group(float (&v)[4], const char* from) {
+  if constexpr (dtype == dtype_fp32) {
+    const float4 add = *reinterpret_cast<const float4*>(from);
+    v[0] += add.x, v[1] += add.y, v[2] += add.z, v[3] += add.w;
+  } else {
+    const uint2 add = *reinterpret_cast<const uint2*>(from);
+    v[0] += ptx::half_low<dtype>(add.x), v[1] += ptx::half_high<dtype>(add.x);
+    v[2] += ptx::half_low<dtype>(add.y), v[3] += ptx::half_high<dtype>(add.y);
   }
 }
 
-// Two or four neighbouring values; rows are 16-byte aligned and `column` a multiple of the count,
-// so that the group is one aligned access.
-template <bool fp32, bool with_c>
-__device__ __forceinline__ void store_group(char* d, const char* c, float (&v)[2]) {
-  if constexpr (fp32) {
-    const float2 add = with_c ? *reinterpret_cast<const float2*>(c) : make_float2(0.0f, 0.0f);
-    if (with_c) v[0] += add.x, v[1] += add.y;
-    *reinterpret_cast<float2*>(d) = make_float2(v[0], v[1]);
-  } else {
-    const uint32_t add = with_c ? *reinterpret_cast<const uint32_t*>(c) : 0;
-    if (with_c) v[0] += ptx::bf16_low(add), v[1] += ptx::bf16_high(add);
-    *reinterpret_cast<uint32_t*>(d) = ptx::pack_bf16x2(v[0], v[1]);
-  }
+template <int dtype>
+__device__ __forceinline__ void store_group(char* to, const float (&v)[2]) {
+  if constexpr (dtype == dtype_fp32)
+    *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
+  else
+    *reinterpret_cast<uint32_t*>(to) = ptx::pack_half2<dtype>(v[0], v[1]);
 }
-template <bool fp32, bool with_c>
-__device__ __forceinline__ void store_group(char* d, const char* c, float (&v)[4]) {
-  if constexpr (fp32) {
-    const float4 add = with_c ? *reinterpret_cast<const float4*>(c) : make_float4(0, 0, 0, 0);
-    if (with_c) v[0] += add.x, v[1] += add.y, v[2] += add.z, v[3] += add.w;
-    *reinterpret_cast<float4*>(d) = make_float4(v[0], v[1], v[2], v[3]);
-  } else {
-    const uint2 add = with_c ? *reinterpret_cast<const uint2*>(c) : make_uint2(0, 0);
-    if (with_c) {
-      v[0] += ptx::bf16_low(add.x), v[1] += ptx::bf16_high(add.x);
-      v[2] += ptx::bf16_low(add.y), v[3] += ptx::bf16_high(add.y);
-    }
-    *reinterpret_cast<uint2*>(d) =
-        make_uint2(ptx::pack_bf16x2(v[0], v[1]), ptx::pack_bf16x2(v[2], v[3]));
-  }
+template <int dtype>
+__device__ __forceinline__ void store_group(char* to, const float (&v)[4]) {
+  if constexpr (dtype == dtype_fp32)
+    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+  else
+    *reinterpret_cast<uint2*>(to) =
+        make_uint2(ptx::pack_half2<dtype>(v[0], v[1]), ptx::pack_half2<dtype>(v[2], v[3]));
 }
 
 // Part of one row of d, from a column on.
-template <bool fp32, bool with_c>
+template <class Cfg>
 struct RowCursor {
-  static constexpr uint32_t element_bytes = fp32 ? 4 : 2;
-  char* d;
+  static constexpr int dtype = Cfg::dtype_d;
+  static constexpr uint32_t bytes = dtype_bytes<dtype>;
+  const GemmOutput& out;
+  char* d;  // of the row
   const char* c;
-  uint32_t left;  // columns up to n
+  const char* bias;
+  uint32_t column;
 
-  __device__ __forceinline__ RowCursor(const GemmOutput& out, uint32_t row, uint32_t column)
-      : d(static_cast<char*>(out.d) + (row * out.ldd + column) * element_bytes),
-        c(with_c ? static_cast<const char*>(out.c) + (row * out.ldc + column) * element_bytes
-                 : nullptr),
-        left(column < out.n ? out.n - column : 0) {}
+  __device__ __forceinline__ RowCursor(const GemmOutput& out, uint32_t group, uint32_t row,
+                                       uint32_t column)
+      : out(out),
+        d(static_cast<char*>(out.d) + (group * out.d_group_stride + row * out.ldd) * bytes),
+        c(Cfg::with_c ? static_cast<const char*>(out.c) +
+                            (group * out.c_group_stride + row * out.ldc + column) * bytes
+                      : nullptr),
+        bias(Cfg::with_bias ? static_cast<const char*>(out.bias) + column * bytes : nullptr),
+        column(column) {}
 
-  // `count` values, `offset` columns further on; both 2 or both multiples of 4.
+  // `count` values, `offset` columns further on; both 2 or both multiples of 4, so that the group
+  // is one aligned access where rows are 16-byte aligned.
   template <uint32_t count>
   __device__ __forceinline__ void store(uint32_t offset, float (&v)[count]) const {
-    char* to = d + offset * element_bytes;
-    const char* from = c + offset * element_bytes;
-    if (offset + count <= left) {
-      store_group<fp32, with_c>(to, from, v);
+    const uint32_t left = column < out.n ? out.n - column : 0;
+    char* to = d + uint64_t{d_column<Cfg>(out, column + offset)} * bytes;
+    if (!Cfg::unaligned_d && offset + count <= left) {
+      if constexpr (Cfg::with_bias) add_group<dtype>(v, bias + offset * bytes);
+      if constexpr (Cfg::with_c) add_group<dtype>(v, c + offset * bytes);
+      store_group<dtype>(to, v);
       return;
     }
 #pragma unroll
-    for (uint32_t i = 0; i + 1 < count; ++i)
-      if (offset + i < left)
-        store_value<fp32, with_c>(to + i * element_bytes, from + i * element_bytes, v[i]);
+    for (uint32_t i = 0; i < count; ++i) {
+      if (offset + i >= left) break;
+      if constexpr (Cfg::with_bias) v[i] += load_value<dtype>(bias + (offset + i) * bytes);
+      if constexpr (Cfg::with_c) v[i] += load_value<dtype>(c + (offset + i) * bytes);
+      store_value<dtype>(to + i * bytes, v[i]);
+    }
   }
 };
-#endif
 
 }  // namespace dgrt

@@ -54,7 +54,7 @@ struct StagedStore {
   }
 
   // After the last write_slab. All math threads.
-  template <bool fp32, bool with_c, class Walk>
+  template <class Walk>
   __device__ __forceinline__ void store(const GemmOutput& out, const Walk& walk, uint32_t thread) {
     ptx::named_barrier_sync(barrier_id, num_threads);
     if constexpr (Cfg::split_k > 1) {
@@ -64,7 +64,7 @@ struct StagedStore {
       phase ^= 1;
     }
     constexpr uint32_t groups = Cfg::block_n / 4;
-    const uint32_t rows_left = out.m > walk.m_start ? out.m - walk.m_start : 0;
+    const uint32_t rows_left = walk.m_end > walk.m_start ? walk.m_end - walk.m_start : 0;
     const uint32_t rows = rows_left < Cfg::block_m ? rows_left : Cfg::block_m;
 #pragma unroll 1  // code size: the loop waits for memory
     for (uint32_t i = walk.k_rank * num_threads + thread; i < rows * groups;
@@ -85,7 +85,9 @@ struct StagedStore {
           v[0] += parts[rank].x, v[1] += parts[rank].y, v[2] += parts[rank].z,
               v[3] += parts[rank].w;
       }
-      RowCursor<fp32, with_c>(out, walk.m_start + row, walk.n_start + column).store(0, v);
+      RowCursor<Cfg>(out, Walk::d_grouped ? walk.group : 0, walk.m_start + row,
+                     walk.n_start + column)
+          .store(0, v);
     }
     if constexpr (Cfg::split_k > 1) {
       ptx::named_barrier_sync(barrier_id, num_threads);

@@ -1,10 +1,10 @@
-// bf16 output of one math warpgroup: accumulators -> swizzled shared memory (stmatrix) -> TMA
+// 16-bit output of one math warpgroup: accumulators -> swizzled shared memory (stmatrix) -> TMA
 // store, in chunks of columns. With room for all chunks the warpgroup meets twice for the whole
 // tile; with fewer buffers, twice for each chunk. Either way the stores run while the next tile is
 // computed. TMA clips the tails of m and n.
 #pragma once
 #include "device/common/gemm_tile.cuh"
-#include "device/ptx/bf16.cuh"
+#include "device/epilogue/output.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
 
@@ -43,15 +43,18 @@ struct TmaStore {
 #pragma unroll
     for (uint32_t pair = 0; pair < columns / 16; ++pair) {
       const float* v = &values[chunk * columns / 2 + pair * 8];
-      ptx::stmatrix_x4(address + swizzled<columns>(row, pair * 2 + (lane >> 4)) * 16,
-                       ptx::pack_bf16x2(v[0], v[1]), ptx::pack_bf16x2(v[2], v[3]),
-                       ptx::pack_bf16x2(v[4], v[5]), ptx::pack_bf16x2(v[6], v[7]));
+      ptx::stmatrix_x4(
+          address + swizzled<columns>(row, pair * 2 + (lane >> 4)) * 16,
+          ptx::pack_half2<Cfg::dtype_d>(v[0], v[1]), ptx::pack_half2<Cfg::dtype_d>(v[2], v[3]),
+          ptx::pack_half2<Cfg::dtype_d>(v[4], v[5]), ptx::pack_half2<Cfg::dtype_d>(v[6], v[7]));
     }
   }
 
-  // `row`, `column`: of the warpgroup's first slab.
+  // `row`: of the warpgroup's first slab.
+  template <class Walk>
   __device__ __forceinline__ void store(const float (&values)[Tile::slabs][Tile::accumulators],
-                                        const TensorMap* d, uint32_t row, uint32_t column) {
+                                        const TensorMap* d, const GemmOutput& out, const Walk& tile,
+                                        uint32_t row) {
     if constexpr (holds_all) {
       if (thread == 0) ptx::tma_store_wait_read<0>();
       ptx::named_barrier_sync(barrier, 128);
@@ -66,27 +69,34 @@ struct TmaStore {
       write_chunk(values[i / slab_chunks], i % slab_chunks, buffer);
       if constexpr (!holds_all) {
         next = next + 1 == buffers ? 0 : next + 1;
-        send(d, i, buffer, row, column);
+        send(d, out, tile, i, buffer, row);
       }
     }
-    if constexpr (holds_all) send(d, 0, 0, row, column);
+    if constexpr (holds_all) send(d, out, tile, 0, 0, row);
   }
 
-  // Chunk `first`, or all of them.
-  __device__ __forceinline__ void send(const TensorMap* d, uint32_t first, uint32_t buffer,
-                                       uint32_t row, uint32_t column) const {
+  // Chunk `first`, or all of them; slabs that begin past the group's rows stay away.
+  template <class Walk>
+  __device__ __forceinline__ void send(const TensorMap* d, const GemmOutput& out, const Walk& tile,
+                                       uint32_t first, uint32_t buffer, uint32_t row) const {
     ptx::fence_proxy_async();
     ptx::named_barrier_sync(barrier, 128);
     if (thread != 0) return;
 #pragma unroll
-    for (uint32_t i = 0; i < (holds_all ? buffers : 1); ++i)
-      ptx::tma_store_2d(d, staging + (buffer + i) * chunk_bytes,
-                        column + (first + i) % slab_chunks * columns,
-                        row + (first + i) / slab_chunks * gemm_slab_rows);
+    for (uint32_t i = 0; i < (holds_all ? buffers : 1); ++i) {
+      const uint32_t smem = staging + (buffer + i) * chunk_bytes;
+      const uint32_t slab_row = row + (first + i) / slab_chunks * gemm_slab_rows;
+      const uint32_t column =
+          d_column<Cfg>(out, tile.n_start + (first + i) % slab_chunks * columns);
+      if constexpr (!Walk::d_grouped)
+        ptx::tma_store_2d(d, smem, column, slab_row);
+      else if (slab_row < tile.m_end)
+        ptx::tma_store_3d(d, smem, column, slab_row, tile.group);
+    }
     ptx::tma_store_commit();
   }
 
-  // Before the kernel ends.
+  // Before the kernel ends: shared memory must outlive the copies out of it.
   __device__ __forceinline__ void finish() const {
     if (thread == 0) ptx::tma_store_wait_read<0>();
   }

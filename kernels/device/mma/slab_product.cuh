@@ -12,11 +12,25 @@ namespace dgrt {
 template <class Wgmma, uint32_t count>
 __device__ __forceinline__ void issue_slab_product(float (&d)[count], uint32_t x_address,
                                                    uint32_t y_address, bool accumulate) {
-  const uint64_t x = k_major_descriptor(x_address);
-  const uint64_t y = k_major_descriptor(y_address);
+  const uint64_t x = operand_descriptor<false>(x_address);
+  const uint64_t y = operand_descriptor<false>(y_address);
 #pragma unroll
   for (uint32_t step = 0; step < 4; ++step)  // 32 bytes: 2 in the descriptor's 16-byte units
     Wgmma::mma(d, x + step * 2, y + step * 2, step != 0 || accumulate);
+}
+
+// The same for 16-bit types, whose operands may also lie MN-major: there a step is 16 rows of 128
+// bytes.
+template <class Wgmma, bool x_mn, bool y_mn, uint32_t count>
+__device__ __forceinline__ void issue_slab_product(float (&d)[count], uint32_t x_address,
+                                                   uint32_t y_address, bool accumulate) {
+  const uint64_t x = operand_descriptor<x_mn>(x_address);
+  const uint64_t y = operand_descriptor<y_mn>(y_address);
+  constexpr uint32_t x_step = x_mn ? 128 : 2, y_step = y_mn ? 128 : 2;
+#pragma unroll
+  for (uint32_t step = 0; step < 4; ++step)
+    Wgmma::template mma<x_mn, y_mn>(d, x + step * x_step, y + step * y_step,
+                                    step != 0 || accumulate);
 }
 
 template <uint32_t count>

@@ -1,4 +1,4 @@
-// What the dense GEMM kernels have in common around their main loops: shared memory, start, roles,
+// What the GEMM kernels have in common around their main loops: shared memory, start, roles,
 // end.
 #pragma once
 #include "device/common/gemm_tile.cuh"
@@ -30,7 +30,7 @@ struct GemmSmem {
   __device__ uint32_t a(uint32_t slot) const { return base + slot * Tile::a_bytes; }
   __device__ uint32_t b(uint32_t slot) const { return base + b_offset + slot * Tile::b_bytes; }
   __device__ uint32_t staging() const { return base + staging_offset; }
-  __device__ uint32_t a_scale(uint32_t slot) const {
+  __device__ uint32_t scales(uint32_t slot) const {
     return base + scale_offset + slot * scale_bytes;
   }
   __device__ uint32_t barriers() const { return base + barrier_offset; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes wgmma_e4m3.gen.cuh and wgmma_bf16.gen.cuh beside itself: one wrapper per N, because inline
+"""Writes wgmma_e4m3.gen.cuh, wgmma_bf16.gen.cuh and wgmma_fp16.gen.cuh beside itself: one wrapper per N, because inline
 assembly needs its operand list spelled out. Only the N that kernels use: every wrapper costs parse time."""
 import pathlib
 
@@ -7,30 +7,36 @@ SHAPES = [8, 16, 24, *range(32, 257, 16)]
 LINK = "https://docs.nvidia.com/cuda/parallel-thread-execution/#asynchronous-warpgroup-level-matrix-instructions-wgmma-mma"
 
 
-def wrapper(name, shape_k, types, n, tail):
+def wrapper(name, shape_k, types, n):
+    """16-bit types may lie MN-major in shared memory: two more immediates."""
     regs = n // 2
+    majors = shape_k == 16
+    head = "template <int x_mn = 0, int y_mn = 0> " if majors else ""
+    tail = f"1, 1, %{regs + 3}, %{regs + 4}" if majors else "1, 1"
+    ins = '"l"(a), "l"(b), "r"(accumulate)' + (', "n"(x_mn), "n"(y_mn)' if majors else "")
     d = ",".join(f"%{i}" for i in range(regs))
     outs = ",".join(f'"+f"(d[{i}])' for i in range(regs))
     return (
         f"template <> struct {name}<{n}> {{\n"
-        f"  static __device__ __forceinline__ void mma(float (&d)[{regs}], uint64_t a, uint64_t b, uint32_t accumulate) {{\n"
+        f"  {head}static __device__ __forceinline__ void mma(float (&d)[{regs}], uint64_t a, uint64_t b, uint32_t accumulate) {{\n"
         f'    asm volatile("{{.reg .pred p; setp.ne.b32 p, %{regs + 2}, 0;"\n'
         f'      "wgmma.mma_async.sync.aligned.m64n{n}k{shape_k}.f32.{types} {{{d}}}, %{regs}, %{regs + 1}, p, {tail};}}"\n'
-        f'      : {outs} : "l"(a), "l"(b), "r"(accumulate));\n'
+        f'      : {outs} : {ins});\n'
         f"  }}\n}};\n"
     )
 
 
-def write(file, name, shape_k, types, tail):
+def write(file, name, shape_k, types):
     text = (
-        f"// Written by gen_wgmma.py. wgmma.mma_async m64nNk{shape_k}, {types}, both operands K-major in shared memory.\n"
+        f"// Written by gen_wgmma.py. wgmma.mma_async m64nNk{shape_k}, {types}, both operands in shared memory.\n"
         f"// {LINK}\n#pragma once\n#include \"device/common/interface.cuh\"\nnamespace dgrt::ptx {{\n"
         f"template <uint32_t n> struct {name};\n"
     )
-    text += "".join(wrapper(name, shape_k, types, n, tail) for n in SHAPES)
+    text += "".join(wrapper(name, shape_k, types, n) for n in SHAPES)
     text += "}  // namespace dgrt::ptx\n"
     (pathlib.Path(__file__).parent / file).write_text(text)
 
 
-write("wgmma_e4m3.gen.cuh", "WgmmaE4m3", 32, "e4m3.e4m3", "1, 1")
-write("wgmma_bf16.gen.cuh", "WgmmaBf16", 16, "bf16.bf16", "1, 1, 0, 0")
+write("wgmma_e4m3.gen.cuh", "WgmmaE4m3", 32, "e4m3.e4m3")
+write("wgmma_bf16.gen.cuh", "WgmmaBf16", 16, "bf16.bf16")
+write("wgmma_fp16.gen.cuh", "WgmmaFp16", 16, "f16.f16")

@@ -1,5 +1,5 @@
-// Tensor memory accelerator: bulk tensor copies between global and shared memory, two dimensions.
-// Coordinates are {column, row} in elements. One thread issues.
+// Tensor memory accelerator: bulk tensor copies between global and shared memory, two dimensions or
+// three. Coordinates are {column, row, group} in elements. One thread issues.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-cp-async-bulk-tensor
 #pragma once
 #include "device/common/interface.cuh"
@@ -39,6 +39,33 @@ __device__ __forceinline__ void tma_store_2d(const TensorMap* map, uint32_t smem
       : "memory");
 }
 
+__device__ __forceinline__ void tma_load_3d(uint32_t smem, const TensorMap* map, uint32_t barrier,
+                                            uint32_t column, uint32_t row, uint32_t group) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(smem),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(group)
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_load_3d_multicast(uint32_t smem, const TensorMap* map,
+                                                      uint32_t barrier, uint32_t column,
+                                                      uint32_t row, uint32_t group, uint16_t ctas) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(smem),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(group), "h"(ctas)
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_store_3d(const TensorMap* map, uint32_t smem, uint32_t column,
+                                             uint32_t row, uint32_t group) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(map),
+      "r"(smem), "r"(column), "r"(row), "r"(group)
+      : "memory");
+}
+
 __device__ __forceinline__ void tma_store_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
@@ -47,6 +74,11 @@ __device__ __forceinline__ void tma_store_commit() {
 template <uint32_t pending>
 __device__ __forceinline__ void tma_store_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
+}
+
+// Waits until all store groups of this thread are complete: their writes are visible to it.
+__device__ __forceinline__ void tma_store_wait_complete() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
 // Orders this thread's ordinary shared-memory writes before async-proxy reads of them (TMA, wgmma).

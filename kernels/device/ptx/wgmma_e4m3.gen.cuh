@@ -1,4 +1,4 @@
-// Written by gen_wgmma.py. wgmma.mma_async m64nNk32, e4m3.e4m3, both operands K-major in shared memory.
+// Written by gen_wgmma.py. wgmma.mma_async m64nNk32, e4m3.e4m3, both operands in shared memory.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#asynchronous-warpgroup-level-matrix-instructions-wgmma-mma
 #pragma once
 #include "device/common/interface.cuh"
