@@ -13,12 +13,22 @@ using Kind = DescField::Kind;
 
 constexpr FieldValue dtypes[] = {
     {"bf16", DGRT_BF16}, {"fp16", DGRT_FP16}, {"fp32", DGRT_FP32}, {"e4m3", DGRT_E4M3}};
-constexpr FieldValue scale_modes[] = {{"none", DGRT_SCALE_NONE}, {"block", DGRT_SCALE_BLOCK}};
-constexpr FieldValue scale_majors[] = {{"k", DGRT_K_MAJOR}, {"mn", DGRT_MN_MAJOR}};
+constexpr FieldValue scale_modes[] = {{"none", DGRT_SCALE_NONE},
+                                      {"block", DGRT_SCALE_BLOCK},
+                                      {"row", DGRT_SCALE_ROW},
+                                      {"channel", DGRT_SCALE_CHANNEL}};
+constexpr FieldValue group_layouts[] = {{"group_of_row", DGRT_GROUP_OF_ROW},
+                                        {"end_row", DGRT_GROUP_END_ROW}};
+constexpr FieldValue majors[] = {{"k", DGRT_K_MAJOR}, {"mn", DGRT_MN_MAJOR}};
 constexpr FieldValue quant_blocks[] = {{"1x128", DGRT_QUANT_1X128},
                                        {"128x128", DGRT_QUANT_128X128}};
-constexpr FieldValue common_flags[] = {{"pdl", DGRT_FLAG_PDL}};
-constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL}, {"with_c", DGRT_GEMM_WITH_C}};
+constexpr FieldValue common_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                       {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT}};
+constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                     {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                     {"with_c", DGRT_GEMM_WITH_C},
+                                     {"with_bias", DGRT_GEMM_WITH_BIAS},
+                                     {"signal", DGRT_GEMM_SIGNAL}};
 
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
 
@@ -40,16 +50,76 @@ constexpr DescField gemm[] = {
     DGRT_FIELD(dgrt_gemm_desc, dtype_ab, choice, dtypes),
     DGRT_FIELD(dgrt_gemm_desc, dtype_d, choice, dtypes),
     DGRT_FIELD(dgrt_gemm_desc, scale_mode, choice, scale_modes),
-    DGRT_FIELD(dgrt_gemm_desc, b_scale_major, choice, scale_majors),
+    DGRT_FIELD(dgrt_gemm_desc, b_scale_major, choice, majors),
     DGRT_FIELD(dgrt_gemm_desc, sm_budget, uint32),
     DGRT_FIELD(dgrt_gemm_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_desc, a_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, max_block_n, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, head_left, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, head_mid, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, head_right, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, reserved, reserved),
+};
+
+constexpr DescField gemm_grouped_contiguous[] = {
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, num_groups, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, b_scale_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, group_layout, choice, group_layouts),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, alignment, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, max_block_n, uint32),
+};
+
+constexpr DescField gemm_grouped_masked[] = {
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, num_groups, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, b_scale_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, max_block_n, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, reserved, reserved),
+};
+
+constexpr DescField gemm_batched[] = {
+    DGRT_FIELD(dgrt_gemm_batched_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_batched_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_batched_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_batched_desc, num_batches, uint32),
+    DGRT_FIELD(dgrt_gemm_batched_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_batched_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_batched_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_batched_desc, b_scale_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_batched_desc, a_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_batched_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_batched_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_batched_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_batched_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_batched_desc, max_block_n, uint32),
 };
 
 constexpr DescField quant_fp8[] = {
     DGRT_FIELD(dgrt_quant_fp8_desc, k, int64),
     DGRT_FIELD(dgrt_quant_fp8_desc, max_m, int64),
     DGRT_FIELD(dgrt_quant_fp8_desc, block, choice, quant_blocks),
-    DGRT_FIELD(dgrt_quant_fp8_desc, scale_major, choice, scale_majors),
+    DGRT_FIELD(dgrt_quant_fp8_desc, scale_major, choice, majors),
     DGRT_FIELD(dgrt_quant_fp8_desc, flags, flags, common_flags),
     DGRT_FIELD(dgrt_quant_fp8_desc, reserved, reserved),
 };
@@ -63,6 +133,11 @@ constexpr DescField scale_layout[] = {
 
 constexpr DescFields all[] = {
     {DGRT_OP_GEMM, "gemm", sizeof(dgrt_gemm_desc), gemm},
+    {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, "gemm_grouped_contiguous",
+     sizeof(dgrt_gemm_grouped_contiguous_desc), gemm_grouped_contiguous},
+    {DGRT_OP_GEMM_GROUPED_MASKED, "gemm_grouped_masked", sizeof(dgrt_gemm_grouped_masked_desc),
+     gemm_grouped_masked},
+    {DGRT_OP_GEMM_BATCHED, "gemm_batched", sizeof(dgrt_gemm_batched_desc), gemm_batched},
     {DGRT_OP_QUANT_FP8, "quant_fp8", sizeof(dgrt_quant_fp8_desc), quant_fp8},
     {DGRT_OP_SCALE_LAYOUT, "scale_layout", sizeof(dgrt_scale_layout_desc), scale_layout},
 };
