@@ -28,6 +28,7 @@ constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
                                      {"with_c", DGRT_GEMM_WITH_C},
                                      {"with_bias", DGRT_GEMM_WITH_BIAS},
+                                     {"unaligned_d", DGRT_GEMM_UNALIGNED_D},
                                      {"signal", DGRT_GEMM_SIGNAL}};
 
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
