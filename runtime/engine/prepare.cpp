@@ -49,6 +49,10 @@ class Preparation {
     }
     // Some threads more than workers: while one stores what it got, its worker has another to serve.
     if (workers) num_threads = workers->limit() + (workers->limit() + 1) / 2;
+    context_.log().info("prepare: {} of {} kernels to compile, by up to {}", left_.size(),
+                        kernels_.size(),
+                        workers ? fmt::format("{} worker processes", workers->limit())
+                                : fmt::format("{} threads", num_jobs));
     pass(std::move(left_), num_threads, KernelStore::Wait::no);
     pass(std::move(left_), num_threads, KernelStore::Wait::yes);
     for (Status& status : results_)

@@ -43,7 +43,7 @@ Run run_dgrt(const std::string& arguments, const std::string& redirect = " 2>/de
   return run;
 }
 
-// Six kernels, quickly compiled: input ops in their variants.
+// Some kernels that are quickly compiled: input ops in their variants.
 constexpr const char* manifest_text = R"([
   {"op": "quant_fp8", "k": 128, "max_m": 4096, "block": "1x128", "scale_major": "k"},
   {"op": "quant_fp8", "k": 7168, "max_m": 4096, "block": "1x128", "scale_major": "mn"},
@@ -53,6 +53,7 @@ constexpr const char* manifest_text = R"([
 
 struct Prewarm {
   Prewarm() { std::ofstream(manifest) << manifest_text; }
+  const test::ScopedEnv log{"DGRT_LOG", "info"};
   std::string command(const std::string& name) const {
     return "prewarm --manifest " + manifest + " --json --cache-dir " + path(name) + " --bundle " +
            path(name) + ".dgb";
@@ -76,6 +77,13 @@ TEST_CASE_METHOD(Prewarm, "workers, threads and shards make the same bundle", "[
   CHECK(by_workers.exit_code == 0);
   CHECK(by_workers.json()["digest"] == by_thread.json()["digest"]);
   CHECK(bundle("workers") == bundle("thread"));
+  fs::remove_all(path("workers"));
+  const Run talking =
+      run_dgrt("prewarm --jobs 3 --manifest " + manifest + " --cache-dir " + path("workers"),
+               " 2>&1 >/dev/null");
+  INFO(talking.out);
+  CHECK(talking.out.find("by up to 3 worker processes") != std::string::npos);
+  CHECK(talking.out.find("not by workers") == std::string::npos);
 
   size_t sum = 0;
   std::string parts;

@@ -80,7 +80,8 @@ struct Pool {
 pid_t pid_in(const std::string& file) {
   for (int i = 0; i < 1000; ++i) {
     pid_t pid = 0;
-    if (std::ifstream(file) >> pid; pid > 0) return pid;
+    std::ifstream(file) >> pid;
+    if (pid > 0) return pid;
     std::this_thread::sleep_for(10ms);
   }
   return -1;

@@ -68,7 +68,7 @@ void random_product(Rng& rng, bool is_fp8, Desc* desc) {
   for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_GEMM_UNALIGNED_D})
     if (rng() % 4 == 0) desc->flags |= flag;
   desc->dtype_ab = is_fp8 ? DGRT_E4M3 : rng() % 2 ? DGRT_BF16 : DGRT_FP16;
-  desc->dtype_d = rng() % 2 ? DGRT_FP32 : is_fp8 ? DGRT_BF16 : desc->dtype_ab;
+  desc->dtype_d = rng() % 2 ? dgrt_dtype{DGRT_FP32} : is_fp8 ? dgrt_dtype{DGRT_BF16} : desc->dtype_ab;
   if (is_fp8) {
     desc->scale_mode = DGRT_SCALE_BLOCK;
     desc->b_scale_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;

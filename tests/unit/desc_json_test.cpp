@@ -22,13 +22,15 @@ TEST_CASE("desc fields: every byte of every op's desc belongs to a named field",
     CHECK(std::string(of->op) == op->op);
     CHECK(of->desc_size == op->desc_size);
     std::vector<int> covered(op->desc_size, 0);
-    std::fill_n(covered.begin(), sizeof(dgrt_op), 1);
+    std::fill_n(covered.begin(), ptrdiff_t{sizeof(dgrt_op)}, 1);
     for (const DescField& field : of->fields) {
       INFO(field.name);
       CHECK(field.bytes == (field.kind == DescField::Kind::int64 ? 8 : 4));
       CHECK((field.kind == DescField::Kind::reserved) == (std::string(field.name) == "reserved"));
       for (uint32_t i = 0; i < field.bytes; ++i) ++covered.at(field.offset + i);
     }
+    // The compiler may pad the end to the alignment of int64.
+    while (covered.size() > op->desc_size - 7 && covered.back() == 0) covered.pop_back();
     CHECK(std::count(covered.begin(), covered.end(), 1) == static_cast<int64_t>(covered.size()));
   }
 }
