@@ -130,14 +130,13 @@ void WorkerPool::discard(std::unique_ptr<Worker> worker) {
   changed_.notify_all();
 }
 
+// Says why before anybody acts on it.
 void WorkerPool::give_up(const std::string& why) {
-  {
-    const std::lock_guard<std::mutex> guard(mutex_);
-    if (is_given_up_) return;
-    is_given_up_ = true;
-  }
-  changed_.notify_all();
+  const std::lock_guard<std::mutex> guard(mutex_);
+  if (is_given_up_) return;
   log_.warn("kernels are compiled in this process, not by workers: {}", why);
+  is_given_up_ = true;
+  changed_.notify_all();
 }
 
 // One payload.
