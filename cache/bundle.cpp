@@ -1,8 +1,8 @@
 #include "cache/bundle.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +11,6 @@
 #include <tuple>
 
 #include "cache/file_bytes.h"
-#include "runtime/base/fs.h"
 #include "runtime/base/hash.h"
 
 namespace dgrt {
@@ -35,14 +34,25 @@ Checksum checksum_of(std::span<const std::byte> file, size_t num_entries) {
 
 auto order(const Bundle::Item& item) { return std::tie(item.key, item.compiler); }
 
+// A path as the directory to open and the name in it.
+struct Place {
+  explicit Place(const std::string& path) {
+    const size_t slash = path.rfind('/');
+    if (slash != std::string::npos) dir = path.substr(0, slash + 1);
+    name = path.substr(slash + 1);  // npos + 1 is 0
+  }
+  std::string dir = ".", name;
+};
+
 // The open file, if nobody but this user and root can have written it.
-Result<File> open_ours(const std::string& path, uint64_t* bytes) {
-  // O_NONBLOCK: opening a planted FIFO must not hang.
-  File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!file.is_open()) return error(DGRT_IO_ERROR, "bundle {}: {}", path, errno_text(errno));
+Result<File> open_ours(FileSystem& fs, const std::string& path, uint64_t* bytes) {
+  const Place place(path);
+  File dir, file;
   FileInfo info;
-  if (const int code = real_fs().stat(file, &info))
-    return error(DGRT_IO_ERROR, "bundle {}: {}", path, errno_text(code));
+  int code = fs.open_root(place.dir, &dir);
+  if (code == 0) code = fs.open_read(dir, place.name, &file);
+  if (code == 0) code = fs.stat(file, &info);
+  if (code != 0) return error(DGRT_IO_ERROR, "bundle {}: {}", path, errno_text(code));
   if (info.kind != FileInfo::Kind::regular)
     return error(DGRT_IO_ERROR, "bundle {}: not a regular file", path);
   if (info.owner != geteuid() && info.owner != 0)
@@ -64,9 +74,10 @@ std::optional<Digest> digest_from_hex(std::string_view text) {
   return key ? std::optional<Digest>(key->bytes) : std::nullopt;
 }
 
-Result<std::unique_ptr<Bundle>> Bundle::open(const std::string& path, const Digest* pinned) {
+Result<std::unique_ptr<Bundle>> Bundle::open(const std::string& path, const Digest* pinned,
+                                             FileSystem& fs) {
   uint64_t bytes = 0;
-  DGRT_ASSIGN(const File file, open_ours(path, &bytes));
+  DGRT_ASSIGN(const File file, open_ours(fs, path, &bytes));
   if (bytes < header_bytes + digest_bytes)
     return error(DGRT_IO_ERROR, "bundle {}: size={}: too short for a bundle", path, bytes);
   void* const start = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.fd(), 0);
@@ -259,20 +270,29 @@ Result<std::vector<std::byte>> make_bundle(std::vector<std::span<const std::byte
   return file;
 }
 
-Status write_bundle(const std::string& path, std::span<const std::byte> bytes) {
-  std::string temp = path + ".tmp-XXXXXX";
+Status write_bundle(const std::string& path, std::span<const std::byte> bytes, FileSystem& fs) {
+  const Place place(path);
   const auto failed = [&](int code) {
     return error(DGRT_IO_ERROR, "output={}: {}", path, errno_text(code));
   };
-  const File file(::mkostemp(temp.data(), O_CLOEXEC));
-  if (!file.is_open()) return failed(errno);
-  int code = write_all(real_fs(), file, bytes);
+  File dir, file;
+  if (const int code = fs.open_root(place.dir, &dir)) return failed(code);
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const std::string temp =
+      fmt::format("{}.tmp-{:x}{:08x}-{:x}", place.name, static_cast<uint64_t>(now.tv_sec),
+                  static_cast<uint64_t>(now.tv_nsec), static_cast<uint32_t>(::getpid()));
+  if (const int code = fs.create(dir, temp, &file)) return failed(code);
+  int code = write_all(fs, file, bytes);
   if (code == 0 && ::fchmod(file.fd(), 0644) != 0) code = errno;
-  if (code == 0) code = real_fs().sync(file);
-  if (code == 0 && ::rename(temp.c_str(), path.c_str()) != 0) code = errno;
-  if (code == 0) return ok();
-  (void)::unlink(temp.c_str());
-  return failed(code);
+  if (code == 0) code = fs.sync(file);
+  if (code == 0) code = fs.rename(dir, temp, dir, place.name);
+  if (code != 0) {
+    (void)fs.unlink(dir, temp);
+    return failed(code);
+  }
+  code = fs.sync(dir);  // EINVAL: this file system cannot sync a directory
+  return code == 0 || code == EINVAL ? ok() : failed(code);
 }
 
 }  // namespace dgrt

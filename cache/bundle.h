@@ -44,6 +44,7 @@
 #include <vector>
 
 #include "cache/entry.h"
+#include "runtime/base/fs.h"
 #include "runtime/base/status.h"
 
 namespace dgrt {
@@ -71,7 +72,8 @@ class Bundle {
   // written in place: whoever cuts a mapped file short kills its readers.
   // IO_ERROR: not accessible or no bundle. INVALID_ARGUMENT: `pinned` is not its digest.
   static Result<std::unique_ptr<Bundle>> open(const std::string& path,
-                                              const Digest* pinned = nullptr);
+                                              const Digest* pinned = nullptr,
+                                              FileSystem& fs = real_fs());
   ~Bundle();
   Bundle(const Bundle&) = delete;
   Bundle& operator=(const Bundle&) = delete;
@@ -111,6 +113,7 @@ class Bundle {
 Result<std::vector<std::byte>> make_bundle(std::vector<std::span<const std::byte>> entry_files);
 
 // Writes a file that appears complete, by rename, or not at all; mode 0644.
-Status write_bundle(const std::string& path, std::span<const std::byte> bytes);
+Status write_bundle(const std::string& path, std::span<const std::byte> bytes,
+                    FileSystem& fs = real_fs());
 
 }  // namespace dgrt

@@ -10,26 +10,24 @@
 #include <string_view>
 #include <tuple>
 
+#include "cache/disk_layout.h"
+
 namespace dgrt {
 namespace {
 
-constexpr const char* entries_dir = "v1";  // changes with the layout, not with the entry format
-constexpr const char* quarantine_dir = "quarantine";
-constexpr const char* locks_dir = "locks";
-constexpr std::string_view temp_prefix = "tmp-";
-constexpr std::string_view entry_suffix = ".dge";
-// A writer that is still alive needs far less; what is older was left by one that died.
-constexpr int64_t stale_temp_s = 3600;
-
-Status io_error(const std::string& what, int error) {
-  return {DGRT_IO_ERROR, what + ": " + errno_text(error)};
-}
+// A hit renews the time of its file only if that is older: many processes that start at once write
+// it once. Far shorter than what eviction calls recent.
+constexpr int64_t touch_after_s = 60;
+// A lock file is replaced under a waiter only by someone who tidies up: once in a while.
+constexpr int max_lock_attempts = 16;
 
 std::string shard_name(const Key& key) { return key.hex().substr(0, 2); }
 
 std::string entry_name(const Key& key, const CompilerId& compiler) {
   return key.hex() + "." + compiler.name() + std::string(entry_suffix);
 }
+
+std::string lock_name(const Key& key) { return key.hex() + std::string(lock_suffix); }
 
 // Sorts file names of one key, newest compiler first. Names that are none of ours sort last; they
 // turn out to be misnamed when they are read.
@@ -221,6 +219,9 @@ bool DiskCache::examine(const Dir& shard, const std::string& name, const Compile
   }
   // The file name has only 8 of the build id's 20 bytes.
   if (exact != nullptr && loaded.entry.compiler != *exact) return false;
+  // For eviction. An error only makes the entry look older than it is.
+  if (access_ == Access::read_write && idle_s(loaded.info) > touch_after_s)
+    (void)fs_.touch(loaded.file);
   found->entry = std::move(loaded.entry);
   return true;
 }
@@ -244,7 +245,7 @@ Status DiskCache::move_aside(const Dir& shard, const std::string& name, const Fi
         return error == 0 ? ok() : io_error(shard.path + "/" + name, error);
       }
       *was_moved = true;
-      trim_quarantine(quarantine);
+      (void)trim_quarantine(quarantine);
       return ok();
     }
   }
@@ -253,15 +254,6 @@ Status DiskCache::move_aside(const Dir& shard, const std::string& name, const Fi
   return error == 0 || error == ENOENT
              ? ok()
              : io_error("cannot move " + shard.path + "/" + name + " aside", error);
-}
-
-// Best effort: a quarantine that is too large does no harm.
-void DiskCache::trim_quarantine(const Dir& quarantine) {
-  std::vector<std::string> names;
-  if (fs_.list(quarantine.file, &names) != 0 || names.size() <= max_quarantined) return;
-  std::sort(names.begin(), names.end());  // they begin with the time
-  for (size_t i = 0; i < names.size() - max_quarantined; ++i)
-    (void)fs_.unlink(quarantine.file, names[i]);
 }
 
 Status DiskCache::quarantine(const Key& key, const CompilerId& compiler) {
@@ -283,14 +275,15 @@ Status DiskCache::publish(const Entry& entry) {
   if (entry.cubin.empty()) return invalid("cubin size=0: a cache entry must hold code");
   Dir shard;
   DGRT_TRY(open_shard(entry.key, true, &shard));
-  remove_stale_temps(shard);
+  const std::vector<std::byte> bytes = serialize(entry);
   std::string temp;
-  DGRT_TRY(write_temp(shard, serialize(entry), &temp));
+  DGRT_TRY(write_temp(shard, bytes, &temp));
   const std::string name = entry_name(entry.key, entry.compiler);
   if (const int error = fs_.rename(shard.file, temp, shard.file, name)) {
     (void)fs_.unlink(shard.file, temp);
     return io_error(shard.path + "/" + name, error);
   }
+  published_bytes_.fetch_add(bytes.size(), std::memory_order_relaxed);
   const int error = sync_dir(shard);
   return error == 0 ? ok() : io_error(shard.path + "/" + name, error);
 }
@@ -313,46 +306,50 @@ Status DiskCache::write_temp(const Dir& shard, const std::vector<std::byte>& byt
   return io_error(shard.path + "/" + *temp, error);
 }
 
-// Best effort, like a janitor: looks only where something is being written anyway.
-void DiskCache::remove_stale_temps(const Dir& shard) {
-  std::vector<std::string> names;
-  if (fs_.list(shard.file, &names) != 0) return;
-  for (const std::string& name : names) {
-    FileInfo info;
-    if (name.starts_with(temp_prefix) && fs_.stat_at(shard.file, name, &info) == 0 &&
-        ::time(nullptr) - info.mtime_s > stale_temp_s)
-      (void)fs_.unlink(shard.file, name);
+// The file of a lock, open but not yet locked.
+Status DiskCache::open_lock_file(const Dir& locks, const std::string& name, File* file,
+                                 FileInfo* info) {
+  const std::string path = locks.path + "/" + name;
+  int error = fs_.open_lock_file(locks.file, name, file);
+  if (error == ELOOP) {  // a symbolic link in the place of a file of ours is of no use to anyone
+    (void)fs_.unlink(locks.file, name);
+    error = fs_.open_lock_file(locks.file, name, file);
   }
+  if (error == 0) error = fs_.stat(*file, info);
+  if (error != 0) return io_error(path, error);
+  const Status ours = check_ours(*info, FileInfo::Kind::regular);
+  return ours.is_ok() ? ok() : Status(ours.code(), path + ": " + ours.message());
 }
 
-// Lock files stay for ever: unlinking one would let a second holder in beside the first.
-Result<File> DiskCache::open_lock_file(const Key& key) {
+// Lock files are removed when tidying up (under their lock), so the lock counts only if the file is
+// still there once it is locked: else someone may hold another file of this name.
+Result<std::optional<KeyLock>> DiskCache::acquire(const std::string& name, bool wait) {
   DGRT_TRY(check_writable());
   Dir locks;
   DGRT_TRY(open_subdir(root_, locks_dir, true, &locks));
-  const std::string name = key.hex() + ".lock";
-  const std::string path = locks.path + "/" + name;
-  File file;
-  if (const int error = fs_.open_lock_file(locks.file, name, &file)) return io_error(path, error);
-  FileInfo info;
-  if (const int error = fs_.stat(file, &info)) return io_error(path, error);
-  const Status ours = check_ours(info, FileInfo::Kind::regular);
-  if (!ours.is_ok()) return Status(ours.code(), path + ": " + ours.message());
-  return file;
+  for (int attempt = 0; attempt < max_lock_attempts; ++attempt) {
+    File file;
+    FileInfo opened, named;
+    DGRT_TRY(open_lock_file(locks, name, &file, &opened));
+    int error = fs_.lock(file, wait);
+    if (error == EWOULDBLOCK) return std::optional<KeyLock>();
+    if (error != 0) return io_error(locks.path + "/" + name, error);
+    KeyLock lock(fs_, std::move(file));
+    error = fs_.stat_at(locks.file, name, &named);
+    if (error == 0 && named.is_same_file(opened)) return std::optional<KeyLock>(std::move(lock));
+    if (error != 0 && error != ENOENT) return io_error(locks.path + "/" + name, error);
+  }
+  return error(DGRT_IO_ERROR, "{}/{}: replaced each time it was locked", locks.path, name);
 }
 
 Result<KeyLock> DiskCache::lock(const Key& key) {
-  DGRT_ASSIGN(File file, open_lock_file(key));
-  if (const int error = fs_.lock(file, true)) return io_error("lock of " + key.hex(), error);
-  return KeyLock(fs_, std::move(file));
+  DGRT_ASSIGN(std::optional<KeyLock> lock, acquire(lock_name(key), true));
+  if (!lock) return error(DGRT_IO_ERROR, "lock of {}: the file system did not wait", key.hex());
+  return std::move(*lock);
 }
 
 Result<std::optional<KeyLock>> DiskCache::try_lock(const Key& key) {
-  DGRT_ASSIGN(File file, open_lock_file(key));
-  const int error = fs_.lock(file, false);
-  if (error == EWOULDBLOCK) return std::optional<KeyLock>();
-  if (error != 0) return io_error("lock of " + key.hex(), error);
-  return std::optional<KeyLock>(KeyLock(fs_, std::move(file)));
+  return acquire(lock_name(key), false);
 }
 
 Result<std::vector<CacheFile>> DiskCache::list() {

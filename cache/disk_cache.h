@@ -8,14 +8,17 @@
 // The directory itself is the index. Entries appear complete, by rename, and never change. A file
 // that is not a good entry of ours (damaged, cut short, another format version, another key,
 // another owner, writable by others, a symbolic link, no regular file) is a miss and is moved to
-// quarantine; the 64 newest of those are kept. Trouble with the cache is never fatal to the caller:
-// it compiles instead.
+// quarantine. Trouble with the cache is never fatal to the caller: it compiles instead.
+//
+// A file's modification time says when it was last used; keep_below() and trim() evict what was
+// unused for longest. Whoever evicts or tidies up holds locks/upkeep.lock, and others skip it.
 //
 // Only the directory's owner may be able to write in it: a cubin is code. That is checked on the
 // open descriptor, and everything else is opened relative to it without following symbolic links.
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,10 +52,29 @@ struct CacheFile {
   uint64_t cubin_bytes = 0;
 };
 
+// What trim() is to leave.
+struct TrimLimits {
+  uint64_t max_bytes = std::numeric_limits<uint64_t>::max();  // of all entries
+  int64_t max_idle_s = std::numeric_limits<int64_t>::max();   // unused for longer: goes in any case
+  int64_t min_idle_s = 0;  // used more recently: stays, even beyond max_bytes
+};
+
+// What trim() or keep_below() did.
+struct Trimmed {
+  bool is_skipped = false;  // someone else was at it: nothing below is set
+  uint64_t kept = 0, kept_bytes = 0;
+  uint64_t evicted = 0, evicted_bytes = 0;
+  uint64_t removed_temps = 0, removed_locks = 0, removed_quarantined = 0;
+};
+
 // Thread safe; holds nothing but the open directory.
 class DiskCache {
  public:
-  static constexpr size_t max_quarantined = 64;                 // files
+  static constexpr size_t max_quarantined = 64;                        // files
+  static constexpr uint64_t max_quarantined_bytes = 64 * 1024 * 1024;  // in all
+  // keep_below() does not evict what was published or read since then: another process that is
+  // starting wants it.
+  static constexpr int64_t recent_s = 600;
   static constexpr size_t max_entry_bytes = 256 * 1024 * 1024;  // larger files are not entries
 
   // Creates `dir` and its missing parents (mode 0700). IO_ERROR: not a directory, not owned by the
@@ -66,9 +88,10 @@ class DiskCache {
                                                            FileSystem& fs = real_fs());
 
   // `exact` given: only that compiler's entry. Null: any compiler's, newest first.
+  // A hit renews the file's time, except in a cache opened read-only.
   Found find(const Key& key, const CompilerId* exact);
 
-  // The calls below up to quarantine() write: not for a cache opened read-only, which answers
+  // The calls below up to keep_below() write: not for a cache opened read-only, which answers
   // INVALID_ARGUMENT.
 
   // Stores an entry atomically and durably. An error leaves no partial entry behind; an entry with
@@ -85,6 +108,17 @@ class DiskCache {
 
   // Moves an entry aside that proved bad after it was read. OK if it is gone already.
   Status quarantine(const Key& key, const CompilerId& compiler);
+
+  // Evicts entries, least recently used first, until the limits hold, and tidies up: files of dead
+  // writers, lock files that nobody holds, what is too much in quarantine. Readers that have opened
+  // an entry keep it; entries whose lock is held are left alone.
+  Result<Trimmed> trim(const TrimLimits& limits);
+  // Tidies up like trim() without evicting, if nobody did for a day. Best effort.
+  void daily_upkeep();
+  // To be called after publish(): if the entries have more than `max_bytes`, evicts down to nine
+  // tenths of it, but nothing recent. Looks at the directory at the first call and then each time
+  // that what this cache has published could have made a difference.
+  Result<Trimmed> keep_below(uint64_t max_bytes);
 
   // Every file among the entries, good or not, ordered by path; changes nothing. Entries that are
   // being written are left out.
@@ -113,17 +147,29 @@ class DiskCache {
   bool examine(const Dir& shard, const std::string& name, const CompilerId* exact, Found* found);
   Status move_aside(const Dir& shard, const std::string& name, const FileInfo& judged,
                     bool* was_moved);
-  void trim_quarantine(const Dir& quarantine);
   Status write_temp(const Dir& shard, const std::vector<std::byte>& bytes, std::string* temp);
-  void remove_stale_temps(const Dir& shard);
-  Result<File> open_lock_file(const Key& key);
+  Status open_lock_file(const Dir& locks, const std::string& name, File* file, FileInfo* info);
+  Result<std::optional<KeyLock>> acquire(const std::string& name, bool wait);
   Status list_shard(const Dir& entries, const std::string& name, std::vector<CacheFile>* files);
   std::string unique_name(std::string_view prefix);
+
+  // In disk_upkeep.cpp.
+  struct Used;
+  Result<std::vector<Used>> scan(Trimmed* trimmed);
+  void scan_shard(const Dir& entries, const std::string& name, std::vector<Used>* files,
+                  Trimmed* trimmed);
+  void evict(std::vector<Used> files, const TrimLimits& limits, Trimmed* trimmed);
+  bool evict_one(const Dir& entries, const Used& file, bool* is_gone);
+  void tidy(Trimmed* trimmed);
+  void remove_idle_locks(Trimmed* trimmed);
+  uint64_t trim_quarantine(const Dir& quarantine);
 
   FileSystem& fs_;
   const Dir root_;
   const Access access_;
-  std::atomic<uint32_t> sequence_{0};  // of unique_name()
+  std::atomic<uint32_t> sequence_{0};         // of unique_name()
+  std::atomic<uint64_t> published_bytes_{0};  // by this object
+  std::atomic<uint64_t> next_scan_{0};  // value of published_bytes_ at which keep_below() looks
 };
 
 // $XDG_CACHE_HOME/dgrt, else $HOME/.cache/dgrt. None if neither variable holds an absolute path, or

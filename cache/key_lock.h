@@ -23,6 +23,8 @@ class KeyLock {
     return *this;
   }
 
+  const File& file() const { return file_; }
+
  private:
   void unlock() noexcept {
     // Not by closing alone: a forked child may have inherited the descriptor. An error can only

@@ -50,7 +50,7 @@ Result<ReadLayers> ReadLayers::open(std::string_view bundle_path, std::string_vi
   DGRT_ASSIGN(const std::vector<Digest> digests, read_digests(bundle_digests, bundles.size()));
   for (size_t i = 0; i < bundles.size(); ++i) {
     Result<std::unique_ptr<Bundle>> bundle =
-        Bundle::open(bundles[i], digests.empty() ? nullptr : &digests[i]);
+        Bundle::open(bundles[i], digests.empty() ? nullptr : &digests[i], fs);
     if (bundle.is_ok() && key) DGRT_TRY(check_signed(*bundle.value(), *key));
     if (bundle.is_ok())
       layers.bundles_.push_back(std::move(bundle).value());
@@ -92,6 +92,24 @@ ReadLayers::Hit ReadLayers::find(const Key& key, const Want& want, size_t first)
     }
   }
   return hit;
+}
+
+void ReadLayers::visit(
+    const std::function<void(const std::string& where, const Key& key, const CompilerId& compiler,
+                             const std::string& metadata)>& visitor) const {
+  for (const auto& bundle : bundles_) {
+    for (size_t i = 0; i < bundle->num_entries(); ++i) {
+      const Result<Entry> entry = bundle->read(i);
+      if (entry.is_ok())
+        visitor(bundle->path(), entry.value().key, entry.value().compiler, entry.value().metadata);
+    }
+  }
+  for (const auto& dir : dirs_) {
+    const Result<std::vector<CacheFile>> files = dir->list();
+    if (!files.is_ok()) continue;
+    for (const CacheFile& file : files.value())
+      if (file.status.is_ok()) visitor(dir->dir(), file.key, file.compiler, file.metadata);
+  }
 }
 
 std::string ReadLayers::describe() const {

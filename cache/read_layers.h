@@ -1,6 +1,7 @@
 // ReadLayers: what a context looks into before the cache directory and never writes: bundles, then
 // read-only directories, each in the order given.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -37,6 +38,11 @@ class ReadLayers {
 
   // The first good entry from layer `first` on.
   Hit find(const Key& key, const Want& want, size_t first) const;
+
+  // Every entry of every layer that can be read, as `where` it lies and what it holds.
+  void visit(
+      const std::function<void(const std::string& where, const Key& key, const CompilerId& compiler,
+                               const std::string& metadata)>& visitor) const;
 
   size_t size() const { return bundles_.size() + dirs_.size(); }
   std::string describe() const;  // "bundle /a, directory /b"

@@ -13,6 +13,7 @@
 #include "tools/bench_shapes.h"
 #include "tools/command.h"
 #include "tools/gemm_bench.h"
+#include "tools/hyper_bench.h"
 #include "tools/input_ops_bench.h"
 
 namespace dgrt {
@@ -21,7 +22,9 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 struct BenchOptions {
-  std::vector<std::string> ops = {"gemm_fp8", "gemm_bf16", "quant_fp8", "scale_layout"};
+  std::vector<std::string> ops = {"gemm_fp8",          "gemm_bf16",        "quant_fp8",
+                                  "scale_layout",      "scale_pack_ue8m0", "hc_prenorm",
+                                  "hc_prenorm_weights"};
   std::vector<int64_t> m;
   std::string shapes, json, cache_dir, commit;
   int device = 0;
@@ -84,13 +87,13 @@ std::string cell(double value, int decimals) {
 }
 
 void print_header() {
-  fmt::print("{:<12} {:>5} {:>6} {:>6} {:>9} {:>15} {:>9} {:>7} {:>6} {:>7} {:>6}  {}\n", "op", "m",
+  fmt::print("{:<18} {:>5} {:>6} {:>6} {:>9} {:>15} {:>9} {:>7} {:>6} {:>7} {:>6}  {}\n", "op", "m",
              "n", "k", "us", "p10-p90", "graph us", "TFLOPS", "GB/s", "floor", "share", "kernel");
 }
 
 void print_line(const Line& line) {
   const BenchRow& row = line.row;
-  fmt::print("{:<12} {:>5} {:>6} {:>6} ", line.op, row.m,
+  fmt::print("{:<18} {:>5} {:>6} {:>6} ", line.op, row.m,
              cell(static_cast<double>(line.shape.n), 0), line.shape.k);
   if (!row.is_right()) {
     fmt::print("WRONG RESULT of {}: {}\n", row.kernel, row.check.wrong);
@@ -242,7 +245,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   const auto options = std::make_shared<BenchOptions>();
   command
       ->add_option("--op", options->ops,
-                   "Which shapes: gemm_fp8, gemm_bf16, quant_fp8, scale_layout")
+                   "Which shapes: names of files in bench/shapes, without .json")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--shapes", options->shapes,

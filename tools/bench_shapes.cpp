@@ -44,6 +44,25 @@ Result<dgrt_quant_fp8_desc> read_quant_fp8_desc(const Json& json) {
   return desc;
 }
 
+// Source order and groups of a scale op.
+template <class Desc>
+Status read_scales(const Json& json, Desc* desc) {
+  const std::string major = json.at("src_major").get<std::string>();
+  if (major != "k" && major != "mn") return invalid("src_major={}: must be k or mn", major);
+  desc->src_major = major == "k" ? DGRT_K_MAJOR : DGRT_MN_MAJOR;
+  DGRT_ASSIGN(desc->num_groups, read_size(json, "num_groups"));
+  return ok();
+}
+
+Result<dgrt_scale_pack_ue8m0_desc> read_scale_pack_desc(const Json& json) {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
+  DGRT_TRY(read_scales(json, &desc));
+  const std::string round = json.at("round").get<std::string>();
+  if (round != "up" && round != "exact") return invalid("round={}: must be up or exact", round);
+  desc.flags = round == "up" ? DGRT_SCALE_CEIL : 0;
+  return desc;
+}
+
 Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   if (op == "gemm") {
     DGRT_ASSIGN(const dgrt_gemm_desc desc, read_gemm_desc(json.at("desc")));
@@ -53,17 +72,29 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     DGRT_ASSIGN(const dgrt_quant_fp8_desc desc, read_quant_fp8_desc(json.at("desc")));
     return BenchDesc(desc);
   }
-  if (op == "scale_layout") return BenchDesc(dgrt_scale_layout_desc DGRT_SCALE_LAYOUT_DESC);
-  return error(DGRT_UNSUPPORTED, "op={}: bench runs gemm, quant_fp8 and scale_layout", op);
+  if (op == "scale_layout") {
+    dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
+    DGRT_TRY(read_scales(json.at("desc"), &desc));
+    return BenchDesc(desc);
+  }
+  if (op == "scale_pack_ue8m0") {
+    DGRT_ASSIGN(const dgrt_scale_pack_ue8m0_desc desc, read_scale_pack_desc(json.at("desc")));
+    return BenchDesc(desc);
+  }
+  if (op == "hc_prenorm") return BenchDesc(dgrt_hc_prenorm_desc DGRT_HC_PRENORM_DESC);
+  if (op == "hc_prenorm_weights")
+    return BenchDesc(dgrt_hc_prenorm_weights_desc DGRT_HC_PRENORM_WEIGHTS_DESC);
+  return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
 Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
-  if (std::holds_alternative<dgrt_scale_layout_desc>(desc)) {
+  if (std::holds_alternative<dgrt_scale_layout_desc>(desc) ||
+      std::holds_alternative<dgrt_scale_pack_ue8m0_desc>(desc)) {
     DGRT_ASSIGN(const int64_t k_blocks, read_size(layer, "k_blocks"));
     shape->k = block_k * k_blocks;
     return ok();
   }
-  if (std::holds_alternative<dgrt_gemm_desc>(desc)) {
+  if (!std::holds_alternative<dgrt_quant_fp8_desc>(desc)) {
     DGRT_ASSIGN(shape->n, read_size(layer, "n"));
   }
   DGRT_ASSIGN(shape->k, read_size(layer, "k"));
@@ -99,12 +130,16 @@ Result<BenchShapes> read_shapes(const Json& json) {
   return result;
 }
 
-void set_sizes(const BenchShape& shape, dgrt_gemm_desc* desc) {
+template <class Desc>
+void set_sizes(const BenchShape& shape, Desc* desc) {
   desc->n = shape.n;
   desc->k = shape.k;
 }
 void set_sizes(const BenchShape& shape, dgrt_quant_fp8_desc* desc) { desc->k = shape.k; }
 void set_sizes(const BenchShape& shape, dgrt_scale_layout_desc* desc) {
+  desc->k_blocks = shape.k / block_k;
+}
+void set_sizes(const BenchShape& shape, dgrt_scale_pack_ue8m0_desc* desc) {
   desc->k_blocks = shape.k / block_k;
 }
 
@@ -130,7 +165,8 @@ BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape) {
   std::visit(
       [&](auto& desc) {
         set_sizes(shape, &desc);
-        desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
+        if constexpr (requires { desc.max_m; })
+          desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
       },
       result);
   return result;

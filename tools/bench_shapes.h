@@ -8,18 +8,21 @@
 #include <vector>
 
 #include "dgrt/gemm.h"
+#include "dgrt/hyper.h"
 #include "runtime/base/status.h"
 
 namespace dgrt {
 
 // Complete but for what a BenchShape adds.
-using BenchDesc = std::variant<dgrt_gemm_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc>;
+using BenchDesc =
+    std::variant<dgrt_gemm_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
+                 dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>;
 
 struct BenchShape {
   std::string model;  // of the first layer with this n and k: "DeepSeek-V3"
   std::string layer;  // "self_attn.o_proj"
-  int64_t n = 0;      // gemm only, else 0
-  int64_t k = 0;      // scale_layout: of the matrix whose scales these are, 128 * k_blocks
+  int64_t k = 0;      // scale ops: of the matrix whose scales these are, 128 * k_blocks
+  int64_t n = 0;      // of ops that have one, else 0
 };
 
 struct BenchShapes {

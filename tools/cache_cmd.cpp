@@ -1,9 +1,10 @@
-// dgrt cache: what is in a cache directory, whether all of it is good, and single kernels out of
-// it.
+// dgrt cache: what is in a cache directory, whether all of it is good, single kernels out of it, and
+// how to make it smaller.
 #include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -20,6 +21,8 @@ constexpr size_t min_key_digits = 4;
 
 struct CacheOptions {
   std::string cache_dir, key, output;
+  uint64_t max_bytes = std::numeric_limits<uint64_t>::max();
+  int32_t older_than_days = -1;  // -1: however old
   bool json = false;
 };
 
@@ -207,6 +210,48 @@ int run_extract(const CacheOptions& options) {
   return 0;
 }
 
+OrderedJson to_json(const Trimmed& trimmed) {
+  return {{"evicted", trimmed.evicted},
+          {"evicted_bytes", trimmed.evicted_bytes},
+          {"entries", trimmed.kept},
+          {"bytes", trimmed.kept_bytes},
+          {"removed_temporary_files", trimmed.removed_temps},
+          {"removed_locks", trimmed.removed_locks},
+          {"removed_from_quarantine", trimmed.removed_quarantined}};
+}
+
+Result<Trimmed> trim(const CacheOptions& options) {
+  DGRT_ASSIGN(const std::unique_ptr<DiskCache> cache, open_existing(options));
+  TrimLimits limits;
+  limits.max_bytes = options.max_bytes;
+  if (options.older_than_days >= 0) limits.max_idle_s = int64_t{options.older_than_days} * 86400;
+  DGRT_ASSIGN(const Trimmed trimmed, cache->trim(limits));
+  if (trimmed.is_skipped)
+    return error(DGRT_IO_ERROR, "cache-dir={}: another process is trimming it", cache->dir());
+  return trimmed;
+}
+
+// CLI11 would wrap it around to a huge number.
+std::string refuse_negative(const std::string& text) {
+  return text.starts_with('-') ? "must not be negative" : "";
+}
+
+int run_trim(const CacheOptions& options) {
+  const Result<Trimmed> result = trim(options);
+  if (!result.is_ok()) return report(result.status(), options.json);
+  const Trimmed& trimmed = result.value();
+  if (options.json) {
+    print_json(to_json(trimmed));
+    return 0;
+  }
+  fmt::print("{} kernels, {} KiB removed; {} kernels, {} KiB stay\n", trimmed.evicted,
+             (trimmed.evicted_bytes + 1023) / 1024, trimmed.kept,
+             (trimmed.kept_bytes + 1023) / 1024);
+  fmt::print("{} temporary files, {} lock files, {} files in quarantine removed\n",
+             trimmed.removed_temps, trimmed.removed_locks, trimmed.removed_quarantined);
+  return 0;
+}
+
 }  // namespace
 
 void add_cache(CLI::App& app, int& exit_code) {
@@ -237,6 +282,16 @@ void add_cache(CLI::App& app, int& exit_code) {
           "dgrt cache extract 1f0c9a -o kernel.cubin && nvdisasm kernel.cubin", run_extract);
   add_key(out, out_options);
   out->add_option("-o,--output", out_options->output, "File to write")->required();
+  const auto [less, less_options] =
+      add("trim", "Remove the kernels unused for longest, and what dead processes left",
+          "dgrt cache trim --max-bytes 1GiB --older-than 90", run_trim);
+  less->add_option("--max-bytes", less_options->max_bytes,
+                   "What may stay; KiB, MiB and GiB are understood. Default: all")
+      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::Validator(refuse_negative, "", ""));  // runs first
+  less->add_option("--older-than", less_options->older_than_days,
+                   "Remove what was not used for so many days, whatever the size")
+      ->check(CLI::NonNegativeNumber);
 }
 
 }  // namespace dgrt

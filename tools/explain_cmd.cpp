@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "dgrt/gemm.h"
+#include "dgrt/hyper.h"
 #include "heuristics/table.h"
 #include "runtime/base/env.h"
 #include "runtime/compile/key.h"
@@ -25,7 +26,7 @@ struct ExplainOptions {
   std::string dtype = "bf16", dtype_d = "bf16", block = "1x128", scale_major = "mn";
   int64_t n = 0, k = 0, k_blocks = 0, m = 0;
   uint32_t sm_budget = 0;
-  bool with_c = false, json = false;
+  bool with_c = false, batch_invariant = false, json = false;
   TargetOptions target;
 };
 
@@ -137,6 +138,22 @@ int run_scale_layout(const ExplainOptions& options) {
   return finish(explain_desc(&desc.op, options), options);
 }
 
+int run_scale_pack(const ExplainOptions& options) {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
+  desc.k_blocks = options.k_blocks;
+  desc.max_m = std::max<int64_t>(options.m, 1);
+  return finish(explain_desc(&desc.op, options), options);
+}
+
+int run_hc_prenorm(const ExplainOptions& options) {
+  dgrt_hc_prenorm_desc desc = DGRT_HC_PRENORM_DESC;
+  desc.n = options.n;
+  desc.k = options.k;
+  desc.max_m = std::max<int64_t>(options.m, 1);
+  desc.flags = options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0;
+  return finish(explain_desc(&desc.op, options), options);
+}
+
 CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
                  const std::shared_ptr<ExplainOptions>& options, int (*run)(const ExplainOptions&),
                  int& exit_code) {
@@ -188,6 +205,17 @@ void add_explain(CLI::App& app, int& exit_code) {
       add_op(command, "scale_layout", "dgrt explain scale_layout --k-blocks 56 --m 64", options,
              run_scale_layout, exit_code);
   layout->add_option("--k-blocks", options->k_blocks, "Columns of src")->required();
+
+  options = std::make_shared<ExplainOptions>();
+  CLI::App* pack =
+      add_op(command, "scale_pack_ue8m0", "dgrt explain scale_pack_ue8m0 --k-blocks 56 --m 64",
+             options, run_scale_pack, exit_code);
+  pack->add_option("--k-blocks", options->k_blocks, "Columns of src")->required();
+  CLI::App* hc = add_op(command, "hc_prenorm", "dgrt explain hc_prenorm --n 24 --k 28672 --m 64",
+                        options, run_hc_prenorm, exit_code);
+  hc->add_option("--n", options->n, "Columns of z")->required();
+  hc->add_option("--k", options->k, "Columns of x")->required();
+  hc->add_flag("--batch-invariant", options->batch_invariant, "With DGRT_FLAG_BATCH_INVARIANT");
 }
 
 }  // namespace dgrt

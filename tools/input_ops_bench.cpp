@@ -1,5 +1,7 @@
 #include "tools/input_ops_bench.h"
 
+#include <algorithm>
+
 #include "tools/lib/lab_fill.h"
 #include "tools/lib/lab_input_ops_check.h"
 
@@ -65,6 +67,16 @@ BenchCost QuantFp8Bench::cost(int64_t m) const {
   return cost;
 }
 
+// Dense strides of a scale op's operands: groups one behind the other.
+template <class Args>
+void set_dense(int64_t m, int64_t k_blocks, bool mn_major, int64_t dst_columns, Args* args) {
+  args->m = m;
+  args->ld_src = mn_major ? m : k_blocks;
+  args->ld_dst = dgrt_tma_aligned_rows(m, sizeof(float));
+  args->group_stride_src = m * k_blocks;
+  args->group_stride_dst = dst_columns * args->ld_dst;
+}
+
 class ScaleLayoutBench final : public OpBench {
  public:
   ScaleLayoutBench(const BenchHost& host, const dgrt_scale_layout_desc& desc)
@@ -75,6 +87,7 @@ class ScaleLayoutBench final : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
+  int64_t num_groups() const { return std::max<int64_t>(desc_.num_groups, 1); }
 
   dgrt_scale_layout_desc desc_;
   dgrt_scale_layout_args args_ = DGRT_SCALE_LAYOUT_ARGS;
@@ -82,10 +95,9 @@ class ScaleLayoutBench final : public OpBench {
 };
 
 Result<const dgrt_args*> ScaleLayoutBench::prepare(int64_t m) {
-  args_.m = m;
-  args_.ld_src = desc_.k_blocks;
-  args_.ld_dst = align(m, 4);
-  const uint64_t num_src = m * args_.ld_src, num_dst = desc_.k_blocks * args_.ld_dst;
+  set_dense(m, desc_.k_blocks, desc_.src_major == DGRT_MN_MAJOR, desc_.k_blocks, &args_);
+  const uint64_t num_src = num_groups() * args_.group_stride_src;
+  const uint64_t num_dst = num_groups() * args_.group_stride_dst;
   DGRT_ASSIGN(src_, lab::DeviceBuffer::make(device(), num_src * sizeof(float)));
   DGRT_ASSIGN(dst_, lab::DeviceBuffer::make(device(), num_dst * sizeof(float)));
   DGRT_TRY(lab::fill_scales(device(), src_.as<float>(), num_src, seed));
@@ -104,7 +116,51 @@ Status ScaleLayoutBench::check(BenchCheck* check) const {
 
 BenchCost ScaleLayoutBench::cost(int64_t m) const {
   BenchCost cost;
-  cost.bytes = 2.0 * sizeof(float) * m * desc_.k_blocks;
+  cost.bytes = 2.0 * sizeof(float) * m * desc_.k_blocks * num_groups();
+  return cost;
+}
+
+class ScalePackBench final : public OpBench {
+ public:
+  ScalePackBench(const BenchHost& host, const dgrt_scale_pack_ue8m0_desc& desc)
+      : OpBench(host), desc_(desc) {}
+  Status init() { return make_plan(&desc_.op); }
+
+ private:
+  Result<const dgrt_args*> prepare(int64_t m) override;
+  Status check(BenchCheck* check) const override;
+  BenchCost cost(int64_t m) const override;
+  int64_t num_groups() const { return std::max<int64_t>(desc_.num_groups, 1); }
+  int64_t num_words() const { return ceil_div(desc_.k_blocks, 4); }
+
+  dgrt_scale_pack_ue8m0_desc desc_;
+  dgrt_scale_pack_ue8m0_args args_ = DGRT_SCALE_PACK_UE8M0_ARGS;
+  lab::DeviceBuffer src_, dst_;
+};
+
+Result<const dgrt_args*> ScalePackBench::prepare(int64_t m) {
+  set_dense(m, desc_.k_blocks, desc_.src_major == DGRT_MN_MAJOR, num_words(), &args_);
+  const uint64_t num_src = num_groups() * args_.group_stride_src;
+  const uint64_t num_dst = num_groups() * args_.group_stride_dst;
+  DGRT_ASSIGN(src_, lab::DeviceBuffer::make(device(), num_src * sizeof(float)));
+  DGRT_ASSIGN(dst_, lab::DeviceBuffer::make(device(), num_dst * sizeof(int32_t)));
+  DGRT_TRY(lab::fill_scales(device(), src_.as<float>(), num_src, seed));
+  args_.src = src_.as<float>();
+  args_.dst = dst_.as<int32_t>();
+  return &args_.op;
+}
+
+Status ScalePackBench::check(BenchCheck* check) const {
+  check->elements = dst_.bytes() / sizeof(int32_t);
+  for (const lab::DeviceBuffer* buffer : {&src_, &dst_}) DGRT_TRY(buffer->check_guards());
+  DGRT_ASSIGN(const std::vector<uint32_t> src, src_.download_all<uint32_t>());
+  DGRT_ASSIGN(const std::vector<uint32_t> dst, dst_.download_all<uint32_t>());
+  return lab::check_scale_pack(desc_, args_, {}, src, dst);
+}
+
+BenchCost ScalePackBench::cost(int64_t m) const {
+  BenchCost cost;
+  cost.bytes = 4.0 * m * (desc_.k_blocks + num_words()) * num_groups();
   return cost;
 }
 
@@ -118,6 +174,11 @@ Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
                                             const dgrt_scale_layout_desc& desc) {
   return make_op_bench<ScaleLayoutBench>(host, desc);
+}
+
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
+                                            const dgrt_scale_pack_ue8m0_desc& desc) {
+  return make_op_bench<ScalePackBench>(host, desc);
 }
 
 }  // namespace dgrt

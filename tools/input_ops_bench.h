@@ -1,5 +1,5 @@
-// The ops that make gemm's inputs in `dgrt bench`: quant_fp8 and scale_layout. Each has one right
-// answer, so every byte is checked.
+// The ops that make gemm's inputs in `dgrt bench`: quant_fp8, scale_layout and scale_pack_ue8m0. Each
+// has one right answer, so every byte is checked.
 #pragma once
 #include <memory>
 
@@ -12,5 +12,8 @@ namespace dgrt {
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const dgrt_quant_fp8_desc& desc);
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
                                             const dgrt_scale_layout_desc& desc);
+// Not for SCALE_K_GROUPED.
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
+                                            const dgrt_scale_pack_ue8m0_desc& desc);
 
 }  // namespace dgrt

@@ -14,7 +14,10 @@
  *  5. dgrt_launch allocates nothing, takes no lock, never synchronises and may be captured into a
  *     CUDA graph. Kernels stay loaded until their context is destroyed, so a captured graph may
  *     outlive its plan but not its context.
- *  6. Pointers in *args are device pointers unless a comment says otherwise. */
+ *  6. Pointers in *args are device pointers unless a comment says otherwise.
+ *  7. fork: a child may go on using, and destroy, a compile-only context if no other thread was inside
+ *     dgrt when the process forked. A context with a device is CUDA's to lose: the child must neither
+ *     use nor destroy it, only exec or _exit. */
 #ifndef DGRT_DGRT_H_
 #define DGRT_DGRT_H_
 
@@ -85,14 +88,17 @@ enum {
   DGRT_OP_SCALE_LAYOUT = 3,
   DGRT_OP_GEMM_GROUPED_CONTIGUOUS = 4,
   DGRT_OP_GEMM_GROUPED_MASKED = 5,
-  DGRT_OP_GEMM_BATCHED = 7
+  DGRT_OP_GEMM_BATCHED = 7,
+  DGRT_OP_HC_PRENORM = 9,
+  DGRT_OP_HC_PRENORM_WEIGHTS = 10,
+  DGRT_OP_SCALE_PACK_UE8M0 = 11
 };
 
 /* Element types. Numbers never change. */
 typedef uint32_t dgrt_dtype;
 enum { DGRT_BF16 = 1, DGRT_FP16 = 2, DGRT_FP32 = 3, DGRT_E4M3 = 4 };
 
-/* Bits of a desc's `flags` that every op knows. */
+/* Bits of a desc's `flags` that mean the same in every op that takes them. */
 /* Launch with programmatic dependent launch: the kernel may be scheduled while its predecessor in the
  * stream drains, and waits for it before touching memory. */
 #define DGRT_FLAG_PDL (1u << 0)
@@ -134,13 +140,15 @@ typedef struct dgrt_context_options {
   const char* bundle_path;      /* bundle files, "a:b". NULL: DGRT_BUNDLE_PATH. "": none */
   const char* bundle_digest;    /* digest of each bundle, 64 hex digits each, "a:b". NULL: not pinned, or, if
                                    bundle_path is NULL, DGRT_BUNDLE_DIGEST */
+  uint64_t cache_max_bytes;     /* of kernels in the cache directory: beyond, those unused for longest are removed
+                                   when one is added. 0: 4 GiB. UINT64_MAX: no bound */
   const char* worker_path;      /* the `dgrt` program, whose processes dgrt_prepare compiles with. NULL: beside the
                                    library, in ../bin, or on PATH. "", or none found: threads of this process */
   const char* bundle_public_key;/* Ed25519 key, 64 hex digits: every bundle must have FILE.sig by it. NULL: not asked */
   uint32_t compile_timeout_s;   /* longest compile in a worker process, seconds; then it is killed. 0: 120 */
   uint32_t reserved;
 } dgrt_context_options;
-#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0}
+#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, 0, 0}
 
 /* Opens a device (its primary CUDA context is retained) or, with DGRT_DEVICE_NONE, a compile-only
  * context that needs neither GPU nor driver. `options` NULL means device 0 and defaults. The
@@ -165,8 +173,12 @@ typedef struct dgrt_stats {
   uint64_t publish_failures;  /* compiled kernels that could not be stored */
   uint64_t kernel_loads;      /* kernels loaded onto the device */
   double compile_ms;          /* sum over compiles, wall clock of each */
+  uint64_t evicted;           /* entries that this context removed from the cache directory, which was full */
+  uint64_t evicted_bytes;
+  uint64_t launch_compiles;   /* compiles inside dgrt_launch: always 0, or dgrt has a bug */
+  uint64_t launch_loads;      /* kernels loaded inside dgrt_launch: likewise */
 } dgrt_stats;
-#define DGRT_STATS {sizeof(dgrt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0}
+#define DGRT_STATS {sizeof(dgrt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0}
 
 DGRT_API dgrt_status dgrt_context_get_stats(const dgrt_context* context, dgrt_stats* stats);
 
@@ -280,6 +292,19 @@ typedef struct dgrt_symm_options {
 /* A buffer that every rank can reach. This version has no op that uses one: UNSUPPORTED. */
 DGRT_API dgrt_status dgrt_symm_create(dgrt_context* context, const dgrt_symm_options* options, dgrt_symm** symm);
 DGRT_API void dgrt_symm_destroy(dgrt_symm* symm); /* NULL is allowed */
+
+/* ---- Typed wrappers: dgrt_<op>_plan_create() and dgrt_<op>_launch(), in the header of each op ------ */
+
+#define DGRT_TYPED_CALLS(name)                                                                       \
+  static inline dgrt_status dgrt_##name##_plan_create(                                               \
+      dgrt_context* context, const dgrt_##name##_desc* desc, dgrt_plan** plan) {                     \
+    return dgrt_plan_create(context, desc ? &desc->op : NULL, plan);                                 \
+  }                                                                                                  \
+  static inline dgrt_status dgrt_##name##_launch(const dgrt_plan* plan,                              \
+                                                 const dgrt_##name##_args* args, void* workspace,    \
+                                                 size_t workspace_bytes, CUstream stream) {          \
+    return dgrt_launch(plan, args ? &args->op : NULL, workspace, workspace_bytes, stream);           \
+  }
 
 #ifdef __cplusplus
 }

@@ -9,7 +9,9 @@ Constants are those of the C headers without their DGRT_ prefix: dgrt.E4M3, dgrt
 
 from ._c import CONSTANTS, load_library
 from .ops import (address, gemm_args, gemm_desc, quant_fp8_args, quant_fp8_desc, scale_layout_args,
-                  scale_layout_desc)
+                  scale_layout_desc, scale_pack_ue8m0_args, scale_pack_ue8m0_desc)
+from .ops import (hc_prenorm_args, hc_prenorm_desc, hc_prenorm_weights_args,
+                  hc_prenorm_weights_desc)
 from .runtime import CallInfo, Context, Error, KernelInfo, Key, Plan, PlanInfo, Progress, version
 from .runtime import enumerate_keys as enumerate  # as in C; not in __all__: it shadows a builtin
 
@@ -17,4 +19,6 @@ globals().update(CONSTANTS)
 
 __all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInfo", "Progress",
            "address", "gemm_args", "gemm_desc", "load_library", "quant_fp8_args", "quant_fp8_desc",
-           "scale_layout_args", "scale_layout_desc", "version", *CONSTANTS]
+           "scale_layout_args", "scale_layout_desc", "scale_pack_ue8m0_args", "scale_pack_ue8m0_desc",
+           "hc_prenorm_args", "hc_prenorm_desc",
+           "hc_prenorm_weights_args", "hc_prenorm_weights_desc", "version", *CONSTANTS]

@@ -1,4 +1,4 @@
-"""The C API of dgrt.h and gemm.h as ctypes: structs, constants, prototypes, and finding the library.
+"""The C API of dgrt.h and the ops' headers as ctypes: structs, constants, prototypes, and finding the library.
 
 Everything here mirrors a header line by line; tests/test_structs.py compiles a C program against the
 headers and compares every size, offset and constant. No behaviour lives here."""
@@ -15,10 +15,12 @@ CONSTANTS = {
     "IO_ERROR": 10, "PEER_LOST": 11, "INTERNAL": 12,
     # op ids
     "OP_GEMM": 1, "OP_QUANT_FP8": 2, "OP_SCALE_LAYOUT": 3,
+    "OP_SCALE_PACK_UE8M0": 11,
+    "OP_HC_PRENORM": 9, "OP_HC_PRENORM_WEIGHTS": 10,
     # dgrt_dtype
     "BF16": 1, "FP16": 2, "FP32": 3, "E4M3": 4,
     # flags
-    "FLAG_PDL": 1 << 0, "GEMM_WITH_C": 1 << 16,
+    "FLAG_PDL": 1 << 0, "FLAG_BATCH_INVARIANT": 1 << 1, "GEMM_WITH_C": 1 << 16,
     # dgrt_log_level
     "LOG_DEFAULT": 0, "LOG_DEBUG": 1, "LOG_INFO": 2, "LOG_WARN": 3, "LOG_ERROR": 4, "LOG_OFF": 5,
     # dgrt_miss_policy
@@ -29,6 +31,7 @@ CONSTANTS = {
     # gemm.h
     "SCALE_NONE": 0, "SCALE_BLOCK": 1, "K_MAJOR": 0, "MN_MAJOR": 1,
     "QUANT_1X128": 0, "QUANT_128X128": 1,
+    "SCALE_CEIL": 1 << 16, "SCALE_K_GROUPED": 1 << 17,
 }
 
 
@@ -44,9 +47,9 @@ class ContextOptions(Structure):
                 ("sm_count", c_uint32), ("miss_policy", c_uint32), ("cache_dir", c_char_p),
                 ("num_jobs", c_uint32), ("log_level", c_uint32), ("log_fn", LogFn),
                 ("log_user", c_void_p), ("cache_ro_path", c_char_p), ("bundle_path", c_char_p),
-                ("bundle_digest", c_char_p), ("worker_path", c_char_p),
-                ("bundle_public_key", c_char_p), ("compile_timeout_s", c_uint32),
-                ("reserved", c_uint32)]
+                ("bundle_digest", c_char_p), ("cache_max_bytes", c_uint64),
+                ("worker_path", c_char_p), ("bundle_public_key", c_char_p),
+                ("compile_timeout_s", c_uint32), ("reserved", c_uint32)]
 
 
 class Stats(Structure):
@@ -54,7 +57,9 @@ class Stats(Structure):
                 ("memory_hits", c_uint64), ("disk_hits", c_uint64), ("compiles", c_uint64),
                 ("compile_failures", c_uint64), ("shared_waits", c_uint64),
                 ("quarantined", c_uint64), ("publish_failures", c_uint64),
-                ("kernel_loads", c_uint64), ("compile_ms", c_double)]
+                ("kernel_loads", c_uint64), ("compile_ms", c_double), ("evicted", c_uint64),
+                ("evicted_bytes", c_uint64), ("launch_compiles", c_uint64),
+                ("launch_loads", c_uint64)]
 
 
 class ProgressStruct(Structure):
@@ -126,13 +131,52 @@ class QuantFp8Args(Structure):
 class ScaleLayoutDesc(Structure):
     op_id = CONSTANTS["OP_SCALE_LAYOUT"]
     _fields_ = [("op", Op), ("k_blocks", c_int64), ("max_m", c_int64), ("flags", c_uint32),
-                ("reserved", c_uint32)]
+                ("src_major", c_uint32), ("num_groups", c_int64)]
 
 
 class ScaleLayoutArgs(Structure):
     op_id = CONSTANTS["OP_SCALE_LAYOUT"]
     _fields_ = [("op", Op), ("src", c_void_p), ("dst", c_void_p), ("m", c_int64),
-                ("ld_src", c_int64), ("ld_dst", c_int64)]
+                ("ld_src", c_int64), ("ld_dst", c_int64), ("group_stride_src", c_int64),
+                ("group_stride_dst", c_int64)]
+
+
+class ScalePackUe8m0Desc(Structure):
+    op_id = CONSTANTS["OP_SCALE_PACK_UE8M0"]
+    _fields_ = [("op", Op), ("k_blocks", c_int64), ("max_m", c_int64), ("num_groups", c_int64),
+                ("src_major", c_uint32), ("gran_k", c_uint32), ("flags", c_uint32),
+                ("reserved", c_uint32)]
+
+
+class ScalePackUe8m0Args(Structure):
+    op_id = CONSTANTS["OP_SCALE_PACK_UE8M0"]
+    _fields_ = [("op", Op), ("src", c_void_p), ("dst", c_void_p), ("ks", c_void_p), ("m", c_int64),
+                ("ld_src", c_int64), ("ld_dst", c_int64), ("group_stride_src", c_int64),
+                ("group_stride_dst", c_int64), ("k_blocks", c_int64)]
+
+
+class HcPrenormDesc(Structure):
+    op_id = CONSTANTS["OP_HC_PRENORM"]
+    _fields_ = [("op", Op), ("n", c_int64), ("k", c_int64), ("max_m", c_int64),
+                ("max_splits", c_int64), ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class HcPrenormArgs(Structure):
+    op_id = CONSTANTS["OP_HC_PRENORM"]
+    _fields_ = [("op", Op), ("x", c_void_p), ("w", c_void_p), ("z", c_void_p), ("q", c_void_p),
+                ("m", c_int64), ("num_splits", c_int64), ("ldx", c_int64), ("ldz", c_int64),
+                ("z_split_stride", c_int64), ("q_split_stride", c_int64)]
+
+
+class HcPrenormWeightsDesc(Structure):
+    op_id = CONSTANTS["OP_HC_PRENORM_WEIGHTS"]
+    _fields_ = [("op", Op), ("n", c_int64), ("k", c_int64), ("flags", c_uint32),
+                ("reserved", c_uint32)]
+
+
+class HcPrenormWeightsArgs(Structure):
+    op_id = CONSTANTS["OP_HC_PRENORM_WEIGHTS"]
+    _fields_ = [("op", Op), ("f", c_void_p), ("w", c_void_p), ("ldf", c_int64)]
 
 
 # C name -> mirror, for the layout test.
@@ -143,6 +187,11 @@ STRUCTS = {
     "dgrt_key_info": KeyInfoStruct, "dgrt_gemm_desc": GemmDesc, "dgrt_gemm_args": GemmArgs,
     "dgrt_quant_fp8_desc": QuantFp8Desc, "dgrt_quant_fp8_args": QuantFp8Args,
     "dgrt_scale_layout_desc": ScaleLayoutDesc, "dgrt_scale_layout_args": ScaleLayoutArgs,
+    "dgrt_scale_pack_ue8m0_desc": ScalePackUe8m0Desc,
+    "dgrt_scale_pack_ue8m0_args": ScalePackUe8m0Args,
+    "dgrt_hc_prenorm_desc": HcPrenormDesc, "dgrt_hc_prenorm_args": HcPrenormArgs,
+    "dgrt_hc_prenorm_weights_desc": HcPrenormWeightsDesc,
+    "dgrt_hc_prenorm_weights_args": HcPrenormWeightsArgs,
 }
 
 # Name -> (result, arguments).

@@ -1,7 +1,7 @@
 """Descs and args of every op, from keyword arguments.
 
 A desc says what is fixed when a model is loaded; args say what changes with every call. Field names,
-rules and defaults are those of gemm.h. Types and modes are the constants of this package (dgrt.E4M3,
+rules and defaults are those of the C headers. Types and modes are the constants of this package (dgrt.E4M3,
 dgrt.SCALE_BLOCK, ...)."""
 
 import ctypes
@@ -79,9 +79,30 @@ def quant_fp8_desc(*, k, max_m, block=CONSTANTS["QUANT_1X128"],
                  flags=flags)
 
 
-def scale_layout_desc(*, k_blocks, max_m, flags=0):
-    """Row-major scales to what gemm wants of a_scale."""
-    return _fill(_c.ScaleLayoutDesc, k_blocks=k_blocks, max_m=max_m, flags=flags)
+def scale_layout_desc(*, k_blocks, max_m, src_major=CONSTANTS["K_MAJOR"], num_groups=1, flags=0):
+    """Scales of either order to what gemm wants of a_scale."""
+    return _fill(_c.ScaleLayoutDesc, k_blocks=k_blocks, max_m=max_m, src_major=src_major,
+                 num_groups=num_groups, flags=flags)
+
+
+def scale_pack_ue8m0_desc(*, k_blocks, max_m, src_major=None, num_groups=1, gran_k=0, flags=0):
+    """Scales of either order to four UE8M0 bytes per int32. Without `src_major`: MN_MAJOR for
+    SCALE_K_GROUPED, else K_MAJOR."""
+    if src_major is None:
+        k_grouped = flags & CONSTANTS["SCALE_K_GROUPED"]
+        src_major = CONSTANTS["MN_MAJOR"] if k_grouped else CONSTANTS["K_MAJOR"]
+    return _fill(_c.ScalePackUe8m0Desc, k_blocks=k_blocks, max_m=max_m, num_groups=num_groups,
+                 src_major=src_major, gran_k=gran_k, flags=flags)
+
+
+def hc_prenorm_desc(*, k, max_m, n=24, max_splits=0, flags=0):
+    """Mixing logits and square sums of hyper-connections in one pass."""
+    return _fill(_c.HcPrenormDesc, n=n, k=k, max_m=max_m, max_splits=max_splits, flags=flags)
+
+
+def hc_prenorm_weights_desc(*, k, n=24, flags=0):
+    """fp32 weights to what hc_prenorm wants of w: bf16 [2 * p, k], p = n rounded up to 8."""
+    return _fill(_c.HcPrenormWeightsDesc, n=n, k=k, flags=flags)
 
 
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
@@ -112,10 +133,47 @@ def quant_fp8_args(desc, *, x, q, scale, m, ldx=None, ldq=None, ld_scale=None):
                  ldq=desc.k if ldq is None else ldq, ld_scale=ld_scale)
 
 
-def scale_layout_args(desc, *, src, dst, m, ld_src=None, ld_dst=None):
+def _scale_strides(desc, m, dst_columns, ld_src, ld_dst, group_stride_src, group_stride_dst):
+    k_major = desc.src_major == CONSTANTS["K_MAJOR"]
+    if ld_src is None:
+        ld_src = desc.k_blocks if k_major else m
+    if ld_dst is None:
+        ld_dst = _ceil_div(m, 4) * 4
+    if group_stride_src is None:
+        group_stride_src = ld_src * (m if k_major else desc.k_blocks)
+    if group_stride_dst is None:
+        group_stride_dst = ld_dst * dst_columns
+    return {"ld_src": ld_src, "ld_dst": ld_dst, "group_stride_src": group_stride_src,
+            "group_stride_dst": group_stride_dst}
+
+
+def scale_layout_args(desc, *, src, dst, m, ld_src=None, ld_dst=None, group_stride_src=None,
+                      group_stride_dst=None):
     return _fill(_c.ScaleLayoutArgs, src=src, dst=dst, m=m,
-                 ld_src=desc.k_blocks if ld_src is None else ld_src,
-                 ld_dst=_ceil_div(m, 4) * 4 if ld_dst is None else ld_dst)
+                 **_scale_strides(desc, m, desc.k_blocks, ld_src, ld_dst, group_stride_src,
+                                  group_stride_dst))
+
+
+def scale_pack_ue8m0_args(desc, *, src, dst, m, ks=None, k_blocks=0, ld_src=None, ld_dst=None,
+                          group_stride_src=None, group_stride_dst=None):
+    """`ks` and `k_blocks`: SCALE_K_GROUPED only."""
+    return _fill(_c.ScalePackUe8m0Args, src=src, dst=dst, ks=ks, m=m, k_blocks=k_blocks,
+                 **_scale_strides(desc, m, _ceil_div(desc.k_blocks, 4), ld_src, ld_dst,
+                                  group_stride_src, group_stride_dst))
+
+
+def hc_prenorm_args(desc, *, x, w, z, q, m, num_splits=0, ldx=None, ldz=None, z_split_stride=None,
+                    q_split_stride=None):
+    """num_splits 0: final sums, z [m, n] and q [m]. Else parts: z [num_splits, m, n], q [num_splits, m]."""
+    ldz = desc.n if ldz is None else ldz
+    return _fill(_c.HcPrenormArgs, x=x, w=w, z=z, q=q, m=m, num_splits=num_splits,
+                 ldx=desc.k if ldx is None else ldx, ldz=ldz,
+                 z_split_stride=m * ldz if z_split_stride is None else z_split_stride,
+                 q_split_stride=m if q_split_stride is None else q_split_stride)
+
+
+def hc_prenorm_weights_args(desc, *, f, w, ldf=None):
+    return _fill(_c.HcPrenormWeightsArgs, f=f, w=w, ldf=desc.k if ldf is None else ldf)
 
 
 # Desc struct -> function that makes its args.
@@ -123,4 +181,7 @@ MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
     _c.QuantFp8Desc: quant_fp8_args,
     _c.ScaleLayoutDesc: scale_layout_args,
+    _c.ScalePackUe8m0Desc: scale_pack_ue8m0_args,
+    _c.HcPrenormDesc: hc_prenorm_args,
+    _c.HcPrenormWeightsDesc: hc_prenorm_weights_args,
 }

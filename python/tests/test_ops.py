@@ -75,6 +75,28 @@ class Builders(unittest.TestCase):
         desc = dgrt.scale_layout_desc(k_blocks=3, max_m=300)
         args = dgrt.scale_layout_args(desc, src=1, dst=1, m=5)
         self.assertEqual((args.ld_src, args.ld_dst), (3, 8))
+        self.assertEqual((args.group_stride_src, args.group_stride_dst), (15, 24))
+        desc = dgrt.scale_layout_desc(k_blocks=3, max_m=300, src_major=dgrt.MN_MAJOR, num_groups=2)
+        args = dgrt.scale_layout_args(desc, src=1, dst=1, m=5)
+        self.assertEqual((args.ld_src, args.group_stride_src), (5, 15))
+
+    def test_scale_pack_strides_and_order(self):
+        desc = dgrt.scale_pack_ue8m0_desc(k_blocks=57, max_m=300, num_groups=4)
+        args = dgrt.scale_pack_ue8m0_args(desc, src=1, dst=1, m=5)
+        self.assertEqual((desc.src_major, args.ld_src, args.ld_dst), (dgrt.K_MAJOR, 57, 8))
+        self.assertEqual((args.group_stride_src, args.group_stride_dst), (285, 120))
+        desc = dgrt.scale_pack_ue8m0_desc(k_blocks=64, max_m=300, num_groups=4, gran_k=128,
+                                          flags=dgrt.SCALE_K_GROUPED | dgrt.SCALE_CEIL)
+        args = dgrt.scale_pack_ue8m0_args(desc, src=1, dst=1, ks=16, m=5, k_blocks=48)
+        self.assertEqual((desc.src_major, args.ld_src, args.ks), (dgrt.MN_MAJOR, 5, 16))
+
+    def test_hc_prenorm_default_strides(self):
+        desc = dgrt.hc_prenorm_desc(k=7168, max_m=300, max_splits=16)
+        args = dgrt.hc_prenorm_args(desc, x=1, w=1, z=1, q=1, m=5, num_splits=4)
+        self.assertEqual((desc.n, args.ldx, args.ldz), (24, 7168, 24))
+        self.assertEqual((args.z_split_stride, args.q_split_stride), (120, 5))
+        desc = dgrt.hc_prenorm_weights_desc(k=7168)
+        self.assertEqual(dgrt.hc_prenorm_weights_args(desc, f=1, w=1).ldf, 7168)
 
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):

@@ -26,7 +26,7 @@ def expected():
 
 
 def c_program():
-    lines = ["#include <stdio.h>", '#include "dgrt/gemm.h"', "int main(void) {"]
+    lines = ["#include <stdio.h>", '#include "dgrt/gemm.h"', '#include "dgrt/hyper.h"', "int main(void) {"]
     for name, mirror in _c.STRUCTS.items():
         lines.append(f'  printf("{name} %zu\\n", sizeof({name}));')
         for field in mirror._fields_:
@@ -50,7 +50,7 @@ class Structs(unittest.TestCase):
         self.assertEqual(printed.stdout.splitlines(), list(expected()))
 
     def test_no_public_struct_or_call_is_left_out(self):
-        text = "".join((INCLUDE / "dgrt" / name).read_text() for name in ("dgrt.h", "gemm.h"))
+        text = "".join((INCLUDE / "dgrt" / name).read_text() for name in ("dgrt.h", "gemm.h", "hyper.h"))
         structs = set(re.findall(r"^} (dgrt_\w+);", text, re.M)) - {"dgrt_symm_options"}
         self.assertEqual(structs, set(_c.STRUCTS))
         calls = set(re.findall(r"^DGRT_API [\w ]+[ *]+(dgrt_\w+)\(", text, re.M))

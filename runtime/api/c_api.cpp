@@ -118,6 +118,7 @@ Status get_plan_info(const dgrt_plan* plan, dgrt_plan_info* info) {
   value.num_kernels = static_cast<uint32_t>(from_c(plan)->kernels().size());
   value.kernels = from_c(plan)->kernels().data();
   value.workspace_bytes = from_c(plan)->workspace_bytes();
+  value.state_bytes = from_c(plan)->state_bytes();
   write_struct(value, info);
   return ok();
 }

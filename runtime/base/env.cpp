@@ -55,6 +55,9 @@ Result<Env> read_env(const EnvLookup& lookup) {
                      std::array{CompilerWord{"exact", CompilerPolicy::exact},
                                 CompilerWord{"any", CompilerPolicy::any}},
                      &env.compiler_policy));
+  DGRT_TRY(read_word(lookup, "DGRT_EXPLAIN",
+                     std::array{std::pair<std::string_view, bool>{"miss", true}},
+                     &env.explain_misses));
   DGRT_TRY(read_word(lookup, "DGRT_LOG",
                      std::array{LogWord{"debug", DGRT_LOG_DEBUG}, LogWord{"info", DGRT_LOG_INFO},
                                 LogWord{"warn", DGRT_LOG_WARN}, LogWord{"error", DGRT_LOG_ERROR},

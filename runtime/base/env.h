@@ -23,6 +23,7 @@ struct Env {
   dgrt_miss_policy miss_policy = DGRT_MISS_DEFAULT;            // DGRT_MISS=compile|error
   CompilerPolicy compiler_policy = CompilerPolicy::automatic;  // DGRT_COMPILER=exact|any
   dgrt_log_level log_level = DGRT_LOG_DEFAULT;                 // DGRT_LOG=debug|info|warn|error|off
+  bool explain_misses = false;                                 // DGRT_EXPLAIN=miss
   std::string heuristics_path;  // DGRT_HEURISTICS_PATH: directory of tables that come before the
                                 // embedded ones
   std::string record_path;      // DGRT_RECORD: file that the descs of created plans are added to

@@ -84,6 +84,9 @@ class RealFs final : public FileSystem {
   int sync(const File& file_or_dir) override {
     return retry([&] { return ::fsync(file_or_dir.fd()); });
   }
+  int touch(const File& file) override {
+    return retry([&] { return ::futimens(file.fd(), nullptr); });
+  }
 
   int stat(const File& file_or_dir, FileInfo* info) override {
     struct stat s;

@@ -74,6 +74,7 @@ class FileSystem {
   virtual int read(const File& file, std::span<std::byte> bytes, size_t* done) = 0;
   virtual int write(const File& file, std::span<const std::byte> bytes, size_t* done) = 0;
   virtual int sync(const File& file_or_dir) = 0;  // fsync
+  virtual int touch(const File& file) = 0;        // sets the modification time to now
   virtual int stat(const File& file_or_dir, FileInfo* info) = 0;
   virtual int stat_at(const File& dir, const std::string& name, FileInfo* info) = 0;
   virtual int list(const File& dir, std::vector<std::string>* names) = 0;  // without . and ..

@@ -5,13 +5,6 @@
 #include "runtime/base/hash.h"
 
 namespace dgrt {
-namespace {
-
-// Raised when the encoding below changes, or when compile() starts to treat equal inputs
-// differently.
-constexpr uint64_t key_version = 1;
-
-}  // namespace
 
 std::vector<std::string> compile_options(const Instance& instance) {
   return {

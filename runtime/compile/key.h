@@ -2,6 +2,7 @@
 // nothing else. Never in a key: paths on disk, times, driver, device, problem sizes, the table that
 // chose the config.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,10 @@
 #include "runtime/compile/sources.h"
 
 namespace dgrt {
+
+// Raised when the encoding of keys changes, or when compile() starts to treat equal inputs
+// differently.
+inline constexpr uint64_t key_version = 1;
 
 // Options of the compile, in order, without those that cannot change the binary.
 std::vector<std::string> compile_options(const Instance& instance);

@@ -139,9 +139,13 @@ Status failure(const Instance& instance, const std::vector<std::string>& options
 
 Result<std::shared_ptr<const Nvrtc>> Nvrtc::load() {
   DGRT_ASSIGN(std::shared_ptr<const NvrtcLibrary> library, load_nvrtc_library());
+  return with(std::move(library));
+}
+
+std::shared_ptr<const Nvrtc> Nvrtc::with(std::shared_ptr<const NvrtcLibrary> library) {
   std::shared_ptr<Nvrtc> nvrtc(new Nvrtc());
   nvrtc->library_ = std::move(library);
-  return std::shared_ptr<const Nvrtc>(std::move(nvrtc));
+  return nvrtc;
 }
 
 const CompilerId& Nvrtc::id() const { return library_->id; }

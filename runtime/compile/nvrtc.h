@@ -41,6 +41,9 @@ class Nvrtc {
   // $VIRTUAL_ENV's pip packages. NO_COMPILER: says what was found and where to get one.
   static Result<std::shared_ptr<const Nvrtc>> load();
 
+  // One whose entry points are given.
+  static std::shared_ptr<const Nvrtc> with(std::shared_ptr<const NvrtcLibrary> library);
+
   const CompilerId& id() const;
   const std::string& path() const;  // of the library file
 

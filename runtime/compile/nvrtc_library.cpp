@@ -176,7 +176,12 @@ Result<std::shared_ptr<const NvrtcLibrary>> load_nvrtc_library() {
   for (const char* soname : sonames)
     if (void* handle = dlopen(soname, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD); handle != nullptr)
       if (auto library = open_library(handle, soname, &refused)) return library;
-  for (const std::string& name : nvrtc_candidates())
+  return open_nvrtc_library(nvrtc_candidates(), std::move(refused));
+}
+
+Result<std::shared_ptr<const NvrtcLibrary>> open_nvrtc_library(
+    const std::vector<std::string>& names, std::string refused) {
+  for (const std::string& name : names)
     if (void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL); handle != nullptr)
       if (auto library = open_library(handle, name, &refused)) return library;
   return error(DGRT_NO_COMPILER,

@@ -37,6 +37,11 @@ struct NvrtcLibrary {
 // Search order: see Nvrtc::load(). NO_COMPILER names what was found and refused.
 Result<std::shared_ptr<const NvrtcLibrary>> load_nvrtc_library();
 
+// The first of these files that is a usable libnvrtc; names without a slash are looked for as the
+// loader does. NO_COMPILER as above; `refused`: what to say first of those seen before.
+Result<std::shared_ptr<const NvrtcLibrary>> open_nvrtc_library(
+    const std::vector<std::string>& names, std::string refused = {});
+
 // Files that may be libnvrtc, in the order in which they are tried.
 std::vector<std::string> nvrtc_candidates();
 

@@ -5,6 +5,8 @@
 namespace dgrt {
 namespace {
 
+constexpr uint64_t default_cache_max_bytes = uint64_t{4} << 30;
+
 Status check_options(const dgrt_context_options& options) {
   if (options.device < DGRT_DEVICE_NONE)
     return invalid("device={}: must be a device's number or DGRT_DEVICE_NONE", options.device);
@@ -55,7 +57,7 @@ Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& opt
         load_table(*op, *context->sources_, env.heuristics_path, &warnings);
   for (const std::string& warning : warnings)
     if (context->warned_.insert(warning).second) context->log_->warn("{}", warning);
-  DGRT_TRY(context->open_kernels(options, env, parts.fs));
+  DGRT_TRY(context->open_kernels(options, env, parts));
   context->recorder_ = std::make_unique<Recorder>(env.record_path, *context->log_);
   return context;
 }
@@ -80,17 +82,23 @@ Status Context::open_target(const dgrt_context_options& options,
   return check_target(target_);
 }
 
-Status Context::open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs) {
+Status Context::open_kernels(const dgrt_context_options& options, const Env& env,
+                             const ContextParts& parts) {
   KernelStore::Options store;
   store.cache_dir = cache_dir_of(options, env);
+  store.cache_max_bytes =
+      options.cache_max_bytes ? options.cache_max_bytes : default_cache_max_bytes;
   store.miss_policy = options.miss_policy ? options.miss_policy : env.miss_policy;
   store.compiler_policy = env.compiler_policy;
   store.dump_dir = env.dump_dir;
-  store.fs = fs;
+  store.explain_misses = env.explain_misses;
+  store.fs = parts.fs;
+  store.compiler = parts.compiler;
   store.worker_program = find_worker_program(options.worker_path);
   store.compile_timeout = std::chrono::seconds(options.compile_timeout_s);
   std::vector<Status> problems;
-  DGRT_ASSIGN(ReadLayers layers, open_layers(options, env, fs ? *fs : real_fs(), &problems));
+  DGRT_ASSIGN(ReadLayers layers,
+              open_layers(options, env, parts.fs ? *parts.fs : real_fs(), &problems));
   for (const Status& problem : problems) log_->warn("left out: {}", problem.message());
   kernels_ =
       std::make_unique<KernelStore>(std::move(store), std::move(layers), device_, *sources_, *log_);

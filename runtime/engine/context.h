@@ -24,8 +24,9 @@ namespace dgrt {
 // What a context stands on; tests bring their own. Everything outlives the context.
 struct ContextParts {
   const OpList* ops = &all_ops();
-  std::shared_ptr<const Driver> driver;  // null: the system's libcuda
-  FileSystem* fs = nullptr;              // of the cache directory; null: the real one
+  std::shared_ptr<const Driver> driver;   // null: the system's libcuda
+  FileSystem* fs = nullptr;               // of the cache directory; null: the real one
+  std::shared_ptr<const Nvrtc> compiler;  // null: the system's libnvrtc, once it is needed
 };
 
 // Thread safe after creation. Outlives its plans (the caller sees to that).
@@ -56,7 +57,8 @@ class Context {
  private:
   Context() = default;
   Status open_target(const dgrt_context_options& options, std::shared_ptr<const Driver> driver);
-  Status open_kernels(const dgrt_context_options& options, const Env& env, FileSystem* fs);
+  Status open_kernels(const dgrt_context_options& options, const Env& env,
+                      const ContextParts& parts);
 
   const OpList* ops_ = nullptr;
   Target target_;

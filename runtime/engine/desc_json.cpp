@@ -1,7 +1,6 @@
 #include "runtime/engine/desc_json.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -48,8 +47,6 @@ Json to_json(const dgrt_desc* desc, const DescField& field) {
   switch (field.kind) {
     case Kind::int64:
       return load<int64_t>(desc, field);
-    case Kind::float32:
-      return load<float>(desc, field);
     case Kind::choice:
       return choice_to_json(field, load<uint32_t>(desc, field));
     case Kind::flags:
@@ -109,12 +106,6 @@ Status read_field(const DescField& field, const Json& json, DescBytes* desc) {
         (json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX}))
       return invalid("{}={}: must be a whole number of 64 bits", field.name, shown(json));
     store(desc, field, json.get<int64_t>());
-    return ok();
-  }
-  if (field.kind == Kind::float32) {
-    if (!json.is_number() || !std::isfinite(json.get<float>()))
-      return invalid("{}={}: must be a number", field.name, shown(json));
-    store(desc, field, json.get<float>());
     return ok();
   }
   uint32_t value = 0;

@@ -8,6 +8,7 @@
 
 #include "runtime/engine/kernel_dump.h"
 #include "runtime/engine/kernel_metadata.h"
+#include "runtime/engine/launch_scope.h"
 
 namespace dgrt {
 namespace {
@@ -54,11 +55,13 @@ KernelStore::KernelStore(Options options, ReadLayers layers, std::shared_ptr<con
   if (options_.cache_dir.empty()) return;
   Result<std::unique_ptr<DiskCache>> disk =
       DiskCache::open(options_.cache_dir, options_.fs ? *options_.fs : real_fs());
-  if (disk.is_ok())
-    disk_ = std::move(disk).value();
-  else
+  if (!disk.is_ok()) {
     log_.warn("cache directory not usable, kernels are kept in memory only: {}",
               disk.status().message());
+    return;
+  }
+  disk_ = std::move(disk).value();
+  disk_->daily_upkeep();
 }
 
 Result<KernelStore::Got> KernelStore::get(const Key& key, const Instance& instance,
@@ -155,6 +158,7 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
     return image;
   }
   if (wait == Wait::cached_only) return std::optional<Image>();
+  if (options_.explain_misses) explain_miss(key, instance);
   if (options_.miss_policy == DGRT_MISS_ERROR)
     return error(DGRT_MISS, "not in {} and the miss policy forbids compiling", where());
   DGRT_TRY(nvrtc().status());
@@ -184,6 +188,16 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
   DGRT_ASSIGN(Image compiled, compile(key, instance, smem_bytes));
   publish(compiled);
   return std::optional<Image>(std::move(compiled));
+}
+
+// At the level of warnings: whoever sets DGRT_EXPLAIN wants to see it.
+void KernelStore::explain_miss(const Key& key, const Instance& instance) {
+  std::call_once(neighbours_once_, [this] { neighbours_ = list_kernels(layers_, disk_.get()); });
+  const Result<KeyFields> fields = key_fields(instance, sources_);
+  const Result<std::optional<CompilerId>> compiler = wanted_compiler();
+  if (!fields.is_ok()) return;  // the caller fails with the same reason
+  const CompilerId* wanted = compiler.is_ok() && compiler.value() ? &*compiler.value() : nullptr;
+  log_.warn("{}", describe_miss(key, fields.value(), wanted, neighbours_));
 }
 
 Result<std::optional<KernelStore::Image>> KernelStore::find(const Key& key,
@@ -272,6 +286,7 @@ Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& 
   {
     const std::lock_guard<std::mutex> guard(mutex_);
     ++stats_.compiles;
+    stats_.launch_compiles += LaunchScope::is_inside();
     stats_.compile_ms += compiled.total_ms;
   }
   if (!options_.dump_dir.empty()) {
@@ -284,7 +299,8 @@ Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& 
   Image image;
   image.entry.key = key;
   image.entry.compiler = compiler->id();
-  image.entry.metadata = make_metadata(instance, smem_bytes, compiled);
+  DGRT_ASSIGN(const KeyFields fields, key_fields(instance, sources_));
+  image.entry.metadata = make_metadata(instance, fields, smem_bytes, compiled);
   const auto* bytes = reinterpret_cast<const std::byte*>(compiled.cubin.data());
   image.entry.cubin.assign(bytes, bytes + compiled.cubin.size());
   image.facts = {instance.entry, compiled.num_registers,
@@ -296,7 +312,7 @@ Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& 
 void KernelStore::publish(const Image& image) {
   if (!disk_) return;
   const Status status = disk_->publish(image.entry);
-  if (status.is_ok()) return;
+  if (status.is_ok()) return keep_cache_below_cap();
   count(&dgrt_stats::publish_failures);
   // The reason may name a different temporary file each time; one warning per context is enough.
   bool is_first = false;
@@ -309,6 +325,19 @@ void KernelStore::publish(const Image& image) {
               status.message());
   else
     log_.debug("kernel {} could not be stored: {}", image.facts.entry, status.message());
+}
+
+void KernelStore::keep_cache_below_cap() {
+  const Result<Trimmed> trimmed = disk_->keep_below(options_.cache_max_bytes);
+  if (!trimmed.is_ok()) {
+    warn_once("cache not kept below its size: " + trimmed.status().message());
+    return;
+  }
+  if (trimmed.value().evicted == 0) return;
+  count(&dgrt_stats::evicted, trimmed.value().evicted);
+  count(&dgrt_stats::evicted_bytes, trimmed.value().evicted_bytes);
+  log_.info("{} kernels, {} bytes, removed from the cache directory, {} bytes stay",
+            trimmed.value().evicted, trimmed.value().evicted_bytes, trimmed.value().kept_bytes);
 }
 
 Result<std::unique_ptr<Kernel>> KernelStore::load(const Image& image, const Instance& instance,
@@ -329,6 +358,7 @@ Result<std::unique_ptr<Kernel>> KernelStore::load(const Image& image, const Inst
   code.params_bytes = instance.params_bytes;
   DGRT_ASSIGN(LoadedKernel loaded, LoadedKernel::load(device_, code));
   count(&dgrt_stats::kernel_loads);
+  if (LaunchScope::is_inside()) count(&dgrt_stats::launch_loads);
   kernel->num_registers = loaded.num_registers();
   kernel->loaded = std::move(loaded);
   return kernel;
@@ -356,6 +386,7 @@ const Kernel* KernelStore::keep(std::unique_ptr<Kernel> kernel) {
 
 Result<std::shared_ptr<const Nvrtc>> KernelStore::nvrtc() {
   const std::lock_guard<std::mutex> guard(nvrtc_mutex_);
+  if (!nvrtc_ && options_.compiler) nvrtc_ = options_.compiler;
   if (!nvrtc_) nvrtc_ = Nvrtc::load();
   return *nvrtc_;
 }

@@ -5,12 +5,14 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "cache/disk_cache.h"
 #include "cache/read_layers.h"
@@ -23,6 +25,7 @@
 #include "runtime/compile/sources.h"
 #include "runtime/driver/device.h"
 #include "runtime/driver/module.h"
+#include "runtime/engine/miss_report.h"
 #include "runtime/engine/worker_pool.h"
 
 namespace dgrt {
@@ -42,9 +45,12 @@ class KernelStore {
  public:
   struct Options {
     std::string cache_dir;  // "": memory only
+    uint64_t cache_max_bytes = std::numeric_limits<uint64_t>::max();
     dgrt_miss_policy miss_policy = DGRT_MISS_COMPILE;
     CompilerPolicy compiler_policy = CompilerPolicy::automatic;
-    std::string dump_dir;                          // "": no dumps
+    std::string dump_dir;  // "": no dumps
+    bool explain_misses = false;
+    std::shared_ptr<const Nvrtc> compiler;         // null: the system's, once it is needed
     FileSystem* fs = nullptr;                      // of the cache; null: the real one
     std::string worker_program;                    // "": workers() gives none
     std::chrono::milliseconds compile_timeout{0};  // of workers; 0: the pool's default
@@ -86,11 +92,13 @@ class KernelStore {
                                      Wait wait, size_t first_layer);
   Result<std::optional<Image>> find(const Key& key, const Instance& instance, size_t first_layer);
   Result<std::optional<Image>> find_on_disk(const Key& key, const Instance& instance);
+  void explain_miss(const Key& key, const Instance& instance);
   bool is_only_read(const Image& image) const;
   std::string where() const;
   Result<Compiled> run_compiler(const Key& key, const Instance& instance, const Nvrtc& compiler);
   Result<Image> compile(const Key& key, const Instance& instance, uint32_t smem_bytes);
   void publish(const Image& image);
+  void keep_cache_below_cap();
   Result<std::unique_ptr<Kernel>> load(const Image& image, const Instance& instance,
                                        uint32_t smem_bytes);
   void log_new(const Kernel& kernel, const Image& image, const Instance& instance, double ms);
@@ -108,6 +116,8 @@ class KernelStore {
   const ReadLayers layers_;
   std::unique_ptr<DiskCache> disk_;  // null: memory only
   SingleFlight<const Kernel*> flights_;
+  std::once_flag neighbours_once_;
+  std::vector<CachedKernel> neighbours_;  // of explain_miss(): what was cached at the first miss
   mutable std::mutex mutex_;
   std::map<Key, std::unique_ptr<Kernel>> kernels_;  // guarded by mutex_
   std::set<std::string> warned_;                    // guarded by mutex_

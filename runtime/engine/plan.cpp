@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "runtime/driver/launch.h"
+#include "runtime/engine/launch_scope.h"
 
 namespace dgrt {
 namespace {
@@ -27,6 +28,8 @@ Result<std::unique_ptr<Plan>> Plan::create(Context& context, const dgrt_desc* de
               planned_kernels(plan->desc_, plan->selection_, context.target(), context.sources()));
   DGRT_TRY(plan->fill(context, planned));
   plan->find_workspace_bytes();
+  if (plan->workspace_bytes_ != 0)
+    plan->state_bytes_ = plan->op().state_bytes(plan->desc_.get(), context.target());
   context.recorder().add(plan->desc_.get());
   return plan;
 }
@@ -133,6 +136,7 @@ Status Plan::check_other_context(CUcontext context) const {
 
 Status Plan::launch(const dgrt_args* args, void* workspace, size_t workspace_bytes,
                     CUstream stream) const {
+  const LaunchScope scope;
   Call call;
   DGRT_TRY(resolve(args, &call));
   DGRT_TRY(check_workspace(call, workspace, workspace_bytes));

@@ -27,6 +27,7 @@ class Plan {
 
   const std::vector<dgrt_kernel_info>& kernels() const { return infos_; }
   uint64_t workspace_bytes() const { return workspace_bytes_; }
+  uint64_t state_bytes() const { return state_bytes_; }
   const Selection& selection() const { return selection_; }
   const OpImpl& op() const { return desc_.op(); }
   uint32_t kernel_idx_of(const Point& point) const {
@@ -62,7 +63,7 @@ class Plan {
   std::vector<BoundChoice> choices_;  // parallel to selection_.choices
   std::vector<dgrt_kernel_info> infos_;
   std::vector<std::string> texts_;  // what infos_ points into
-  uint64_t workspace_bytes_ = 0;
+  uint64_t workspace_bytes_ = 0, state_bytes_ = 0;
   const Device* device_ = nullptr;  // null: compile only
 };
 

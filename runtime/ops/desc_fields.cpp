@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "dgrt/gemm.h"
+#include "dgrt/hyper.h"
 
 namespace dgrt {
 namespace {
@@ -24,6 +25,8 @@ constexpr FieldValue quant_blocks[] = {{"1x128", DGRT_QUANT_1X128},
                                        {"128x128", DGRT_QUANT_128X128}};
 constexpr FieldValue common_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT}};
+constexpr FieldValue pack_flags[] = {
+    {"pdl", DGRT_FLAG_PDL}, {"ceil", DGRT_SCALE_CEIL}, {"k_grouped", DGRT_SCALE_K_GROUPED}};
 constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
                                      {"with_c", DGRT_GEMM_WITH_C},
@@ -129,7 +132,34 @@ constexpr DescField scale_layout[] = {
     DGRT_FIELD(dgrt_scale_layout_desc, k_blocks, int64),
     DGRT_FIELD(dgrt_scale_layout_desc, max_m, int64),
     DGRT_FIELD(dgrt_scale_layout_desc, flags, flags, common_flags),
-    DGRT_FIELD(dgrt_scale_layout_desc, reserved, reserved),
+    DGRT_FIELD(dgrt_scale_layout_desc, src_major, choice, majors),
+    DGRT_FIELD(dgrt_scale_layout_desc, num_groups, int64),
+};
+
+constexpr DescField scale_pack_ue8m0[] = {
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, k_blocks, int64),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, max_m, int64),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, num_groups, int64),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, src_major, choice, majors),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, gran_k, uint32),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, flags, flags, pack_flags),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, reserved, reserved),
+};
+
+constexpr DescField hc_prenorm[] = {
+    DGRT_FIELD(dgrt_hc_prenorm_desc, n, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, k, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, max_m, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, max_splits, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, reserved, reserved),
+};
+
+constexpr DescField hc_prenorm_weights[] = {
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, n, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, k, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, reserved, reserved),
 };
 
 constexpr DescFields all[] = {
@@ -141,6 +171,11 @@ constexpr DescFields all[] = {
     {DGRT_OP_GEMM_BATCHED, "gemm_batched", sizeof(dgrt_gemm_batched_desc), gemm_batched},
     {DGRT_OP_QUANT_FP8, "quant_fp8", sizeof(dgrt_quant_fp8_desc), quant_fp8},
     {DGRT_OP_SCALE_LAYOUT, "scale_layout", sizeof(dgrt_scale_layout_desc), scale_layout},
+    {DGRT_OP_SCALE_PACK_UE8M0, "scale_pack_ue8m0", sizeof(dgrt_scale_pack_ue8m0_desc),
+     scale_pack_ue8m0},
+    {DGRT_OP_HC_PRENORM, "hc_prenorm", sizeof(dgrt_hc_prenorm_desc), hc_prenorm},
+    {DGRT_OP_HC_PRENORM_WEIGHTS, "hc_prenorm_weights", sizeof(dgrt_hc_prenorm_weights_desc),
+     hc_prenorm_weights},
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ struct FieldValue {
 };
 
 struct DescField {
-  enum class Kind { int64, uint32, float32, choice, flags, reserved };
+  enum class Kind { int64, uint32, choice, flags, reserved };
   const char* name;  // of the member: "dtype_ab"
   uint32_t offset, bytes;
   Kind kind;                           // choice and flags are uint32 with names for their values

@@ -20,6 +20,11 @@ GemmStore store_of(const Spec& spec, const GemmConfig& config) {
 uint32_t x_rows(const GemmConfig& c) { return c.swap_ab ? c.block_n : c.block_m; }
 uint32_t y_rows(const GemmConfig& c) { return c.swap_ab ? c.block_m : c.block_n; }
 
+uint32_t columns(const GemmConfig& c) { return y_rows(c) / c.warpgroups_n; }
+uint32_t slabs(const GemmConfig& c) {
+  return x_rows(c) / gemm_slab_rows / (c.math_warpgroups / c.warpgroups_n);
+}
+
 // N of the wgmma wrappers that exist: kernels/device/ptx/gen_wgmma.py.
 bool has_wgmma(uint32_t n) { return n == 8 || n == 24 || (n % 16 == 0 && n <= 256); }
 
@@ -37,17 +42,24 @@ Status check_shape(const Spec& spec, const GemmConfig& c) {
   if (c.swap_ab > 1) return invalid("swap_ab={}: must be 0 or 1", c.swap_ab);
   if (c.math_warpgroups != 1 && c.math_warpgroups != 2)
     return invalid("math_warpgroups={}: must be 1 or 2", c.math_warpgroups);
-  if (x_rows(c) % (gemm_slab_rows * c.math_warpgroups) != 0)
+  if (c.warpgroups_n != 1 &&
+      (c.warpgroups_n != 2 || c.math_warpgroups != 2 || c.swap_ab || !spec.is_fp8()))
+    return invalid("warpgroups_n={}: must be 1, or 2 for both warpgroups of an unswapped e4m3 tile",
+                   c.warpgroups_n);
+  if (x_rows(c) % (gemm_slab_rows * c.math_warpgroups / c.warpgroups_n) != 0)
     return invalid("{}={}: must be a multiple of 64 for each math warpgroup",
                    c.swap_ab ? "block_n" : "block_m", x_rows(c));
-  if (!has_wgmma(y_rows(c)))
+  if (!has_wgmma(columns(c)))
     return invalid("{}={}: no wgmma shape", c.swap_ab ? "block_m" : "block_n", y_rows(c));
+  if (!c.swap_ab && columns(c) % gemm_store_columns(c.block_n) != 0)
+    return invalid("block_n={}: each warpgroup stores chunks of {} columns", c.block_n,
+                   gemm_store_columns(c.block_n));
   if (!c.swap_ab && c.block_n % 16 != 0)
     return invalid("block_n={}: must be a multiple of 16 (swizzled store)", c.block_n);
   // A tile's scales of b must come from two rows: its first column is any multiple of gcd(block_n,
   // 128).
   if (spec.scale_mode == DGRT_SCALE_BLOCK && !c.swap_ab &&
-      c.block_n > 128 + std::gcd(c.block_n, 128u))
+      columns(c) > 128 + std::gcd(columns(c), 128u))
     return invalid("block_n={}: would touch three rows of b's scales", c.block_n);
   if (spec.max_block_m != 0 && c.block_m > spec.max_block_m)
     return invalid("block_m={}: the desc's max_block_m is {}", c.block_m, spec.max_block_m);
@@ -61,9 +73,8 @@ Status check_shape(const Spec& spec, const GemmConfig& c) {
 
 // Registers of a math warpgroup.
 Status check_accumulators(const Spec& spec, const GemmConfig& c) {
-  const uint32_t slabs = x_rows(c) / gemm_slab_rows / c.math_warpgroups;
-  const uint32_t sums = slabs * y_rows(c) / 2;
-  const uint32_t all = sums + (spec.is_fp8() ? y_rows(c) / 2 : 0);
+  const uint32_t sums = slabs(c) * columns(c) / 2;
+  const uint32_t all = sums + (spec.is_fp8() ? columns(c) / 2 : 0);
   // What is read beside the sums: scales by column, bias, or c, of which the store keeps many loads
   // in flight.
   uint32_t most = spec.is_fp8() ? 192 : max_accumulators;
@@ -136,9 +147,17 @@ Traits make_traits(const Spec& spec, const Target& target) {
 
 GemmConfig decode(const Config& config) {
   const auto get = [&](const char* name) { return static_cast<uint32_t>(config[name]); };
-  return {get("block_m"),         get("block_n"),      get("stages"),    get("swap_ab"),
-          get("math_warpgroups"), get("cluster_m"),    get("cluster_n"), get("split_k"),
-          get("blocks_per_sm"),   get("store_buffers")};
+  return {get("block_m"),
+          get("block_n"),
+          get("stages"),
+          get("swap_ab"),
+          get("math_warpgroups"),
+          get("cluster_m"),
+          get("cluster_n"),
+          get("split_k"),
+          get("blocks_per_sm"),
+          get("store_buffers"),
+          config.find("warpgroups_n") ? get("warpgroups_n") : 1};
 }
 
 Config encode(const GemmConfig& c) {
@@ -151,7 +170,8 @@ Config encode(const GemmConfig& c) {
           {"cluster_n", c.cluster_n},
           {"split_k", c.split_k},
           {"blocks_per_sm", c.blocks_per_sm},
-          {"store_buffers", c.store_buffers}};
+          {"store_buffers", c.store_buffers},
+          {"warpgroups_n", c.warpgroups_n}};
 }
 
 Config shape(const Spec& s) {
@@ -205,7 +225,7 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
       for (const uint32_t split_k : {1u, 2u, 4u, 8u})
         for (const uint32_t cluster_n : {1u, 2u})
           for (const uint32_t blocks_per_sm : {1u, 2u})
-            add({block_m, block_n, 0, 1, block_n / 64, 1, cluster_n, split_k, blocks_per_sm, 0});
+            add({block_m, block_n, 0, 1, block_n / 64, 1, cluster_n, split_k, blocks_per_sm, 0, 1});
   }
   // Prefill.
   for (const uint32_t block_m : {64u, 128u, 256u}) {
@@ -213,8 +233,10 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
     for (const uint32_t block_n :
          {32u, 64u, 96u, 112u, 128u, 144u, 160u, 176u, 192u, 208u, 224u, 240u, 256u})
       for (const auto& [cluster_m, cluster_n] : {std::pair{1u, 1u}, {2u, 1u}, {1u, 2u}})
-        add_both_stores(
-            {block_m, block_n, 0, 0, block_m == 64 ? 1u : 2u, cluster_m, cluster_n, 1, 1, 0});
+        for (const uint32_t warpgroups_n : {1u, 2u})
+          if (warpgroups_n == 1 || (block_m == 128 && block_n == 256))
+            add_both_stores({block_m, block_n, 0, 0, block_m == 64 ? 1u : 2u, cluster_m, cluster_n,
+                             1, 1, 0, warpgroups_n});
   }
   return found;
 }
@@ -240,6 +262,7 @@ std::string entry_name(const char* stem, const Spec& spec, const GemmConfig& c) 
   };
   add(c.swap_ab, "_swap");
   if (c.cluster_m * c.cluster_n > 1) name += fmt::format("_c{}x{}", c.cluster_m, c.cluster_n);
+  add(c.warpgroups_n > 1, "_n2");
   if (c.split_k > 1) name += fmt::format("_k{}", c.split_k);
   if (c.blocks_per_sm > 1) name += fmt::format("_b{}", c.blocks_per_sm);
   add(spec.dtype_ab == DGRT_FP16, "_fp16");

@@ -40,8 +40,8 @@ int64_t product_cycles(int64_t y_rows) {
 
 // Tensor cores and scaled adds for one k block of one CTA that has its SM for itself.
 int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
-  const int64_t y = c.swap_ab ? c.block_m : c.block_n;
-  const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows;
+  const int64_t y = (c.swap_ab ? c.block_m : c.block_n) / c.warpgroups_n;
+  const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows * c.warpgroups_n;
   const int64_t slabs_each = slabs / c.math_warpgroups;
   const int64_t tensor = slabs * product_cycles(y);
   if (!traits.spec.is_fp8()) return std::max(tensor, slabs_each * product_cycles(y) + 60);
@@ -101,8 +101,8 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
 
   // A slot is refilled one latency after its release.
   const Wide load = Wide{steps} * latency_cycles / c.stages;
-  const int64_t y = c.swap_ab ? c.block_m : c.block_n;
-  const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows;
+  const int64_t y = (c.swap_ab ? c.block_m : c.block_n) / c.warpgroups_n;
+  const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows * c.warpgroups_n;
   const Wide math =
       Wide{steps} * std::max(math_cycles(traits, c), slabs * product_cycles(y) * per_sm);
 

@@ -3,6 +3,7 @@
  * held. */
 #include <dgrt/dgrt.h>
 #include <dgrt/gemm.h>
+#include <dgrt/hyper.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,8 @@ static void check_sizes(void) {
   const dgrt_quant_fp8_args quant_args = DGRT_QUANT_FP8_ARGS;
   const dgrt_scale_layout_desc layout = DGRT_SCALE_LAYOUT_DESC;
   const dgrt_scale_layout_args layout_args = DGRT_SCALE_LAYOUT_ARGS;
+  const dgrt_scale_pack_ue8m0_desc pack = DGRT_SCALE_PACK_UE8M0_DESC;
+  const dgrt_scale_pack_ue8m0_args pack_args = DGRT_SCALE_PACK_UE8M0_ARGS;
   CHECK(options.struct_size == sizeof options && options.device == 0);
   CHECK(stats.struct_size == sizeof stats);
   CHECK(info.struct_size == sizeof info);
@@ -86,6 +89,20 @@ static void check_sizes(void) {
   CHECK(quant_args.op.struct_size == sizeof quant_args);
   CHECK(layout.op.id == DGRT_OP_SCALE_LAYOUT && layout.op.struct_size == sizeof layout);
   CHECK(layout_args.op.struct_size == sizeof layout_args);
+  CHECK(layout.num_groups == 1 && pack.num_groups == 1);
+  CHECK(pack.op.id == DGRT_OP_SCALE_PACK_UE8M0 && pack.op.struct_size == sizeof pack);
+  CHECK(pack_args.op.struct_size == sizeof pack_args);
+  CHECK(dgrt_tma_aligned_rows(4097, 4) == 4100 && dgrt_tma_aligned_rows(4096, 4) == 4096);
+  CHECK(dgrt_tma_aligned_rows(1, 1) == 16 && dgrt_tma_aligned_rows(0, 2) == 0);
+  CHECK(dgrt_tma_aligned_rows(9, 2) == 16 && dgrt_tma_aligned_rows(9, 16) == 9);
+  const dgrt_hc_prenorm_desc hc = DGRT_HC_PRENORM_DESC;
+  const dgrt_hc_prenorm_args hc_args = DGRT_HC_PRENORM_ARGS;
+  const dgrt_hc_prenorm_weights_desc hc_weights = DGRT_HC_PRENORM_WEIGHTS_DESC;
+  const dgrt_hc_prenorm_weights_args hc_weights_args = DGRT_HC_PRENORM_WEIGHTS_ARGS;
+  CHECK(hc.op.id == DGRT_OP_HC_PRENORM && hc.op.struct_size == sizeof hc);
+  CHECK(hc_args.op.struct_size == sizeof hc_args);
+  CHECK(hc_weights.op.id == DGRT_OP_HC_PRENORM_WEIGHTS);
+  CHECK(hc_weights_args.op.struct_size == sizeof hc_weights_args);
 }
 
 static void check_nulls(dgrt_context* context) {

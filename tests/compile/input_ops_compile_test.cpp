@@ -1,4 +1,4 @@
-// Every legal config of quant_fp8 and scale_layout compiles, without spills and with the number of
+// Every legal config of quant_fp8, scale_layout and scale_pack_ue8m0 compiles, without spills and with the number of
 // blocks per SM that its launch bound promises.
 #include "dgrt/gemm.h"
 #include "runtime/compile/nvrtc.h"
@@ -49,8 +49,20 @@ TEST_CASE("quant_fp8: every config compiles without spills", "[compile]") {
 }
 
 TEST_CASE("scale_layout: every config compiles without spills", "[compile]") {
-  dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
+  for (const dgrt_major major : {DGRT_K_MAJOR, DGRT_MN_MAJOR}) {
+    dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
+    desc.k_blocks = 56, desc.max_m = 4096, desc.src_major = major;
+    compile_all(&desc.op);
+  }
+}
+
+TEST_CASE("scale_pack_ue8m0: every config compiles without spills", "[compile]") {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
   desc.k_blocks = 56, desc.max_m = 4096;
+  compile_all(&desc.op);
+  desc.src_major = DGRT_MN_MAJOR;
+  compile_all(&desc.op);
+  desc.flags = DGRT_SCALE_K_GROUPED, desc.gran_k = 128, desc.num_groups = 4;
   compile_all(&desc.op);
 }
 

@@ -5,6 +5,7 @@
 #include "tools/lib/lab_compare.cuh"
 #include "tools/lib/lab_fill.cuh"
 #include "tools/lib/lab_gemm_check.cuh"
+#include "tools/lib/lab_hc_reference.cuh"
 #include "tools/lib/lab_timing.cuh"
 
 namespace dgrt::test {
@@ -21,6 +22,7 @@ const LabInstance instances[] = {
     {"compare", 0, 256, sizeof(lab::compare::Params)},
     {"gemm_check", lab::gemm_check::kind_bf16, 256, sizeof(lab::gemm_check::Params)},
     {"gemm_check", lab::gemm_check::kind_e4m3, 256, sizeof(lab::gemm_check::Params)},
+    {"hc_reference", 0, 128, sizeof(lab::hc_reference::Params)},
     {"timing", lab::timing::kind_empty, 384, sizeof(lab::timing::Params)},
     {"timing", lab::timing::kind_read, 256, sizeof(lab::timing::Params)},
     {"timing", lab::timing::kind_spin, 32, sizeof(lab::timing::Params)}};

@@ -3,37 +3,11 @@
 #include <thread>
 
 #include "tests/gpu/gemm_runner.h"
+#include "tests/gpu/graph.h"
 #include "tools/lib/lab_fill.h"
 
 namespace dgrt::test {
 namespace {
-
-// Owner of a captured graph.
-struct Graph {
-  explicit Graph(const Driver& driver) : cu(driver) {}
-  ~Graph() {
-    if (exec) (void)cu.cuGraphExecDestroy(exec);
-    if (graph) (void)cu.cuGraphDestroy(graph);
-  }
-  Graph(const Graph&) = delete;
-  Graph& operator=(const Graph&) = delete;
-
-  const Driver& cu;
-  CUgraph graph = nullptr;
-  CUgraphExec exec = nullptr;
-};
-
-template <class Body>
-Status capture(Graph* graph, CUstream stream, const Body& body) {
-  const Driver& cu = graph->cu;
-  DGRT_CU(cu, cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
-  const Status status = body();
-  const CUresult ended = cu.cuStreamEndCapture(stream, &graph->graph);  // also after a failure
-  DGRT_TRY(status);
-  DGRT_TRY(cu_status(cu, ended, "cuStreamEndCapture"));
-  DGRT_CU(cu, cuGraphInstantiateWithFlags(&graph->exec, graph->graph, 0));
-  return ok();
-}
 
 // x -> x * transpose(b), several times over, each time from the last result. Square, so that
 // results are operands.

@@ -54,6 +54,7 @@ class Plan {
   // Entry name of the kernel that a call takes; notes it in the record.
   Result<std::string> kernel_name(const dgrt_args* args) const;
   Status check_guards() const { return workspace_.bytes() == 0 ? ok() : workspace_.check_guards(); }
+  const lab::DeviceBuffer& workspace() const { return workspace_; }
   const dgrt_plan* get() const { return plan_; }
 
  private:

@@ -1,14 +1,12 @@
 // Many processes on one cache directory: each key is compiled once, and killing a writer at any
-// moment leaves neither a wrong entry nor a stuck lock, and loses nothing. Children judge
-// themselves by exit code: the test framework must not run in a forked copy.
+// moment leaves neither a wrong entry nor a stuck lock, and loses nothing. With eviction, quarantine and
+// bundles besides: cache_kill_test.cpp.
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <fstream>
-#include <iostream>
 #include <map>
 #include <random>
 #include <set>
@@ -17,58 +15,20 @@
 #include "cache/disk_cache.h"
 #include "tests/support/cache_samples.h"
 #include "tests/support/catch.h"
+#include "tests/support/child_process.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/temp_dir.h"
 
 namespace dgrt {
 namespace {
 
+using test::exited_well;
+using test::Gate;
 using test::sample_entry;
 using test::sample_key;
+using test::spawn;
+using test::wait_for;
 using namespace std::chrono_literals;
-
-// Forks; the child exits with what `fn` returns.
-template <class Fn>
-pid_t spawn(Fn fn) {
-  std::cout.flush();  // else the child may print it again
-  const pid_t pid = ::fork();
-  if (pid == 0) ::_exit(fn());
-  return pid;
-}
-
-// Wait status of a child of this test.
-int wait_for(pid_t pid) {
-  int status = -1;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  return status;
-}
-
-bool exited_well(int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
-
-// Holds children back until they all stand ready.
-class Gate {
- public:
-  Gate() { is_good_ = ::pipe(ends_) == 0; }
-  ~Gate() {
-    ::close(ends_[0]);
-    open();
-  }
-  bool is_good() const { return is_good_; }
-  void open() {
-    if (ends_[1] >= 0) ::close(ends_[1]);
-    ends_[1] = -1;
-  }
-  void pass() {  // in a child
-    open();      // its own copy of the writing end
-    char byte;
-    (void)!::read(ends_[0], &byte, 1);
-  }
-
- private:
-  int ends_[2];
-  bool is_good_;
-};
 
 constexpr int num_keys = 8;
 

@@ -2,6 +2,7 @@
 // by prewarm is what the other commands see. Runs the built binary; needs no GPU and no driver.
 #include <sys/wait.h>
 
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "cache/disk_cache.h"
+#include "tests/support/cache_samples.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 
@@ -78,9 +81,10 @@ std::vector<fs::path> entries(const std::string& cache) {
 }  // namespace
 
 TEST_CASE("Every command has help with an example", "[process]") {
-  for (const char* command : {"", "prewarm", "cache", "cache ls", "cache show", "cache verify",
-                              "cache extract", "explain", "explain gemm", "explain quant_fp8",
-                              "explain scale_layout", "bench", "doctor", "version"}) {
+  for (const char* command :
+       {"", "prewarm", "cache", "cache ls", "cache show", "cache verify", "cache extract",
+        "cache trim", "explain", "explain gemm", "explain quant_fp8", "explain scale_layout",
+        "explain scale_pack_ue8m0", "bench", "doctor", "version"}) {
     INFO(command);
     const Run run = dgrt_command(std::string(command) + " --help");
     CHECK(run.exit_code == 0);
@@ -165,6 +169,37 @@ TEST_CASE("cache verify sees one flipped bit, and prewarm heals it", "[process]"
   CHECK(dgrt_command("cache verify --cache-dir " + cache).exit_code == 0);
 }
 
+TEST_CASE("cache trim removes as much as asked for, oldest first", "[process]") {
+  const TempDir dir;
+  const std::string cache = dir.path() + "/cache", at = " --cache-dir " + cache;
+  for (const uint8_t seed : {1, 2, 3})
+    REQUIRE(dgrt::DiskCache::open(cache).value()->publish(dgrt::test::sample_entry(seed)).is_ok());
+  const std::vector<fs::path> files = entries(cache);
+  REQUIRE(files.size() == 3);
+  const fs::path old = files[1];
+  fs::last_write_time(old, fs::file_time_type::clock::now() - std::chrono::hours(72));
+  const auto trim = [&](const std::string& options) {
+    const Run run = dgrt_command("cache trim --json " + options + at);
+    CHECK(run.exit_code == 0);
+    return run.last_json();
+  };
+  CHECK(trim("")["evicted"] == 0);
+  CHECK(trim("--older-than 4 --max-bytes 1GiB")["evicted"] == 0);
+  const Json one = trim("--older-than 2");
+  CHECK(one["evicted"] == 1);
+  CHECK(one["entries"] == 2);
+  CHECK_FALSE(fs::exists(old));
+  const Run text = dgrt_command("cache trim --max-bytes 0" + at);
+  CHECK(text.out.starts_with("2 kernels, 1 KiB removed; 0 kernels, 0 KiB stay\n"));
+  CHECK(entries(cache).empty());
+  CHECK(dgrt_command("cache verify" + at).exit_code == 0);
+  for (const char* bad : {"--max-bytes -1", "--max-bytes many", "--older-than -1"}) {
+    INFO(bad);
+    CHECK(dgrt_command(std::string("cache trim ") + bad + at).exit_code != 0);
+  }
+  CHECK(dgrt_command("cache trim --cache-dir " + dir.path() + "/absent").exit_code == 1);
+}
+
 TEST_CASE("Caches that are empty, absent or impossible", "[process]") {
   const TempDir dir;
   const std::string empty = dir.path() + "/empty", absent = dir.path() + "/absent";
@@ -209,6 +244,7 @@ TEST_CASE("explain says why, or what is wrong", "[process]") {
   CHECK(fp8.out.find("reason") != std::string::npos);
   CHECK(dgrt_command("explain quant_fp8 --k 7168 --m 64").exit_code == 0);
   CHECK(dgrt_command("explain scale_layout --k-blocks 56 --m 64").exit_code == 0);
+  CHECK(dgrt_command("explain scale_pack_ue8m0 --k-blocks 56 --m 64").exit_code == 0);
   CHECK(dgrt_command("explain gemm --n 0 --k 128 --m 1").exit_code == 1);
   CHECK(dgrt_command("explain gemm --dtype fp4 --n 128 --k 128 --m 1").exit_code != 0);
   CHECK(dgrt_command("explain gemm --n 128 --k 128 --m -1").exit_code != 0);

@@ -68,6 +68,10 @@ class FaultFs final : public FileSystem {
     return base_.write(file, bytes.first(std::max<size_t>(1, bytes.size() / 2)), done);
   }
   int sync(const File&) override { return fault("sync"); }
+  int touch(const File& file) override {
+    const int error = fault("touch");
+    return error != 0 ? error : base_.touch(file);
+  }
   int stat(const File& file_or_dir, FileInfo* info) override {
     const int error = fault("stat");
     return error != 0 ? error : base_.stat(file_or_dir, info);

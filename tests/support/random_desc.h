@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dgrt/gemm.h"
+#include "dgrt/hyper.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt::test {
@@ -40,18 +41,29 @@ class AnyDesc {
   const dgrt_desc* get() const {
     return std::visit([](const auto& desc) { return &desc.op; }, desc_);
   }
+  // 0 for an op whose sizes are all in the desc: it has no m.
   int64_t max_m() const {
-    return std::visit([](const auto& desc) { return desc.max_m; }, desc_);
+    return std::visit(
+        [](const auto& desc) -> int64_t {
+          if constexpr (requires { desc.max_m; }) return desc.max_m;
+          return 0;
+        },
+        desc_);
   }
   AnyDesc with_max_m(int64_t max_m) const {
     AnyDesc copy = *this;
-    std::visit([max_m](auto& desc) { desc.max_m = max_m; }, copy.desc_);
+    std::visit(
+        [max_m](auto& desc) {
+          if constexpr (requires { desc.max_m; }) desc.max_m = max_m;
+        },
+        copy.desc_);
     return copy;
   }
 
  private:
   std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
-               dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc>
+               dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
+               dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>
       desc_;
 };
 
@@ -68,7 +80,8 @@ void random_product(Rng& rng, bool is_fp8, Desc* desc) {
   for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_GEMM_UNALIGNED_D})
     if (rng() % 4 == 0) desc->flags |= flag;
   desc->dtype_ab = is_fp8 ? DGRT_E4M3 : rng() % 2 ? DGRT_BF16 : DGRT_FP16;
-  desc->dtype_d = rng() % 2 ? dgrt_dtype{DGRT_FP32} : is_fp8 ? dgrt_dtype{DGRT_BF16} : desc->dtype_ab;
+  desc->dtype_d = is_fp8 ? dgrt_dtype{DGRT_BF16} : desc->dtype_ab;
+  if (rng() % 2) desc->dtype_d = DGRT_FP32;
   if (is_fp8) {
     desc->scale_mode = DGRT_SCALE_BLOCK;
     desc->b_scale_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
@@ -136,6 +149,39 @@ inline dgrt_scale_layout_desc random_scale_layout(Rng& rng) {
   dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
   desc.k_blocks = pick_size(rng, 1, 512);
   desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.src_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  desc.num_groups = pick_size(rng, 0, 256);
+  return desc;
+}
+
+inline dgrt_scale_pack_ue8m0_desc random_scale_pack(Rng& rng) {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
+  desc.k_blocks = pick_size(rng, 1, 2048);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.src_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  desc.num_groups = pick_size(rng, 0, 128);
+  desc.flags = rng() % 2 ? DGRT_SCALE_CEIL : 0;
+  if (desc.src_major == DGRT_MN_MAJOR && rng() % 2) {
+    desc.flags |= DGRT_SCALE_K_GROUPED;
+    desc.gran_k = rng() % 2 ? 128 : 32;
+  }
+  return desc;
+}
+
+inline dgrt_hc_prenorm_desc random_hc_prenorm(Rng& rng) {
+  dgrt_hc_prenorm_desc desc = DGRT_HC_PRENORM_DESC;
+  desc.n = rng() % 2 ? 24 : 4 * pick_between(rng, 1, 8);
+  desc.k = rng() % 2 ? pick_of(rng, {7168, 16384, 28672}) : 64 * pick_size(rng, 1, 1024);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.max_splits = pick_size(rng, 0, 128);
+  desc.flags = rng() % 4 ? 0 : DGRT_FLAG_BATCH_INVARIANT;
+  return desc;
+}
+
+inline dgrt_hc_prenorm_weights_desc random_hc_prenorm_weights(Rng& rng) {
+  dgrt_hc_prenorm_weights_desc desc = DGRT_HC_PRENORM_WEIGHTS_DESC;
+  desc.n = 4 * pick_between(rng, 1, 8);
+  desc.k = 64 * pick_size(rng, 1, 1024);
   return desc;
 }
 
@@ -152,6 +198,9 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "gemm_batched_bf16") return AnyDesc(random_batched(rng, false));
   if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
   if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
+  if (stem == "scale_pack_ue8m0") return AnyDesc(random_scale_pack(rng));
+  if (stem == "hc_prenorm") return AnyDesc(random_hc_prenorm(rng));
+  if (stem == "hc_prenorm_weights") return AnyDesc(random_hc_prenorm_weights(rng));
   return std::nullopt;
 }
 

@@ -19,7 +19,8 @@ const std::string good_desc = R"({"dtype_ab": "e4m3", "dtype_d": "bf16", "scale_
 const std::string good_layers = R"([{"name": "x", "n": 64, "k": 128}])";
 
 TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem they name", "[unit]") {
-  for (const char* stem : {"gemm_fp8", "gemm_bf16", "quant_fp8", "scale_layout"}) {
+  for (const char* stem :
+       {"gemm_fp8", "gemm_bf16", "quant_fp8", "scale_layout", "scale_pack_ue8m0"}) {
     INFO(stem);
     const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
     REQUIRE(shapes.is_ok());
@@ -36,6 +37,24 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
       CHECK(std::string(copy.value().op().stem) == stem);
     }
     CHECK(shapes.value().shapes.front().model == "DeepSeek-V3");
+  }
+}
+
+TEST_CASE("bench_shapes: built-in shapes of hyper-connections are legal", "[unit]") {
+  for (const char* stem : {"hc_prenorm", "hc_prenorm_weights"}) {
+    INFO(stem);
+    const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
+    INFO(shapes.status().message());
+    REQUIRE(shapes.is_ok());
+    for (const BenchShape& shape : shapes.value().shapes) {
+      CHECK(shape.n > 0);
+      const BenchDesc desc = complete_desc(shapes.value(), shape);
+      const Result<DescCopy> copy =
+          std::visit([](const auto& any) { return DescCopy::make(&any.op, all_ops()); }, desc);
+      INFO(copy.status().message());
+      REQUIRE(copy.is_ok());
+      CHECK(std::string(copy.value().op().stem) == stem);
+    }
   }
 }
 
@@ -72,9 +91,19 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(quant.block == DGRT_QUANT_128X128);
   CHECK(quant.scale_major == DGRT_MN_MAJOR);
   const auto layout = std::get<dgrt_scale_layout_desc>(
-      parse(R"("op": "scale_layout")", R"({"name": "x", "k_blocks": 56})"));
+      parse(R"("op": "scale_layout", "desc": {"src_major": "mn", "num_groups": 4})",
+            R"({"name": "x", "k_blocks": 56})"));
   CHECK(layout.k_blocks == 56);
   CHECK(layout.max_m == 9);
+  CHECK(layout.src_major == DGRT_MN_MAJOR);
+  CHECK(layout.num_groups == 4);
+  const auto pack = std::get<dgrt_scale_pack_ue8m0_desc>(parse(
+      R"("op": "scale_pack_ue8m0", "desc": {"src_major": "k", "num_groups": 2, "round": "up"})",
+      R"({"name": "x", "k_blocks": 57})"));
+  CHECK(pack.k_blocks == 57);
+  CHECK(pack.num_groups == 2);
+  CHECK(pack.src_major == DGRT_K_MAJOR);
+  CHECK(pack.flags == DGRT_SCALE_CEIL);
 }
 
 TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
@@ -91,7 +120,13 @@ TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
                 DGRT_INVALID_ARGUMENT, "block=2x128");
   check_refused(R"({"op": "quant_fp8", "desc": {"block": "1x128", "scale_major": "n"}})",
                 DGRT_INVALID_ARGUMENT, "scale_major=n");
-  check_refused(R"({"op": "scale_layout", "stem": "s", "m": [1],
+  check_refused(R"({"op": "scale_layout", "desc": {"src_major": "n", "num_groups": 1}})",
+                DGRT_INVALID_ARGUMENT, "src_major=n");
+  check_refused(R"({"op": "scale_pack_ue8m0",
+                    "desc": {"src_major": "k", "num_groups": 1, "round": "down"}})",
+                DGRT_INVALID_ARGUMENT, "round=down");
+  check_refused(R"({"op": "scale_layout", "desc": {"src_major": "k", "num_groups": 1},
+                    "stem": "s", "m": [1],
                     "models": [{"model": "M", "layers": [{"name": "x", "k_blocks": 0}]}]})",
                 DGRT_INVALID_ARGUMENT, "k_blocks=0");
   check_refused(file(R"({"dtype_ab": "e5m2", "dtype_d": "bf16"})", "[1]", good_layers),

@@ -1,5 +1,5 @@
 // The disk cache on a healthy file system: what it stores, what it refuses and moves aside. Failing
-// calls: disk_cache_fault_test.cpp. Several processes at once:
+// calls: disk_cache_fault_test.cpp. Eviction: disk_upkeep_test.cpp. Several processes at once:
 // tests/process/cache_process_test.cpp.
 #include "cache/disk_cache.h"
 
@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <filesystem>
 
 #include "tests/support/cache_fixture.h"
@@ -112,11 +111,22 @@ TEST_CASE_METHOD(Fixture, "damaged and misplaced entries are moved aside", "[uni
     write(path(entry), serialize(sample_entry(1, sample_compiler(12, 8))));
     check_refused(entry, "nvrtc-12.8");
   }
-  SECTION("larger than any entry") {
-    write(path(entry), bytes);
-    stdfs::resize_file(path(entry), DiskCache::max_entry_bytes + 1);
-    check_refused(entry, "EFBIG");
-  }
+}
+
+TEST_CASE_METHOD(Fixture, "a file larger than any entry goes, for quarantine has no room for it",
+                 "[unit]") {
+  const Entry entry = sample_entry(1);
+  write(path(entry), serialize(entry));
+  stdfs::resize_file(path(entry), DiskCache::max_entry_bytes + 1);
+  const Found found = cache->find(entry.key, &entry.compiler);
+  CHECK_FALSE(found.entry.has_value());
+  CHECK(found.num_quarantined == 1);
+  REQUIRE(found.problems.size() == 1);
+  CHECK(found.problems[0].message().find("EFBIG") != std::string::npos);
+  CHECK_FALSE(stdfs::exists(path(entry)));
+  CHECK(num_quarantined() == 0);
+  publish(entry);
+  CHECK(cache->find(entry.key, &entry.compiler).entry == entry);
 }
 
 TEST_CASE_METHOD(Fixture, "entries that others may have written are moved aside", "[unit]") {
@@ -260,22 +270,6 @@ TEST_CASE_METHOD(Fixture, "a good entry that takes a bad one's place is not move
     CHECK(other->find(entry.key, &entry.compiler).entry == entry);
   }
   CHECK(was_moved_back);
-}
-
-TEST_CASE_METHOD(Fixture, "files of dead writers are removed when old, others left alone",
-                 "[unit]") {
-  publish(sample_entry(1));
-  const std::string shard = stdfs::path(path(sample_entry(1))).parent_path();
-  write(shard + "/tmp-old", {std::byte{1}});
-  write(shard + "/tmp-new", {std::byte{1}});
-  stdfs::last_write_time(shard + "/tmp-old",
-                         stdfs::file_time_type::clock::now() - std::chrono::minutes(61));
-  stdfs::last_write_time(path(sample_entry(1)),
-                         stdfs::file_time_type::clock::now() - std::chrono::hours(1000));
-  publish(sample_entry(1, sample_compiler(12, 8)));
-  CHECK_FALSE(stdfs::exists(shard + "/tmp-old"));
-  CHECK(stdfs::exists(shard + "/tmp-new"));
-  CHECK(stdfs::exists(path(sample_entry(1))));
 }
 
 TEST_CASE_METHOD(Fixture, "list shows every file, judges it and changes nothing", "[unit]") {

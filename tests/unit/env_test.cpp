@@ -27,6 +27,7 @@ TEST_CASE("an empty environment leaves every default", "[unit]") {
     CHECK(env.value().miss_policy == DGRT_MISS_DEFAULT);
     CHECK(env.value().compiler_policy == CompilerPolicy::automatic);
     CHECK(env.value().log_level == DGRT_LOG_DEFAULT);
+    CHECK_FALSE(env.value().explain_misses);
   }
 }
 
@@ -39,6 +40,7 @@ TEST_CASE("each variable lands in its field", "[unit]") {
                                   {"DGRT_COMPILER", "any"},
                                   {"DGRT_HEURISTICS_PATH", "/h"},
                                   {"DGRT_LOG", "debug"},
+                                  {"DGRT_EXPLAIN", "miss"},
                                   {"DGRT_DUMP", "/d"},
                                   {"DGRT_RECORD", "/record"},
                                   {"DGRT_KERNELS_DIR", "/k"}});
@@ -51,6 +53,7 @@ TEST_CASE("each variable lands in its field", "[unit]") {
   CHECK(env.value().compiler_policy == CompilerPolicy::any);
   CHECK(env.value().heuristics_path == "/h");
   CHECK(env.value().log_level == DGRT_LOG_DEBUG);
+  CHECK(env.value().explain_misses);
   CHECK(env.value().dump_dir == "/d");
   CHECK(env.value().record_path == "/record");
   CHECK(env.value().kernels_dir == "/k");
@@ -59,6 +62,7 @@ TEST_CASE("each variable lands in its field", "[unit]") {
 TEST_CASE("a bad value names variable, value and what is allowed", "[unit]") {
   const std::vector<std::pair<const char*, const char*>> variables = {
       {"DGRT_MISS", "compile, error"},
+      {"DGRT_EXPLAIN", "miss"},
       {"DGRT_COMPILER", "exact, any"},
       {"DGRT_LOG", "debug, info, warn, error, off"}};
   for (const auto& [name, allowed] : variables) {

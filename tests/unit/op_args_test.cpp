@@ -1,5 +1,6 @@
 // Every op's plans on a driver that only takes notes: good calls reach it without a single
 // allocation, and each rule of the public headers, broken, is refused by name.
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -116,6 +117,54 @@ dgrt_scale_layout_args layout_args(int64_t m) {
   return args;
 }
 
+dgrt_scale_layout_desc grouped_layout_desc() {
+  dgrt_scale_layout_desc desc = layout_desc();
+  desc.src_major = DGRT_MN_MAJOR, desc.num_groups = 4;
+  return desc;
+}
+
+// Grouped, MN-major source.
+dgrt_scale_layout_args grouped_layout_args(int64_t m) {
+  dgrt_scale_layout_args args = layout_args(m);
+  args.ld_src = 4097;
+  args.group_stride_src = 0;
+  args.group_stride_dst = 56 * 4096;
+  return args;
+}
+
+dgrt_scale_pack_ue8m0_desc pack_desc() {
+  dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
+  desc.k_blocks = 57, desc.max_m = 4096, desc.num_groups = 4;
+  return desc;
+}
+
+dgrt_scale_pack_ue8m0_args pack_args(int64_t m) {
+  dgrt_scale_pack_ue8m0_args args = DGRT_SCALE_PACK_UE8M0_ARGS;
+  args.src = address<float>(0x1000);
+  args.dst = address<int32_t>(0x2000);
+  args.m = m;
+  args.ld_src = 57;
+  args.ld_dst = 4096;
+  args.group_stride_src = 57 * 4096;
+  args.group_stride_dst = 15 * 4096;
+  return args;
+}
+
+dgrt_scale_pack_ue8m0_desc k_grouped_desc() {
+  dgrt_scale_pack_ue8m0_desc desc = pack_desc();
+  desc.flags = DGRT_SCALE_K_GROUPED | DGRT_SCALE_CEIL | DGRT_FLAG_PDL;
+  desc.src_major = DGRT_MN_MAJOR, desc.gran_k = 128;
+  return desc;
+}
+
+dgrt_scale_pack_ue8m0_args k_grouped_args(int64_t m) {
+  dgrt_scale_pack_ue8m0_args args = pack_args(m);
+  args.ks = address<int32_t>(0x3000);
+  args.ld_src = 4096, args.k_blocks = 50;
+  args.group_stride_src = args.group_stride_dst = -1;  // not used
+  return args;
+}
+
 // Launches for several m; `make` gives the args.
 template <class Make>
 void check_launches(OpsFixture& fixture, const dgrt_desc* desc, Make make) {
@@ -152,6 +201,11 @@ TEST_CASE("a good call of any op is launched without an allocation", "[unit]") {
   check_launches(fixture, &bf16.op, [&](int64_t m) { return gemm_args(bf16, m); });
   check_launches(fixture, &quant.op, [](int64_t m) { return quant_args(m); });
   check_launches(fixture, &layout.op, [](int64_t m) { return layout_args(m); });
+  const dgrt_scale_layout_desc grouped = grouped_layout_desc();
+  check_launches(fixture, &grouped.op, [](int64_t m) { return grouped_layout_args(m); });
+  const dgrt_scale_pack_ue8m0_desc pack = pack_desc(), k_grouped = k_grouped_desc();
+  check_launches(fixture, &pack.op, [](int64_t m) { return pack_args(m); });
+  check_launches(fixture, &k_grouped.op, [](int64_t m) { return k_grouped_args(m); });
 }
 
 // One rule broken, and what the message must begin with.
@@ -253,6 +307,51 @@ TEST_CASE("scale_layout refuses bad args by name", "[unit]") {
                         {[](Args* x) { x->ld_dst = 4098; }, "ld_dst=4098"}});
 }
 
+TEST_CASE("scale_layout refuses bad strides of groups and of an MN-major source by name",
+          "[unit]") {
+  using Args = dgrt_scale_layout_args;
+  OpsFixture fixture;
+  const dgrt_scale_layout_desc desc = grouped_layout_desc();
+  check_breaches<Args>(fixture, &desc.op, grouped_layout_args(101),
+                       {{[](Args* x) { x->ld_src = 100; }, "ld_src=100: must be at least m=101"},
+                        {[](Args* x) { x->ld_src = int64_t{1} << 40; }, "ld_src=1099511627776"},
+                        {[](Args* x) { x->ld_dst = int64_t{1} << 40; }, "ld_dst=1099511627776"},
+                        {[](Args* x) { x->group_stride_src = -1; }, "group_stride_src=-1"},
+                        {[](Args* x) { x->group_stride_dst = 0; }, "group_stride_dst=0"},
+                        {[](Args* x) { x->group_stride_dst -= 4; }, "group_stride_dst=229372"},
+                        {[](Args* x) { x->group_stride_dst += 2; }, "group_stride_dst=229378"}});
+}
+
+TEST_CASE("scale_pack_ue8m0 refuses bad args by name", "[unit]") {
+  using Args = dgrt_scale_pack_ue8m0_args;
+  OpsFixture fixture;
+  const dgrt_scale_pack_ue8m0_desc desc = pack_desc(), k_grouped = k_grouped_desc();
+  check_breaches<Args>(fixture, &desc.op, pack_args(101),
+                       {{[](Args* x) { x->m = -1; }, "m=-1"},
+                        {[](Args* x) { x->m = 4097; }, "m=4097"},
+                        {[](Args* x) { x->src = nullptr; }, "src=NULL"},
+                        {[](Args* x) { x->dst = nullptr; }, "dst=NULL"},
+                        {[](Args* x) { x->src = address<float>(0x1002); }, "src=0x1002"},
+                        {[](Args* x) { x->dst = address<int32_t>(0x2008); }, "dst=0x2008"},
+                        {[](Args* x) { x->ld_src = 56; }, "ld_src=56"},
+                        {[](Args* x) { x->ld_dst = 100; }, "ld_dst=100"},
+                        {[](Args* x) { x->ld_dst = 4098; }, "ld_dst=4098"},
+                        {[](Args* x) { x->group_stride_dst -= 4; }, "group_stride_dst=61436"},
+                        {[](Args* x) { x->ks = address<int32_t>(0x3000); }, "ks=0x3000"},
+                        {[](Args* x) { x->k_blocks = 57; }, "k_blocks=57: must be 0"}});
+  check_breaches<Args>(fixture, &k_grouped.op, k_grouped_args(101),
+                       {{[](Args* x) { x->ks = nullptr; }, "ks=NULL"},
+                        {[](Args* x) { x->ks = address<int32_t>(0x3002); }, "ks=0x3002"},
+                        {[](Args* x) { x->k_blocks = -1; }, "k_blocks=-1"},
+                        {[](Args* x) { x->k_blocks = 58; }, "k_blocks=58: must be 0 to"}});
+  const auto plan = fixture.plan_of(&k_grouped.op);
+  dgrt_scale_pack_ue8m0_args nothing = k_grouped_args(101);
+  nothing.k_blocks = 0;
+  const int launches = FakeCuda::num_launches;
+  CHECK(plan->launch(&nothing.op, nullptr, 0, fixture.stream).is_ok());
+  CHECK(FakeCuda::num_launches == launches);
+}
+
 template <class Desc>
 void check_descs(const Desc& good, dgrt_status code, const std::vector<Breach<Desc>>& breaches) {
   REQUIRE(DescCopy::make(&good.op, all_ops()).is_ok());
@@ -294,8 +393,41 @@ TEST_CASE("bad descs are refused by name", "[unit]") {
   check_descs<Layout>(layout_desc(), DGRT_INVALID_ARGUMENT,
                       {{[](Layout* d) { d->k_blocks = 0; }, "k_blocks=0: "},
                        {[](Layout* d) { d->max_m = -1; }, "max_m=-1: "},
-                       {[](Layout* d) { d->flags = 2; }, "flags=0x2: "},
-                       {[](Layout* d) { d->reserved = 1; }, "reserved=1: "}});
+                       {[](Layout* d) { d->flags = 4; }, "flags=0x4: "},
+                       {[](Layout* d) { d->src_major = 2; }, "src_major=2: "},
+                       {[](Layout* d) { d->num_groups = -1; }, "num_groups=-1: "},
+                       {[](Layout* d) { d->num_groups = 65536; }, "num_groups=65536: "},
+                       {[](Layout* d) { d->num_groups = 9, d->k_blocks = 1 << 28; },
+                        "num_groups=9 with k_blocks=268435456: "}});
+}
+
+TEST_CASE("bad descs of scale_pack_ue8m0 are refused by name", "[unit]") {
+  using Pack = dgrt_scale_pack_ue8m0_desc;
+  check_descs<Pack>(pack_desc(), DGRT_INVALID_ARGUMENT,
+                    {{[](Pack* d) { d->k_blocks = 0; }, "k_blocks=0: "},
+                     {[](Pack* d) { d->max_m = -1; }, "max_m=-1: "},
+                     {[](Pack* d) { d->src_major = 2; }, "src_major=2: "},
+                     {[](Pack* d) { d->num_groups = -1; }, "num_groups=-1: "},
+                     {[](Pack* d) { d->flags = 4; }, "flags=0x4: "},
+                     {[](Pack* d) { d->gran_k = 128; }, "gran_k=128: must be 0"},
+                     {[](Pack* d) { d->reserved = 1; }, "reserved=1: "}});
+  check_descs<Pack>(k_grouped_desc(), DGRT_INVALID_ARGUMENT,
+                    {{[](Pack* d) { d->gran_k = 64; }, "gran_k=64: must be 32 or 128"},
+                     {[](Pack* d) { d->src_major = DGRT_K_MAJOR; }, "src_major=0: "},
+                     {[](Pack* d) { d->num_groups = 129; }, "num_groups=129: "}});
+}
+
+// Callers that were built before groups and source orders existed.
+TEST_CASE("a scale_layout desc and args of the first layout mean one K-major group", "[unit]") {
+  OpsFixture fixture;
+  dgrt_scale_layout_desc desc = layout_desc();
+  desc.op.struct_size = offsetof(dgrt_scale_layout_desc, num_groups);
+  desc.num_groups = 77;  // beyond the struct
+  dgrt_scale_layout_args args = layout_args(101);
+  args.op.struct_size = offsetof(dgrt_scale_layout_args, group_stride_src);
+  const auto plan = fixture.plan_of(&desc.op);
+  REQUIRE(plan->launch(&args.op, nullptr, 0, fixture.stream).is_ok());
+  CHECK(FakeCuda::last_config.gridDimZ == 1);
 }
 
 }  // namespace

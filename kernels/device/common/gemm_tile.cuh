@@ -26,6 +26,7 @@ struct GemmConfig {
   uint32_t cluster_m, cluster_n, split_k;
   uint32_t blocks_per_sm;
   uint32_t store_buffers;  // GemmStore::tma: column chunks that each math warpgroup has room for
+  uint32_t warpgroups_n;   // 2: the math warpgroups share the columns of a tile, not its rows
 };
 
 enum class GemmStore : uint32_t {
@@ -96,12 +97,16 @@ DGRT_HD constexpr uint32_t gemm_scale_bytes(const GemmConfig& c, bool of_a, bool
 template <class Cfg>
 struct GemmTile {
   static constexpr GemmConfig config = {
-      Cfg::block_m,   Cfg::block_n,   Cfg::stages,  Cfg::swap_ab,       Cfg::math_warpgroups,
-      Cfg::cluster_m, Cfg::cluster_n, Cfg::split_k, Cfg::blocks_per_sm, Cfg::store_buffers};
+      Cfg::block_m,         Cfg::block_n,       Cfg::stages,      Cfg::swap_ab,
+      Cfg::math_warpgroups, Cfg::cluster_m,     Cfg::cluster_n,   Cfg::split_k,
+      Cfg::blocks_per_sm,   Cfg::store_buffers, Cfg::warpgroups_n};
   static constexpr uint32_t x_rows = Cfg::swap_ab ? Cfg::block_n : Cfg::block_m;
   static constexpr uint32_t y_rows = Cfg::swap_ab ? Cfg::block_m : Cfg::block_n;
-  static constexpr uint32_t slabs = x_rows / gemm_slab_rows / Cfg::math_warpgroups;
-  static constexpr uint32_t accumulators = y_rows / 2;  // per thread and slab
+  // Of one math warpgroup:
+  static constexpr uint32_t slabs =
+      x_rows / gemm_slab_rows / (Cfg::math_warpgroups / Cfg::warpgroups_n);
+  static constexpr uint32_t columns = y_rows / Cfg::warpgroups_n;  // rows of y
+  static constexpr uint32_t accumulators = columns / 2;            // per thread and slab
   static constexpr uint32_t num_math_threads = Cfg::math_warpgroups * 128;
   static constexpr uint32_t num_threads = gemm_num_threads(config);
   static constexpr uint32_t multicast_ctas = Cfg::cluster_m * Cfg::cluster_n;
@@ -111,9 +116,20 @@ struct GemmTile {
 
   static_assert(Cfg::math_warpgroups == 1 || Cfg::math_warpgroups == 2,
                 "one or two math warpgroups");
-  static_assert(slabs >= 1 && slabs * gemm_slab_rows * Cfg::math_warpgroups == x_rows,
+  static_assert(Cfg::warpgroups_n == 1 || (Cfg::math_warpgroups == 2 && !Cfg::swap_ab),
+                "only two warpgroups of an unswapped tile can share its columns");
+  static_assert(slabs >= 1 &&
+                    slabs * gemm_slab_rows * Cfg::math_warpgroups == x_rows * Cfg::warpgroups_n,
                 "each math warpgroup must own whole slabs of 64 rows");
-  static_assert(y_rows % 8 == 0 && y_rows <= 256, "wgmma's N is a multiple of 8 up to 256");
+  static_assert(columns % 8 == 0 && columns <= 256, "wgmma's N is a multiple of 8 up to 256");
+
+  // Where the part of a math warpgroup begins in the tile.
+  static DGRT_HD constexpr uint32_t first_slab(uint32_t warpgroup) {
+    return warpgroup / Cfg::warpgroups_n * slabs;
+  }
+  static DGRT_HD constexpr uint32_t first_column(uint32_t warpgroup) {
+    return warpgroup % Cfg::warpgroups_n * columns;
+  }
   static_assert(Cfg::split_k == 1 || Cfg::swap_ab, "only the staged store can sum a split k");
   static_assert(cluster_size <= 8, "clusters beyond 8 CTAs are not portable");
   static_assert(Cfg::block_m / Cfg::cluster_n % 8 == 0 && Cfg::block_n / Cfg::cluster_m % 8 == 0,

@@ -13,30 +13,31 @@ struct TileStore {
   using Tile = GemmTile<Cfg>;
   static constexpr uint32_t signal_barrier = 3;  // named; 1 and 2 are the stores'
   const GemmParams& p;
-  uint32_t first_slab;
+  uint32_t first_slab, first_column;
   StagedStore<Cfg> staged;
   TmaStore<Cfg> tma;
 
   // `staging`, `barriers`: shared addresses of the block's staging area and reduction barriers.
   __device__ TileStore(const GemmParams& p, uint32_t staging, uint32_t barriers, uint32_t warpgroup)
       : p(p),
-        first_slab(warpgroup * Tile::slabs),
+        first_slab(Tile::first_slab(warpgroup)),
+        first_column(Tile::first_column(warpgroup)),
         staged(staging, barriers),
         tma{staging + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config),
-            threadIdx.x % 128, 1 + warpgroup} {}
+            threadIdx.x % 128, 1 + warpgroup, Tile::first_column(warpgroup)} {}
 
   template <class Walk>
   __device__ __forceinline__ void store(float (&values)[Tile::slabs][Tile::accumulators],
                                         const Walk& tile) {
     const uint32_t row = tile.m_start + first_slab * gemm_slab_rows;
     if constexpr (kind == GemmStore::tma) {
-      if constexpr (Cfg::with_bias) add_bias(values, tile.n_start);
+      if constexpr (Cfg::with_bias) add_bias(values, tile.n_start + first_column);
       tma.store(values, &p.d, p.out, tile, row);
     } else if constexpr (kind == GemmStore::fragments) {
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
         store_slab_fragments<Cfg>(values[slab], p.out, tile, row + slab * gemm_slab_rows,
-                                  threadIdx.x % 128);
+                                  tile.n_start + first_column, threadIdx.x % 128);
     } else {
       staged.wait_free();
 #pragma unroll

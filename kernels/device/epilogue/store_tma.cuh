@@ -24,14 +24,15 @@ struct TmaStore {
   using Tile = GemmTile<Cfg>;
   static constexpr uint32_t columns = gemm_store_columns(Cfg::block_n);
   static constexpr uint32_t chunk_bytes = gemm_chunk_bytes(Tile::config);
-  static constexpr uint32_t slab_chunks = Cfg::block_n / columns;
+  static constexpr uint32_t slab_chunks = Tile::columns / columns;
   static constexpr uint32_t buffers = Cfg::store_buffers;
   static constexpr bool holds_all = buffers == Tile::slabs * slab_chunks;
 
-  uint32_t staging;   // shared address of this warpgroup's buffers
-  uint32_t thread;    // within the warpgroup
-  uint32_t barrier;   // named, of the warpgroup alone
-  uint32_t next = 0;  // buffer, where there are fewer than chunks
+  uint32_t staging;       // shared address of this warpgroup's buffers
+  uint32_t thread;        // within the warpgroup
+  uint32_t barrier;       // named, of the warpgroup alone
+  uint32_t first_column;  // of the warpgroup in the tile
+  uint32_t next = 0;      // buffer, where there are fewer than chunks
 
   __device__ __forceinline__ void write_chunk(const float (&values)[Tile::accumulators],
                                               uint32_t chunk, uint32_t buffer) const {
@@ -87,7 +88,7 @@ struct TmaStore {
       const uint32_t smem = staging + (buffer + i) * chunk_bytes;
       const uint32_t slab_row = row + (first + i) / slab_chunks * gemm_slab_rows;
       const uint32_t column =
-          d_column<Cfg>(out, tile.n_start + (first + i) % slab_chunks * columns);
+          d_column<Cfg>(out, tile.n_start + first_column + (first + i) % slab_chunks * columns);
       if constexpr (!Walk::d_grouped)
         ptx::tma_store_2d(d, smem, column, slab_row);
       else if (slab_row < tile.m_end)

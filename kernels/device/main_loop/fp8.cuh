@@ -15,7 +15,8 @@
 
 namespace dgrt {
 
-constexpr uint32_t fp8_block_k = 128;  // elements, one byte each
+constexpr uint32_t fp8_block_k = 128;    // elements, one byte each
+constexpr uint32_t scales_fetched = 32;  // b's scales of so many k blocks at once, one per lane
 
 // What follows from a config of an e4m3 product.
 template <class Cfg>
@@ -41,6 +42,12 @@ struct Fp8 {
                                                                                           : 64)
                                              ? 2
                                              : 1;
+  // Copies of the loop's body: they let the scales and barriers of the next k block overlap the
+  // scaled add of this one. 5 % for large tiles, which have no groups.
+  static constexpr uint32_t unroll = group_size > 1 || b_by_row ? 1 : Tile::slabs > 1 ? 4 : 2;
+  // Can a tile touch a second row of b's scales?
+  static constexpr bool two_rows =
+      128 % (swap ? Cfg::block_n / Cfg::math_warpgroups : Tile::columns) != 0;
 };
 
 template <class Cfg, class Walk>
@@ -83,7 +90,7 @@ struct BlockScales {
         two_rows((n_first / 128 + 1) * 128 < p.out.n),
         num(p.num_k_blocks > k_begin && n_first < p.out.n ? p.num_k_blocks - k_begin : 0) {}
 
-  // Requires: idx is a multiple of 32.
+  // Requires: idx is a multiple of scales_fetched.
   __device__ __forceinline__ void fetch(const GemmParams& p, uint32_t idx, uint32_t lane) {
     const float* at = row + (idx + lane) * p.scales.b_k_stride;
     low = idx + lane < num ? __ldg(at) : 0.0f;
@@ -95,31 +102,32 @@ struct BlockScales {
 template <class Cfg, class Walk>
 struct Fp8TileMath {
   using Tile = GemmTile<Cfg>;
-  using Wgmma = ptx::WgmmaE4m3<Tile::y_rows>;
+  using Wgmma = ptx::WgmmaE4m3<Tile::columns>;
   using Smem = typename Fp8<Cfg>::Smem;
   static constexpr bool swap = Cfg::swap_ab;
   static constexpr uint32_t count = Tile::accumulators;
   // Columns of y that share one scale of b: all of them, or half a scale block.
-  static constexpr uint32_t chunk = swap ? Tile::y_rows : gemm_store_columns(Cfg::block_n);
+  static constexpr uint32_t chunk = swap ? Tile::columns : gemm_store_columns(Cfg::block_n);
 
   const GemmParams& p;
   const Smem& smem;
   const Walk& walk;
-  uint32_t first_slab, lane, fragment_row;
+  uint32_t first_slab, first_column, lane, fragment_row;
 
   __device__ __forceinline__ void issue(float (&part)[count], uint32_t slot, uint32_t slab) const {
     const uint32_t x_row = (first_slab + slab) * gemm_slab_rows;
     const uint32_t x = (swap ? smem.b(slot) : smem.a(slot)) + x_row * gemm_block_k_bytes;
     keep_all(part);
     ptx::wgmma_fence();
-    issue_slab_product<Wgmma>(part, x, swap ? smem.a(slot) : smem.b(slot), false);
+    const uint32_t y = (swap ? smem.a(slot) : smem.b(slot)) + first_column * gemm_block_k_bytes;
+    issue_slab_product<Wgmma>(part, x, y, false);
     ptx::wgmma_commit();
   }
 
   // Scales of one k block: read before the wait for its products, used after.
   struct Scales {
-    float2 x, y[Tile::y_rows / 8];  // of the thread's two rows of x, and of its columns of y
-    float low, high;                // scale_block: of b
+    float2 x, y[Tile::columns / 8];  // of the thread's two rows of x, and of its columns of y
+    float low, high;                 // scale_block: of b
   };
   __device__ __forceinline__ Scales read_scales(const BlockScales& b, uint32_t slot, uint32_t idx,
                                                 uint32_t slab) const {
@@ -128,9 +136,9 @@ struct Fp8TileMath {
     const uint32_t of_a = smem.scales(slot), of_b = of_a + Fp8<Cfg>::a_scale_bytes;
     if constexpr (Fp8<Cfg>::b_by_row || swap) {
 #pragma unroll
-      for (uint32_t group = 0; group < Tile::y_rows / 8; ++group)
-        scales.y[group] =
-            ptx::load_shared_f32x2((swap ? of_a : of_b) + (group * 8 + lane % 4 * 2) * 4);
+      for (uint32_t group = 0; group < Tile::columns / 8; ++group)
+        scales.y[group] = ptx::load_shared_f32x2((swap ? of_a : of_b) +
+                                                 (first_column + group * 8 + lane % 4 * 2) * 4);
     }
     if constexpr (Fp8<Cfg>::b_by_row || !swap) {
       const uint32_t row =
@@ -138,8 +146,8 @@ struct Fp8TileMath {
       scales.x = make_float2(ptx::load_shared_f32(row), ptx::load_shared_f32(row + 32));
     }
     if constexpr (Cfg::scale_mode == scale_block) {
-      scales.low = __shfl_sync(0xffffffff, b.low, idx % 32);
-      scales.high = __shfl_sync(0xffffffff, b.high, idx % 32);
+      scales.low = __shfl_sync(0xffffffff, b.low, idx);
+      if constexpr (Fp8<Cfg>::two_rows) scales.high = __shfl_sync(0xffffffff, b.high, idx);
     }
     return scales;
   }
@@ -159,16 +167,17 @@ struct Fp8TileMath {
     } else if constexpr (swap) {
       // Rows of the slab are columns of d: one scale of b; a's go by column.
       const uint32_t n_block = (walk.n_start + first_slab * gemm_slab_rows) / 128;
-      const bool second = (walk.n_start + (first_slab + slab) * gemm_slab_rows) / 128 != n_block;
+      const bool second = Fp8<Cfg>::two_rows &&
+                          (walk.n_start + (first_slab + slab) * gemm_slab_rows) / 128 != n_block;
       const float b_scale = second ? scales.high : scales.low;
 #pragma unroll
       for (uint32_t i = 0; i < count; ++i)
         sum[i] += (i % 2 ? scales.y[i / 4].y : scales.y[i / 4].x) * b_scale * part[i];
     } else {
-      const uint32_t n_block = walk.n_start / 128;
+      const uint32_t n_first = walk.n_start + first_column, n_block = n_first / 128;
 #pragma unroll
-      for (uint32_t c = 0; c < Tile::y_rows / chunk; ++c) {
-        const bool second = (walk.n_start + c * chunk) / 128 != n_block;
+      for (uint32_t c = 0; c < Tile::columns / chunk; ++c) {
+        const bool second = Fp8<Cfg>::two_rows && (n_first + c * chunk) / 128 != n_block;
         const float b_scale = second ? scales.high : scales.low;
         const float by_row[2] = {scales.x.x * b_scale, scales.x.y * b_scale};
 #pragma unroll
@@ -184,49 +193,70 @@ struct Fp8TileMath {
   __device__ __forceinline__ void run(float (&sum)[Tile::slabs][count], BlockScales& b,
                                       Ring<Cfg::stages>& ring) const {
     constexpr uint32_t group = Fp8<Cfg>::group_size;
-    static_assert(32 % group == 0, "a group must not straddle a fetch of b's scales");
-    for (uint32_t idx = 0; idx < walk.k_end - walk.k_begin; idx += group) {
+    static_assert(scales_fetched % group == 0, "a group must not straddle a fetch of b's scales");
+    const uint32_t num = walk.k_end - walk.k_begin;
+    for (uint32_t first = 0; first < num; first += scales_fetched) {
       if constexpr (Cfg::scale_mode == scale_block)
-        if (idx % 32 == 0 && idx != 0) b.fetch(p, idx, lane);
-      if constexpr (group == 1) {
-        ring.wait_full();
+        if (first != 0) b.fetch(p, first, lane);
+      const uint32_t left = num - first;
+      const uint32_t end = left < scales_fetched ? left : scales_fetched;
+#pragma unroll Fp8 < Cfg> ::unroll
+      for (uint32_t idx = 0; idx < end; idx += group) {
+        if constexpr (group == 1) {
+          run_one(sum, b, idx, ring);
+        } else {
+          float part[group][count];
+          Ring<Cfg::stages> done = ring;
 #pragma unroll
-        for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
-          float part[count];
-          issue(part, ring.slot, slab);
-          finish<0>(sum[slab], part, b, idx, slab, ring);
+          for (uint32_t i = 0; i < group; ++i) {
+            ring.wait_full();
+            issue(part[i], ring.slot, 0);
+            ring.advance();
+          }
+          finish_group<group>(sum[0], part, b, idx, done);
         }
-        ring.advance();
-      } else {
-        float part[group][count];
-        Ring<Cfg::stages> done = ring;
-#pragma unroll
-        for (uint32_t i = 0; i < group; ++i) {
-          ring.wait_full();
-          issue(part[i], ring.slot, 0);
-          ring.advance();
-        }
-        finish_group<group>(sum[0], part, b, idx, done);
       }
     }
   }
 
-  // Waits for the products of one slab (with `pending` younger ones running) and adds them.
-  template <uint32_t pending>
-  __device__ __forceinline__ void finish(float (&sum)[count], float (&part)[count],
-                                         const BlockScales& b, uint32_t idx, uint32_t slab,
-                                         const Ring<Cfg::stages>& at) const {
-    const Scales scales = read_scales(b, at.slot, idx, slab);
-    ptx::wgmma_wait<pending>();
-    if (slab + 1 == Tile::slabs) release_slot<Cfg>(at.empty(), walk, lane);
-    add(sum, part, scales, slab);
+  // Has the slab a row of d? Groups end anywhere in a tile; what lies past m in other walks is not
+  // worth asking for.
+  __device__ __forceinline__ bool is_live(uint32_t slab) const {
+    return !Walk::ends_within || swap ||
+           walk.m_start + (first_slab + slab) * gemm_slab_rows < walk.m_end;
   }
 
+  // One k block. Scales are read before the products are issued: what is read later delays the
+  // other warpgroup's turn.
+  __device__ __forceinline__ void run_one(float (&sum)[Tile::slabs][count], const BlockScales& b,
+                                          uint32_t idx, Ring<Cfg::stages>& ring) const {
+    ring.wait_full();
+    Scales scales[Tile::slabs];
+#pragma unroll
+    for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
+      scales[slab] = read_scales(b, ring.slot, idx, slab);
+#pragma unroll
+    for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
+      if (slab > 0 && !is_live(slab)) break;
+      float part[count];
+      issue(part, ring.slot, slab);
+      ptx::wgmma_wait<0>();
+      if (slab + 1 == Tile::slabs || !is_live(slab + 1)) release_slot<Cfg>(ring.empty(), walk, lane);
+      add(sum[slab], part, scales[slab], slab);
+    }
+    ring.advance();
+  }
+
+  // Waits for the products of one k block of a group, with `left` - 1 younger ones running, and adds
+  // them.
   template <uint32_t left, uint32_t group>
   __device__ __forceinline__ void finish_group(float (&sum)[count], float (&part)[group][count],
                                                const BlockScales& b, uint32_t idx,
                                                Ring<Cfg::stages>& at) const {
-    finish<left - 1>(sum, part[group - left], b, idx + group - left, 0, at);
+    const Scales scales = read_scales(b, at.slot, idx + group - left, 0);
+    ptx::wgmma_wait<left - 1>();
+    release_slot<Cfg>(at.empty(), walk, lane);
+    add(sum, part[group - left], scales, 0);
     at.advance();
     if constexpr (left > 1) finish_group<left - 1>(sum, part, b, idx, at);
   }
@@ -246,7 +276,7 @@ struct Fp8TileMath {
                           swap ? of_b(walk.n_start + x_row + 8) : of_a(walk.m_start + x_row + 8)};
 #pragma unroll
       for (uint32_t i = 0; i < count; ++i) {
-        const uint32_t y_row = i / 4 * 8 + lane % 4 * 2 + i % 2;
+        const uint32_t y_row = first_column + i / 4 * 8 + lane % 4 * 2 + i % 2;
         const float y = swap ? of_a(walk.m_start + y_row) : of_b(walk.n_start + y_row);
         sum[slab][i] *= x[i / 2 % 2] * y;
       }
@@ -260,16 +290,19 @@ __device__ void fp8_math(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
   constexpr bool swap = Cfg::swap_ab;
   const uint32_t warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
   const uint32_t thread = threadIdx.x % 128, lane = threadIdx.x % 32;
-  const uint32_t first_slab = warpgroup * Tile::slabs;
+  const uint32_t first_slab = Tile::first_slab(warpgroup);
+  const uint32_t first_column = Tile::first_column(warpgroup);
 
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, Fp8<Cfg>::group_size);
-  const Fp8TileMath<Cfg, Walk> tile{p, smem, walk, first_slab, lane, thread / 32 * 16 + lane / 4};
+  const Fp8TileMath<Cfg, Walk> tile{
+      p, smem, walk, first_slab, first_column, lane, thread / 32 * 16 + lane / 4};
   TileStore<Cfg, Fp8<Cfg>::store> store(p, smem.staging(), smem.reduction_barriers(), warpgroup);
   // The next tile and its first scales are looked up before the store, which hides them.
   const auto scales_of_tile = [&] {
     BlockScales scales(p, Walk::b_grouped ? walk.group : 0,
-                       walk.n_start + (swap ? first_slab * gemm_slab_rows : 0), walk.k_begin);
+                       walk.n_start + (swap ? first_slab * gemm_slab_rows : first_column),
+                       walk.k_begin);
     if constexpr (Cfg::scale_mode == scale_block) scales.fetch(p, 0, lane);
     return scales;
   };

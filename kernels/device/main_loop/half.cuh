@@ -33,7 +33,8 @@ struct Half {
   static constexpr GemmStore store = gemm_store(
       Tile::config, Cfg::dtype_d == dtype_fp32 || Cfg::with_c || Cfg::ragged_n || Cfg::unaligned_d);
   using Smem = GemmSmem<Cfg, store, 0>;
-  using Wgmma = typename HalfWgmma<Cfg::dtype_ab, Tile::y_rows>::type;
+  using Wgmma = typename HalfWgmma<Cfg::dtype_ab, Tile::columns>::type;
+  static_assert(Cfg::warpgroups_n == 1, "sums of whole rows need no second slab");
   static constexpr bool x_mn = Cfg::swap_ab ? Cfg::b_mn_major : Cfg::a_mn_major;
   static constexpr bool y_mn = Cfg::swap_ab ? Cfg::a_mn_major : Cfg::b_mn_major;
 };
@@ -64,7 +65,7 @@ __device__ void half_math(const GemmParams& p, const typename Half<Cfg>::Smem& s
   static_assert(slab_bytes == mn_block_bytes, "a slab is one block of an MN-major operand");
   const uint32_t warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
   const uint32_t lane = threadIdx.x % 32;
-  const uint32_t first_slab = warpgroup * Tile::slabs;
+  const uint32_t first_slab = Tile::first_slab(warpgroup);
 
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, 1);

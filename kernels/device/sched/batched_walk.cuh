@@ -7,6 +7,7 @@ namespace dgrt {
 template <class Cfg>
 struct BatchedWalk : TileWalk<Cfg> {
   static constexpr bool a_grouped = true, b_grouped = true, d_grouped = true, signals = false;
+  static constexpr bool ends_within = false;
   uint32_t group = 0;
   uint32_t num_m, num_n, num_groups, band, m_end;
 

@@ -8,10 +8,11 @@ namespace dgrt {
 template <class Cfg>
 struct ContiguousWalk : TileWalk<Cfg> {
   static constexpr bool a_grouped = false, b_grouped = true, d_grouped = false, signals = false;
+  static constexpr bool ends_within = true;
   static_assert(Cfg::cluster_m == 1, "tiles that share b would have to share a group");
   const GemmGroups& groups;
   uint32_t group = 0;
-  uint32_t num_m, num_n, band, m_end;
+  uint32_t num_m, num_n, band, m, m_end;
 
   __device__ ContiguousWalk(const GemmParams& p, uint32_t k_group)
       : TileWalk<Cfg>(p.num_k_blocks, k_group),
@@ -19,7 +20,22 @@ struct ContiguousWalk : TileWalk<Cfg> {
         num_m(this->count_m(p.out.m)),
         num_n(this->count_n(p.out.n)),
         band(p.band),
+        m(p.out.m),
         m_end(p.out.m) {}
+
+  // Moves to the group of the tile's first row; groups.count if it has none. m_end: of its rows in the
+  // tile, as far as one look at each slab of 64 rows tells.
+  __device__ void enter() {
+    const uint32_t row = this->m_start;
+    group = find(row);
+    if (group >= groups.count) return;
+    if constexpr (Cfg::end_rows) {
+      m_end = __ldg(groups.ids + group);
+    } else {
+      m_end = row + Cfg::block_m < m ? row + Cfg::block_m : m;
+      if (Cfg::block_m == 128 && row + 64 < m && __ldg(groups.ids + row + 64) < 0) m_end = row + 64;
+    }
+  }
 
   // Group of the row, or groups.count if it has none.
   __device__ uint32_t find(uint32_t row) const {
@@ -47,7 +63,7 @@ struct ContiguousWalk : TileWalk<Cfg> {
       if (this->next_idx >= num_m * num_n) return false;
       this->place(this->next_idx, num_m, num_n, band);
       this->next_idx += this->step;
-      group = find(this->m_start);
+      enter();
       if (group < groups.count) return true;
     }
   }

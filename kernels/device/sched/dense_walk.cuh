@@ -7,6 +7,7 @@ namespace dgrt {
 template <class Cfg>
 struct DenseWalk : TileWalk<Cfg> {
   static constexpr bool a_grouped = false, b_grouped = false, d_grouped = false, signals = false;
+  static constexpr bool ends_within = false;
   static constexpr uint32_t group = 0;
   uint32_t num_m, num_n, band, m_end;
 

@@ -8,7 +8,7 @@ namespace dgrt {
 template <class Cfg>
 struct MaskedWalk : TileWalk<Cfg> {
   static constexpr bool a_grouped = true, b_grouped = true, d_grouped = true;
-  static constexpr bool signals = Cfg::signal;
+  static constexpr bool signals = Cfg::signal, ends_within = true;
   const int32_t* masked_m;
   uint32_t group = 0, first_idx = 0;  // first cluster of `group`, counted over all groups
   uint32_t num_m = 0, num_n, num_groups, band, m, m_end = 0;
