@@ -1,6 +1,6 @@
 // Descs as JSON and back, by the tables of desc_fields.h: {"op": "gemm", "n": 7168, "k": 2048,
 // "max_m": 8192, "dtype_ab": "bf16", "dtype_d": "bf16", "flags": ["pdl"]}. Fields that are left out
-// are zero, as in the struct's initialiser. A value without a name is written as its number.
+// are zero. A value without a name is written as its number.
 //
 // A recording is such lines, one desc each; a manifest is one JSON list of them.
 #pragma once

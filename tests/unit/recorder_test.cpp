@@ -105,7 +105,7 @@ TEST_CASE("recorder: plans that are created are recorded, others not", "[unit]")
   CHECK(lines_of(path).empty());
   for (int i = 0; i < 3; ++i) CHECK(Plan::create(*context, &good.op).is_ok());
   REQUIRE(lines_of(path).size() == 1);
-  CHECK(lines_of(path)[0] == R"({"op":"scale_layout","k_blocks":56,"max_m":64})");
+  CHECK(lines_of(path)[0] == R"({"op":"scale_layout","k_blocks":56,"max_m":64,"num_groups":1})");
 }
 
 }  // namespace
