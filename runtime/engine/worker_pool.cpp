@@ -11,7 +11,7 @@
 namespace dgrt {
 namespace {
 
-using Clock = ChildProcess::Clock;
+using Clock = HelperProcess::Clock;
 
 // Opening libnvrtc from a cold disk takes most of it.
 constexpr std::chrono::seconds hello_timeout{30};
@@ -76,7 +76,7 @@ void WorkerPool::start_workers() {
     changed_.wait(lock, [&] { return is_ending_ || num_to_start_ > 0; });
     if (is_ending_) return;
     lock.unlock();
-    Result<ChildProcess> process = ChildProcess::start(options_.program, options_.arguments);
+    Result<HelperProcess> process = HelperProcess::start(options_.program, options_.arguments);
     if (!process.is_ok()) give_up(process.status().message());
     lock.lock();
     --num_to_start_;

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "runtime/base/child_process.h"
+#include "runtime/base/helper_process.h"
 #include "runtime/base/log.h"
 #include "runtime/compile/compile_message.h"
 
@@ -56,7 +56,7 @@ class WorkerPool {
 
  private:
   struct Worker {
-    ChildProcess process;
+    HelperProcess process;
     bool is_greeted = false;  // has said hello
   };
   // How a conversation with a worker ended without a reply.
@@ -73,7 +73,7 @@ class WorkerPool {
   void start_workers();
   std::optional<Failure> greet(Worker& worker);
   std::optional<Failure> ask(Worker& worker, const CompileRequest& request, CompileReply* reply);
-  Result<std::vector<std::byte>> receive(Worker& worker, ChildProcess::Clock::time_point deadline,
+  Result<std::vector<std::byte>> receive(Worker& worker, HelperProcess::Clock::time_point deadline,
                                          Failure* failure);
 
   const Options options_;

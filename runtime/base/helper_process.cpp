@@ -1,4 +1,4 @@
-#include "runtime/base/child_process.h"
+#include "runtime/base/helper_process.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -65,10 +65,10 @@ int make_sockets(File* ours, File* theirs) {
 }
 
 // 0 when the socket can be used for `events`, else ETIMEDOUT or what poll(2) says.
-int wait_for(int fd, short events, ChildProcess::Clock::time_point deadline) {
+int wait_for(int fd, short events, HelperProcess::Clock::time_point deadline) {
   for (;;) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - ChildProcess::Clock::now());
+        deadline - HelperProcess::Clock::now());
     if (left.count() <= 0) return ETIMEDOUT;
     pollfd poll_fd = {fd, events, 0};
     const int ready = ::poll(&poll_fd, 1, static_cast<int>(std::min<int64_t>(left.count(), 60000)));
@@ -85,8 +85,8 @@ std::string describe(const siginfo_t& info) {
 
 }  // namespace
 
-Result<ChildProcess> ChildProcess::start(const std::string& program,
-                                         const std::vector<std::string>& arguments) {
+Result<HelperProcess> HelperProcess::start(const std::string& program,
+                                           const std::vector<std::string>& arguments) {
   const auto failed = [&](int code) {
     return error(DGRT_IO_ERROR, "{}: not started: {}", program, errno_text(code));
   };
@@ -101,10 +101,10 @@ Result<ChildProcess> ChildProcess::start(const std::string& program,
   if (const int code = ::posix_spawn(&pid, program.c_str(), setup.actions(), setup.attributes(),
                                      argv.data(), environ))
     return failed(code);
-  return ChildProcess(pid, std::move(ours));
+  return HelperProcess(pid, std::move(ours));
 }
 
-int ChildProcess::write(std::span<const std::byte> bytes, Clock::time_point deadline) {
+int HelperProcess::write(std::span<const std::byte> bytes, Clock::time_point deadline) {
   while (!bytes.empty()) {
     const ssize_t done =
         ::send(socket_.fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -119,7 +119,7 @@ int ChildProcess::write(std::span<const std::byte> bytes, Clock::time_point dead
   return 0;
 }
 
-int ChildProcess::read(std::span<std::byte> bytes, Clock::time_point deadline) {
+int HelperProcess::read(std::span<std::byte> bytes, Clock::time_point deadline) {
   while (!bytes.empty()) {
     if (const int code = wait_for(socket_.fd(), POLLIN, deadline)) return code;
     const ssize_t done = ::recv(socket_.fd(), bytes.data(), bytes.size(), MSG_DONTWAIT);
@@ -133,7 +133,7 @@ int ChildProcess::read(std::span<std::byte> bytes, Clock::time_point deadline) {
   return 0;
 }
 
-std::string ChildProcess::end() {
+std::string HelperProcess::end() {
   if (pid_ < 0) return "ended";
   const pid_t pid = std::exchange(pid_, -1);
   socket_.close();
@@ -148,7 +148,7 @@ std::string ChildProcess::end() {
   return describe(info);
 }
 
-void ChildProcess::wait_briefly() {
+void HelperProcess::wait_briefly() {
   const Clock::time_point deadline = Clock::now() + std::chrono::milliseconds(500);
   siginfo_t info{};
   while (pid_ >= 0 && Clock::now() < deadline &&

@@ -1,4 +1,4 @@
-// ChildProcess: a helper program that this process starts, talks to over one stream socket, and is
+// HelperProcess: a helper program that this process starts, talks to over one stream socket, and is
 // sure to get rid of. The child's descriptor 0 is the socket; 1 and 2 are /dev/null; it inherits no
 // other descriptor, no blocked signal and no ignored one. Never forks: a process with a CUDA context
 // must not be copied.
@@ -17,17 +17,17 @@
 namespace dgrt {
 
 // One thread at a time.
-class ChildProcess {
+class HelperProcess {
  public:
   using Clock = std::chrono::steady_clock;
 
   // `program` is a path; PATH is not searched. IO_ERROR: it could not be started.
-  static Result<ChildProcess> start(const std::string& program,
-                                    const std::vector<std::string>& arguments);
-  ~ChildProcess() { (void)end(); }
-  ChildProcess(ChildProcess&& other) noexcept
+  static Result<HelperProcess> start(const std::string& program,
+                                     const std::vector<std::string>& arguments);
+  ~HelperProcess() { (void)end(); }
+  HelperProcess(HelperProcess&& other) noexcept
       : pid_(std::exchange(other.pid_, -1)), socket_(std::move(other.socket_)) {}
-  ChildProcess& operator=(ChildProcess&&) = delete;
+  HelperProcess& operator=(HelperProcess&&) = delete;
 
   pid_t pid() const { return pid_; }  // -1 after end()
 
@@ -43,7 +43,7 @@ class ChildProcess {
   void wait_briefly();
 
  private:
-  ChildProcess(pid_t pid, File socket) : pid_(pid), socket_(std::move(socket)) {}
+  HelperProcess(pid_t pid, File socket) : pid_(pid), socket_(std::move(socket)) {}
 
   pid_t pid_;
   File socket_;
