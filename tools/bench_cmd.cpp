@@ -87,13 +87,15 @@ std::string cell(double value, int decimals) {
 }
 
 void print_header() {
-  fmt::print("{:<18} {:>5} {:>6} {:>6} {:>9} {:>15} {:>9} {:>7} {:>6} {:>7} {:>6}  {}\n", "op", "m",
-             "n", "k", "us", "p10-p90", "graph us", "TFLOPS", "GB/s", "floor", "share", "kernel");
+  fmt::print("{:<28} {:>6} {:>5} {:>6} {:>6} {:>9} {:>15} {:>9} {:>7} {:>6} {:>7} {:>6}  {}\n",
+             "op", "groups", "m", "n", "k", "us", "p10-p90", "graph us", "TFLOPS", "GB/s", "floor",
+             "share", "kernel");
 }
 
 void print_line(const Line& line) {
   const BenchRow& row = line.row;
-  fmt::print("{:<18} {:>5} {:>6} {:>6} ", line.op, row.m,
+  fmt::print("{:<28} {:>6} {:>5} {:>6} {:>6} ", line.op,
+             cell(static_cast<double>(line.shape.num_groups), 0), row.m,
              cell(static_cast<double>(line.shape.n), 0), line.shape.k);
   if (!row.is_right()) {
     fmt::print("WRONG RESULT of {}: {}\n", row.kernel, row.check.wrong);
@@ -115,11 +117,12 @@ OrderedJson to_json(const lab::Timing& timing) {
           {"repeats", timing.repeats}};
 }
 
-// Fields that an op, or this device, does not have are left out: n, tflops, floor_us, floor_share.
+// Fields that an op, or this device, does not have are left out: num_groups, n, tflops, floor_us, floor_share.
 OrderedJson to_json(const Line& line) {
   const BenchRow& row = line.row;
   OrderedJson json = {
       {"op", line.op}, {"model", line.shape.model}, {"layer", line.shape.layer}, {"m", row.m}};
+  if (line.shape.num_groups > 0) json["num_groups"] = line.shape.num_groups;
   if (line.shape.n > 0) json["n"] = line.shape.n;
   json["k"] = line.shape.k;
   json["kernel"] = row.kernel;

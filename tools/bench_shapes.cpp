@@ -20,8 +20,9 @@ Result<int64_t> read_size(const Json& json, const char* field) {
   return value;
 }
 
-Result<dgrt_gemm_desc> read_gemm_desc(const Json& json) {
-  dgrt_gemm_desc desc = DGRT_GEMM_DESC;
+// The types of any product.
+template <class Desc>
+Result<BenchDesc> read_product_desc(const Json& json, Desc desc) {
   const std::string ab = json.at("dtype_ab").get<std::string>();
   const std::string d = json.at("dtype_d").get<std::string>();
   if (ab != "e4m3" && ab != "bf16") return invalid("dtype_ab={}: must be e4m3 or bf16", ab);
@@ -29,7 +30,14 @@ Result<dgrt_gemm_desc> read_gemm_desc(const Json& json) {
   desc.dtype_ab = ab == "e4m3" ? DGRT_E4M3 : DGRT_BF16;
   desc.dtype_d = d == "bf16" ? DGRT_BF16 : DGRT_FP32;
   desc.scale_mode = ab == "e4m3" ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
-  return desc;
+  if constexpr (requires { desc.alignment; }) {
+    const std::string layout = json.at("group_layout").get<std::string>();
+    if (layout != "rows" && layout != "ends")
+      return invalid("group_layout={}: must be rows or ends", layout);
+    desc.group_layout = layout == "ends" ? DGRT_GROUP_END_ROW : DGRT_GROUP_OF_ROW;
+    desc.alignment = json.at("alignment").get<uint32_t>();
+  }
+  return BenchDesc(desc);
 }
 
 Result<dgrt_quant_fp8_desc> read_quant_fp8_desc(const Json& json) {
@@ -64,10 +72,15 @@ Result<dgrt_scale_pack_ue8m0_desc> read_scale_pack_desc(const Json& json) {
 }
 
 Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
-  if (op == "gemm") {
-    DGRT_ASSIGN(const dgrt_gemm_desc desc, read_gemm_desc(json.at("desc")));
-    return BenchDesc(desc);
-  }
+  if (op == "gemm") return read_product_desc<dgrt_gemm_desc>(json.at("desc"), DGRT_GEMM_DESC);
+  if (op == "gemm_grouped_contiguous")
+    return read_product_desc<dgrt_gemm_grouped_contiguous_desc>(json.at("desc"),
+                                                                DGRT_GEMM_GROUPED_CONTIGUOUS_DESC);
+  if (op == "gemm_grouped_masked")
+    return read_product_desc<dgrt_gemm_grouped_masked_desc>(json.at("desc"),
+                                                            DGRT_GEMM_GROUPED_MASKED_DESC);
+  if (op == "gemm_batched")
+    return read_product_desc<dgrt_gemm_batched_desc>(json.at("desc"), DGRT_GEMM_BATCHED_DESC);
   if (op == "quant_fp8") {
     DGRT_ASSIGN(const dgrt_quant_fp8_desc desc, read_quant_fp8_desc(json.at("desc")));
     return BenchDesc(desc);
@@ -97,6 +110,16 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
   if (!std::holds_alternative<dgrt_quant_fp8_desc>(desc)) {
     DGRT_ASSIGN(shape->n, read_size(layer, "n"));
   }
+  const bool is_grouped = std::visit(
+      [](const auto& d) {
+        return requires { d.num_groups; }
+        || requires { d.num_batches; };
+      },
+      desc);
+  if (is_grouped) {
+    DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_groups"));
+    shape->b_mn = layer.value("b_major", "k") == "mn";
+  }
   DGRT_ASSIGN(shape->k, read_size(layer, "k"));
   return ok();
 }
@@ -108,7 +131,8 @@ Status read_model(const Json& json, BenchShapes* result) {
     BenchShape shape{model, layer.at("name").get<std::string>()};
     DGRT_TRY(read_sizes(layer, result->desc, &shape));
     const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
-      return other.n == shape.n && other.k == shape.k;
+      return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
+             other.b_mn == shape.b_mn;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -130,17 +154,38 @@ Result<BenchShapes> read_shapes(const Json& json) {
   return result;
 }
 
+int64_t align(int64_t rows, int64_t to) { return (rows + to - 1) / to * to; }
+
+// `m`: the largest of the shapes.
 template <class Desc>
-void set_sizes(const BenchShape& shape, Desc* desc) {
-  desc->n = shape.n;
-  desc->k = shape.k;
+void set_sizes(const BenchShape& shape, int64_t m, Desc* desc) {
+  desc->n = shape.n, desc->k = shape.k;
+  if constexpr (requires { desc->max_m; }) desc->max_m = m;
 }
-void set_sizes(const BenchShape& shape, dgrt_quant_fp8_desc* desc) { desc->k = shape.k; }
-void set_sizes(const BenchShape& shape, dgrt_scale_layout_desc* desc) {
-  desc->k_blocks = shape.k / block_k;
+// Groups hold up to 1.3 m rows.
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_grouped_contiguous_desc* desc) {
+  desc->n = shape.n, desc->k = shape.k;
+  desc->num_groups = static_cast<uint32_t>(shape.num_groups);
+  desc->max_m = shape.num_groups * align(m * 13 / 10, desc->alignment);
 }
-void set_sizes(const BenchShape& shape, dgrt_scale_pack_ue8m0_desc* desc) {
-  desc->k_blocks = shape.k / block_k;
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_grouped_masked_desc* desc) {
+  desc->n = shape.n, desc->k = shape.k;
+  desc->num_groups = static_cast<uint32_t>(shape.num_groups);
+  desc->max_m = align(m * 13 / 10, 128);
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_batched_desc* desc) {
+  desc->n = shape.n, desc->k = shape.k, desc->max_m = m;
+  desc->num_batches = static_cast<uint32_t>(shape.num_groups);
+  desc->b_major = shape.b_mn ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_quant_fp8_desc* desc) {
+  desc->k = shape.k, desc->max_m = m;
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_scale_layout_desc* desc) {
+  desc->k_blocks = shape.k / block_k, desc->max_m = m;
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_scale_pack_ue8m0_desc* desc) {
+  desc->k_blocks = shape.k / block_k, desc->max_m = m;
 }
 
 }  // namespace
@@ -162,13 +207,8 @@ Result<BenchShapes> builtin_bench_shapes(std::string_view stem) {
 
 BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape) {
   BenchDesc result = shapes.desc;
-  std::visit(
-      [&](auto& desc) {
-        set_sizes(shape, &desc);
-        if constexpr (requires { desc.max_m; })
-          desc.max_m = *std::max_element(shapes.m.begin(), shapes.m.end());
-      },
-      result);
+  const int64_t m = *std::max_element(shapes.m.begin(), shapes.m.end());
+  std::visit([&](auto& desc) { set_sizes(shape, m, &desc); }, result);
   return result;
 }
 

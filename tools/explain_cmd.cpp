@@ -24,9 +24,10 @@ constexpr size_t max_candidates_shown = 10;
 
 struct ExplainOptions {
   std::string dtype = "bf16", dtype_d = "bf16", block = "1x128", scale_major = "mn";
+  std::string group_layout = "rows";
   int64_t n = 0, k = 0, k_blocks = 0, m = 0;
-  uint32_t sm_budget = 0;
-  bool with_c = false, batch_invariant = false, json = false;
+  uint32_t sm_budget = 0, num_groups = 1, alignment = 128;
+  bool with_c = false, batch_invariant = false, json = false, b_mn = false;
   TargetOptions target;
 };
 
@@ -108,17 +109,48 @@ int finish(const Result<Answer>& answer, const ExplainOptions& options) {
   return 0;
 }
 
-int run_gemm(const ExplainOptions& options) {
+// What the descs of all products have.
+template <class Desc>
+Desc product_desc(const ExplainOptions& options, Desc desc) {
   const bool fp8 = options.dtype == "fp8";
-  dgrt_gemm_desc desc = DGRT_GEMM_DESC;
   desc.n = options.n;
   desc.k = options.k;
   desc.max_m = std::max<int64_t>(options.m, 1);
-  desc.dtype_ab = fp8 ? DGRT_E4M3 : DGRT_BF16;
-  desc.dtype_d = options.dtype_d == "fp32" ? DGRT_FP32 : DGRT_BF16;
+  desc.dtype_ab = fp8 ? DGRT_E4M3 : options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
+  if (options.dtype_d == "fp32")
+    desc.dtype_d = DGRT_FP32;
+  else
+    desc.dtype_d = options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
   desc.scale_mode = fp8 ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  desc.b_major = options.b_mn ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
   desc.sm_budget = options.sm_budget;
   desc.flags = options.with_c ? DGRT_GEMM_WITH_C : 0;
+  return desc;
+}
+
+int run_gemm(const ExplainOptions& options) {
+  const auto desc = product_desc<dgrt_gemm_desc>(options, DGRT_GEMM_DESC);
+  return finish(explain_desc(&desc.op, options), options);
+}
+
+int run_contiguous(const ExplainOptions& options) {
+  auto desc =
+      product_desc<dgrt_gemm_grouped_contiguous_desc>(options, DGRT_GEMM_GROUPED_CONTIGUOUS_DESC);
+  desc.num_groups = options.num_groups;
+  desc.alignment = options.alignment;
+  desc.group_layout = options.group_layout == "ends" ? DGRT_GROUP_END_ROW : DGRT_GROUP_OF_ROW;
+  return finish(explain_desc(&desc.op, options), options);
+}
+
+int run_masked(const ExplainOptions& options) {
+  auto desc = product_desc<dgrt_gemm_grouped_masked_desc>(options, DGRT_GEMM_GROUPED_MASKED_DESC);
+  desc.num_groups = options.num_groups;
+  return finish(explain_desc(&desc.op, options), options);
+}
+
+int run_batched(const ExplainOptions& options) {
+  auto desc = product_desc<dgrt_gemm_batched_desc>(options, DGRT_GEMM_BATCHED_DESC);
+  desc.num_batches = options.num_groups;
   return finish(explain_desc(&desc.op, options), options);
 }
 
@@ -154,17 +186,37 @@ int run_hc_prenorm(const ExplainOptions& options) {
   return finish(explain_desc(&desc.op, options), options);
 }
 
+using RunOp = int (*)(const ExplainOptions&);
+
 CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
-                 const std::shared_ptr<ExplainOptions>& options, int (*run)(const ExplainOptions&),
-                 int& exit_code) {
+                 const std::shared_ptr<ExplainOptions>& options, RunOp run, int& exit_code) {
   CLI::App* command = explain->add_subcommand(op, std::string("Explain a call of ") + op);
   command->footer(std::string("Example: ") + example);
-  command->add_option("--m", options->m, "Rows of this call")
+  command->add_option("--m", options->m, "Rows of this call; of masked groups, expected_m")
       ->check(CLI::Range(int64_t{0}, int64_t{INT32_MAX}))
       ->required();
   add_target_options(*command, options->target);
   command->add_flag("--json", options->json, "One line of JSON");
   command->callback([options, run, &exit_code] { exit_code = run(*options); });
+  return command;
+}
+
+// A product, with the options that all of them have.
+CLI::App* add_product(CLI::App* explain, const char* op, const char* example, RunOp run,
+                      const std::shared_ptr<ExplainOptions>& options, int& exit_code) {
+  CLI::App* command = add_op(explain, op, example, options, run, exit_code);
+  command->add_option("--n", options->n, "Columns of d")->required();
+  command->add_option("--k", options->k, "Columns of a and b")->required();
+  command
+      ->add_option("--dtype", options->dtype,
+                   "Of a and b: bf16, fp16 or fp8 (E4M3 with block scales)")
+      ->check(CLI::IsMember({"bf16", "fp16", "fp8"}))
+      ->capture_default_str();
+  command->add_option("--dtype-d", options->dtype_d, "Of d: bf16 (fp16 where a and b are) or fp32")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+  command->add_flag("--b-mn", options->b_mn, "b is MN-major");
+  command->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
   return command;
 }
 
@@ -176,18 +228,42 @@ void add_explain(CLI::App& app, int& exit_code) {
   command->footer("Example: dgrt explain gemm --dtype fp8 --n 7168 --k 2048 --m 64");
 
   auto options = std::make_shared<ExplainOptions>();
-  CLI::App* gemm = add_op(command, "gemm", "dgrt explain gemm --dtype fp8 --n 7168 --k 2048 --m 64",
-                          options, run_gemm, exit_code);
-  gemm->add_option("--n", options->n, "Columns of d")->required();
-  gemm->add_option("--k", options->k, "Columns of a and b")->required();
-  gemm->add_option("--dtype", options->dtype, "Of a and b: bf16 or fp8 (E4M3 with block scales)")
-      ->check(CLI::IsMember({"bf16", "fp8"}))
-      ->capture_default_str();
-  gemm->add_option("--dtype-d", options->dtype_d, "Of d: bf16 or fp32")
-      ->check(CLI::IsMember({"bf16", "fp32"}))
-      ->capture_default_str();
-  gemm->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
+  CLI::App* gemm =
+      add_product(command, "gemm", "dgrt explain gemm --dtype fp8 --n 7168 --k 2048 --m 64",
+                  run_gemm, options, exit_code);
   gemm->add_flag("--with-c", options->with_c, "c is added");
+
+  const auto add_groups = [](CLI::App* product, const char* name,
+                             const std::shared_ptr<ExplainOptions>& of) {
+    product->add_option(name, of->num_groups, "How many")->required();
+  };
+  options = std::make_shared<ExplainOptions>();
+  CLI::App* contiguous =
+      add_product(command, "gemm_grouped_contiguous",
+                  "dgrt explain gemm_grouped_contiguous --dtype fp8 --num-groups 8 --n 4096 "
+                  "--k 7168 --m 32768",
+                  run_contiguous, options, exit_code);
+  add_groups(contiguous, "--num-groups", options);
+  contiguous->add_option("--alignment", options->alignment, "Of the groups' first rows")
+      ->check(CLI::IsMember({64, 128}))
+      ->capture_default_str();
+  contiguous->add_option("--group-layout", options->group_layout, "A group per row, or end rows")
+      ->check(CLI::IsMember({"rows", "ends"}))
+      ->capture_default_str();
+
+  options = std::make_shared<ExplainOptions>();
+  add_groups(add_product(command, "gemm_grouped_masked",
+                         "dgrt explain gemm_grouped_masked --dtype fp8 --num-groups 32 --n 4096 "
+                         "--k 7168 --m 20",
+                         run_masked, options, exit_code),
+             "--num-groups", options);
+
+  options = std::make_shared<ExplainOptions>();
+  CLI::App* batched = add_product(
+      command, "gemm_batched", "dgrt explain gemm_batched --num-batches 128 --n 128 --k 512 --m 64",
+      run_batched, options, exit_code);
+  add_groups(batched, "--num-batches", options);
+  batched->add_flag("--with-c", options->with_c, "c is added");
 
   options = std::make_shared<ExplainOptions>();
   CLI::App* quant = add_op(command, "quant_fp8", "dgrt explain quant_fp8 --k 7168 --m 64", options,

@@ -69,7 +69,7 @@ DGRT_HD constexpr uint32_t smem_bytes(uint32_t block_m, uint32_t n, uint32_t sta
 #include "device/ptx/cluster.cuh"
 #include "device/ptx/convert.cuh"
 #include "device/ptx/grid.cuh"
-#include "device/ptx/half.cuh"
+#include "device/ptx/half_format.cuh"
 #include "device/ptx/memory.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/wgmma_bf16.gen.cuh"

@@ -8,7 +8,7 @@
 #include "device/common/interface.cuh"
 #ifdef __CUDACC_RTC__
 #include "device/ptx/grid.cuh"
-#include "device/ptx/half.cuh"
+#include "device/ptx/half_format.cuh"
 #include "device/ptx/memory.cuh"
 #endif
 

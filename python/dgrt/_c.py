@@ -14,13 +14,17 @@ CONSTANTS = {
     "COMPILE_FAILED": 6, "DRIVER_ERROR": 7, "DRIVER_TOO_OLD": 8, "WORKSPACE_TOO_SMALL": 9,
     "IO_ERROR": 10, "PEER_LOST": 11, "INTERNAL": 12,
     # op ids
-    "OP_GEMM": 1, "OP_QUANT_FP8": 2, "OP_SCALE_LAYOUT": 3,
+    "OP_GEMM": 1, "OP_QUANT_FP8": 2, "OP_SCALE_LAYOUT": 3, "OP_GEMM_GROUPED_CONTIGUOUS": 4,
+    "OP_GEMM_GROUPED_MASKED": 5, "OP_GEMM_GROUPED_K": 6, "OP_GEMM_BATCHED": 7,
+    "OP_GEMM_FUSED_LINEAR": 8,
     "OP_SCALE_PACK_UE8M0": 11,
     "OP_HC_PRENORM": 9, "OP_HC_PRENORM_WEIGHTS": 10,
     # dgrt_dtype
     "BF16": 1, "FP16": 2, "FP32": 3, "E4M3": 4,
     # flags
-    "FLAG_PDL": 1 << 0, "FLAG_BATCH_INVARIANT": 1 << 1, "GEMM_WITH_C": 1 << 16,
+    "FLAG_PDL": 1 << 0, "FLAG_BATCH_INVARIANT": 1 << 1,
+    "GEMM_WITH_C": 1 << 16, "GEMM_WITH_BIAS": 1 << 17, "GEMM_UNALIGNED_D": 1 << 18,
+    "GEMM_SIGNAL": 1 << 19,
     # dgrt_log_level
     "LOG_DEFAULT": 0, "LOG_DEBUG": 1, "LOG_INFO": 2, "LOG_WARN": 3, "LOG_ERROR": 4, "LOG_OFF": 5,
     # dgrt_miss_policy
@@ -29,7 +33,8 @@ CONSTANTS = {
     # dgrt_source
     "SOURCE_NONE": 0, "SOURCE_MEMORY": 1, "SOURCE_DISK": 2, "SOURCE_COMPILED": 3,
     # gemm.h
-    "SCALE_NONE": 0, "SCALE_BLOCK": 1, "K_MAJOR": 0, "MN_MAJOR": 1,
+    "SCALE_NONE": 0, "SCALE_BLOCK": 1, "SCALE_ROW": 2, "SCALE_CHANNEL": 3,
+    "K_MAJOR": 0, "MN_MAJOR": 1, "GROUP_OF_ROW": 0, "GROUP_END_ROW": 1,
     "QUANT_1X128": 0, "QUANT_128X128": 1,
     "SCALE_CEIL": 1 << 16, "SCALE_K_GROUPED": 1 << 17,
 }
@@ -105,7 +110,10 @@ class GemmDesc(Structure):
     op_id = CONSTANTS["OP_GEMM"]
     _fields_ = [("op", Op), ("n", c_int64), ("k", c_int64), ("max_m", c_int64),
                 ("dtype_ab", c_uint32), ("dtype_d", c_uint32), ("scale_mode", c_uint32),
-                ("b_scale_major", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32)]
+                ("b_scale_major", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32),
+                ("a_major", c_uint32), ("b_major", c_uint32), ("max_block_m", c_uint32),
+                ("max_block_n", c_uint32), ("head_left", c_uint32), ("head_mid", c_uint32),
+                ("head_right", c_uint32), ("reserved", c_uint32)]
 
 
 class GemmArgs(Structure):
@@ -113,7 +121,99 @@ class GemmArgs(Structure):
     _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("c", c_void_p),
                 ("a_scale", c_void_p), ("b_scale", c_void_p), ("d", c_void_p), ("m", c_int64),
                 ("lda", c_int64), ("ldb", c_int64), ("ldc", c_int64), ("ldd", c_int64),
-                ("ld_a_scale", c_int64), ("ld_b_scale", c_int64)]
+                ("ld_a_scale", c_int64), ("ld_b_scale", c_int64), ("bias", c_void_p)]
+
+
+class GemmGroupedContiguousDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_CONTIGUOUS"]
+    _fields_ = [("op", Op), ("n", c_int64), ("k", c_int64), ("max_m", c_int64),
+                ("num_groups", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
+                ("scale_mode", c_uint32), ("b_scale_major", c_uint32), ("b_major", c_uint32),
+                ("group_layout", c_uint32), ("alignment", c_uint32), ("sm_budget", c_uint32),
+                ("flags", c_uint32), ("max_block_m", c_uint32), ("max_block_n", c_uint32)]
+
+
+class GemmGroupedContiguousArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_CONTIGUOUS"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("a_scale", c_void_p),
+                ("b_scale", c_void_p), ("d", c_void_p), ("groups", c_void_p), ("m", c_int64),
+                ("lda", c_int64), ("ldb", c_int64), ("ldd", c_int64), ("ld_a_scale", c_int64),
+                ("ld_b_scale", c_int64), ("b_group_stride", c_int64),
+                ("b_scale_group_stride", c_int64)]
+
+
+class GemmGroupedMaskedDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_MASKED"]
+    _fields_ = [("op", Op), ("n", c_int64), ("k", c_int64), ("max_m", c_int64),
+                ("num_groups", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
+                ("scale_mode", c_uint32), ("b_scale_major", c_uint32), ("b_major", c_uint32),
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("max_block_m", c_uint32),
+                ("max_block_n", c_uint32), ("reserved", c_uint32)]
+
+
+class GemmGroupedMaskedArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_MASKED"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("a_scale", c_void_p),
+                ("b_scale", c_void_p), ("d", c_void_p), ("masked_m", c_void_p),
+                ("signal", c_void_p), ("m", c_int64), ("expected_m", c_int64), ("lda", c_int64),
+                ("ldb", c_int64), ("ldd", c_int64), ("ld_a_scale", c_int64),
+                ("ld_b_scale", c_int64), ("a_group_stride", c_int64), ("b_group_stride", c_int64),
+                ("d_group_stride", c_int64), ("a_scale_group_stride", c_int64),
+                ("b_scale_group_stride", c_int64)]
+
+
+class GemmBatchedDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM_BATCHED"]
+    _fields_ = [("op", Op), ("n", c_int64), ("k", c_int64), ("max_m", c_int64),
+                ("num_batches", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
+                ("scale_mode", c_uint32), ("b_scale_major", c_uint32), ("a_major", c_uint32),
+                ("b_major", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32),
+                ("max_block_m", c_uint32), ("max_block_n", c_uint32)]
+
+
+class GemmBatchedArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM_BATCHED"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("c", c_void_p),
+                ("a_scale", c_void_p), ("b_scale", c_void_p), ("d", c_void_p), ("m", c_int64),
+                ("lda", c_int64), ("ldb", c_int64), ("ldc", c_int64), ("ldd", c_int64),
+                ("ld_a_scale", c_int64), ("ld_b_scale", c_int64), ("a_batch_stride", c_int64),
+                ("b_batch_stride", c_int64), ("c_batch_stride", c_int64),
+                ("d_batch_stride", c_int64), ("a_scale_batch_stride", c_int64),
+                ("b_scale_batch_stride", c_int64)]
+
+
+class GemmGroupedKDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_K"]
+    _fields_ = [("op", Op), ("m", c_int64), ("n", c_int64), ("max_k", c_int64),
+                ("num_groups", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
+                ("scale_mode", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32),
+                ("max_block_m", c_uint32), ("max_block_n", c_uint32)]
+
+
+class GemmGroupedKArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_K"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("c", c_void_p),
+                ("a_scale", c_void_p), ("b_scale", c_void_p), ("d", c_void_p), ("ks", c_void_p),
+                ("k", c_int64), ("lda", c_int64), ("ldb", c_int64), ("ldc", c_int64),
+                ("ldd", c_int64), ("ld_a_scale", c_int64), ("ld_b_scale", c_int64),
+                ("c_group_stride", c_int64), ("d_group_stride", c_int64)]
+
+
+MAX_SEGMENTS = 8
+
+
+class GemmFusedLinearDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM_FUSED_LINEAR"]
+    _fields_ = [("op", Op), ("k", c_int64), ("max_m", c_int64), ("n", c_int64 * MAX_SEGMENTS),
+                ("num_segments", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("max_block_m", c_uint32),
+                ("max_block_n", c_uint32), ("reserved", c_uint32)]
+
+
+class GemmFusedLinearArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM_FUSED_LINEAR"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("m", c_int64), ("lda", c_int64),
+                ("ldb", c_int64), ("d", c_void_p * MAX_SEGMENTS), ("ldd", c_int64 * MAX_SEGMENTS)]
 
 
 class QuantFp8Desc(Structure):
@@ -185,6 +285,14 @@ STRUCTS = {
     "dgrt_progress": ProgressStruct, "dgrt_kernel_info": KernelInfoStruct,
     "dgrt_plan_info": PlanInfoStruct, "dgrt_call_info": CallInfoStruct, "dgrt_target": Target,
     "dgrt_key_info": KeyInfoStruct, "dgrt_gemm_desc": GemmDesc, "dgrt_gemm_args": GemmArgs,
+    "dgrt_gemm_grouped_contiguous_desc": GemmGroupedContiguousDesc,
+    "dgrt_gemm_grouped_contiguous_args": GemmGroupedContiguousArgs,
+    "dgrt_gemm_grouped_masked_desc": GemmGroupedMaskedDesc,
+    "dgrt_gemm_grouped_masked_args": GemmGroupedMaskedArgs,
+    "dgrt_gemm_batched_desc": GemmBatchedDesc, "dgrt_gemm_batched_args": GemmBatchedArgs,
+    "dgrt_gemm_grouped_k_desc": GemmGroupedKDesc, "dgrt_gemm_grouped_k_args": GemmGroupedKArgs,
+    "dgrt_gemm_fused_linear_desc": GemmFusedLinearDesc,
+    "dgrt_gemm_fused_linear_args": GemmFusedLinearArgs,
     "dgrt_quant_fp8_desc": QuantFp8Desc, "dgrt_quant_fp8_args": QuantFp8Args,
     "dgrt_scale_layout_desc": ScaleLayoutDesc, "dgrt_scale_layout_args": ScaleLayoutArgs,
     "dgrt_scale_pack_ue8m0_desc": ScalePackUe8m0Desc,

@@ -61,15 +61,83 @@ def _ceil_div(a, b):
 # ---- Descs ---------------------------------------------------------------------------------------
 
 
-def gemm_desc(*, n, k, max_m, dtype_ab, dtype_d=CONSTANTS["BF16"], scale_mode=None,
-              b_scale_major=CONSTANTS["K_MAJOR"], sm_budget=0, flags=0):
+def _product_desc(struct, dtype_ab, dtype_d, scale_mode, **values):
+    """d's type follows that of 16-bit operands; e4m3's is bf16. SCALE_BLOCK goes with e4m3."""
+    fp8 = dtype_ab == CONSTANTS["E4M3"]
+    if dtype_d is None:
+        dtype_d = CONSTANTS["BF16"] if fp8 else dtype_ab
+    if scale_mode is None:
+        scale_mode = CONSTANTS["SCALE_BLOCK"] if fp8 else CONSTANTS["SCALE_NONE"]
+    return _fill(struct, dtype_ab=dtype_ab, dtype_d=dtype_d, scale_mode=scale_mode, **values)
+
+
+def gemm_desc(*, n, k, max_m, dtype_ab, dtype_d=None, scale_mode=None,
+              b_scale_major=CONSTANTS["K_MAJOR"], a_major=CONSTANTS["K_MAJOR"],
+              b_major=CONSTANTS["K_MAJOR"], sm_budget=0, flags=0, max_block_m=0, max_block_n=0,
+              head_left=0, head_mid=0, head_right=0):
     """d = a * transpose(b). Without `scale_mode`: SCALE_BLOCK for E4M3, else SCALE_NONE."""
+    return _product_desc(_c.GemmDesc, dtype_ab, dtype_d, scale_mode, n=n, k=k, max_m=max_m,
+                         b_scale_major=b_scale_major, a_major=a_major, b_major=b_major,
+                         sm_budget=sm_budget, flags=flags, max_block_m=max_block_m,
+                         max_block_n=max_block_n, head_left=head_left, head_mid=head_mid,
+                         head_right=head_right)
+
+
+def gemm_grouped_contiguous_desc(*, num_groups, n, k, max_m, dtype_ab, dtype_d=None,
+                                 scale_mode=None, b_scale_major=CONSTANTS["K_MAJOR"],
+                                 b_major=CONSTANTS["K_MAJOR"],
+                                 group_layout=CONSTANTS["GROUP_OF_ROW"], alignment=128,
+                                 sm_budget=0, flags=0, max_block_m=0, max_block_n=0):
+    """Rows of a sorted by group, each group with its own b; max_m: over all groups."""
+    return _product_desc(_c.GemmGroupedContiguousDesc, dtype_ab, dtype_d, scale_mode,
+                         num_groups=num_groups, n=n, k=k, max_m=max_m,
+                         b_scale_major=b_scale_major, b_major=b_major, group_layout=group_layout,
+                         alignment=alignment, sm_budget=sm_budget, flags=flags,
+                         max_block_m=max_block_m, max_block_n=max_block_n)
+
+
+def gemm_grouped_masked_desc(*, num_groups, n, k, max_m, dtype_ab, dtype_d=None, scale_mode=None,
+                             b_scale_major=CONSTANTS["K_MAJOR"], b_major=CONSTANTS["K_MAJOR"],
+                             sm_budget=0, flags=0, max_block_m=0, max_block_n=0):
+    """Groups of up to max_m rows each, of which masked_m, read on the device, count."""
+    return _product_desc(_c.GemmGroupedMaskedDesc, dtype_ab, dtype_d, scale_mode,
+                         num_groups=num_groups, n=n, k=k, max_m=max_m,
+                         b_scale_major=b_scale_major, b_major=b_major, sm_budget=sm_budget,
+                         flags=flags, max_block_m=max_block_m, max_block_n=max_block_n)
+
+
+def gemm_batched_desc(*, num_batches, n, k, max_m, dtype_ab, dtype_d=None, scale_mode=None,
+                      b_scale_major=CONSTANTS["K_MAJOR"], a_major=CONSTANTS["K_MAJOR"],
+                      b_major=CONSTANTS["K_MAJOR"], sm_budget=0, flags=0, max_block_m=0,
+                      max_block_n=0):
+    """d[g] = a[g] * transpose(b[g]) for every batch g."""
+    return _product_desc(_c.GemmBatchedDesc, dtype_ab, dtype_d, scale_mode,
+                         num_batches=num_batches, n=n, k=k, max_m=max_m,
+                         b_scale_major=b_scale_major, a_major=a_major, b_major=b_major,
+                         sm_budget=sm_budget, flags=flags, max_block_m=max_block_m,
+                         max_block_n=max_block_n)
+
+
+def gemm_grouped_k_desc(*, m, n, max_k, num_groups, dtype_ab, dtype_d=CONSTANTS["FP32"],
+                        scale_mode=None, sm_budget=0, flags=0, max_block_m=0, max_block_n=0):
+    """Weight gradients: d[g] = c[g] + a[g] * transpose(b[g]). Without `scale_mode`: SCALE_ROW for
+    E4M3, else SCALE_NONE."""
     if scale_mode is None:
         fp8 = dtype_ab == CONSTANTS["E4M3"]
-        scale_mode = CONSTANTS["SCALE_BLOCK"] if fp8 else CONSTANTS["SCALE_NONE"]
-    return _fill(_c.GemmDesc, n=n, k=k, max_m=max_m, dtype_ab=dtype_ab, dtype_d=dtype_d,
-                 scale_mode=scale_mode, b_scale_major=b_scale_major, sm_budget=sm_budget,
-                 flags=flags)
+        scale_mode = CONSTANTS["SCALE_ROW"] if fp8 else CONSTANTS["SCALE_NONE"]
+    return _fill(_c.GemmGroupedKDesc, m=m, n=n, max_k=max_k, num_groups=num_groups,
+                 dtype_ab=dtype_ab, dtype_d=dtype_d, scale_mode=scale_mode, sm_budget=sm_budget,
+                 flags=flags, max_block_m=max_block_m, max_block_n=max_block_n)
+
+
+def gemm_fused_linear_desc(*, n, k, max_m, dtype_ab, dtype_d=None, sm_budget=0, flags=0,
+                           max_block_m=0, max_block_n=0):
+    """Up to 8 projections of one input; `n`: the width of each."""
+    widths = (ctypes.c_int64 * _c.MAX_SEGMENTS)(*n)
+    return _fill(_c.GemmFusedLinearDesc, n=widths, k=k, max_m=max_m, num_segments=len(n),
+                 dtype_ab=dtype_ab, dtype_d=dtype_ab if dtype_d is None else dtype_d,
+                 sm_budget=sm_budget, flags=flags, max_block_m=max_block_m,
+                 max_block_n=max_block_n)
 
 
 def quant_fp8_desc(*, k, max_m, block=CONSTANTS["QUANT_1X128"],
@@ -108,19 +176,132 @@ def hc_prenorm_weights_desc(*, k, n=24, flags=0):
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
 
 
-def gemm_args(desc, *, a, b, d, m, c=None, a_scale=None, b_scale=None, lda=None, ldb=None, ldc=None,
-              ldd=None, ld_a_scale=None, ld_b_scale=None):
-    """a_scale's default stride is m rounded up to 4; b_scale's follows desc.b_scale_major."""
-    if ld_a_scale is None:
-        ld_a_scale = 0 if a_scale is None else _ceil_div(m, 4) * 4
-    if ld_b_scale is None:
-        blocked = desc.k if desc.b_scale_major == CONSTANTS["K_MAJOR"] else desc.n
-        ld_b_scale = 0 if b_scale is None else _ceil_div(blocked, 128)
+def _is_mn(major):
+    return major == CONSTANTS["MN_MAJOR"]
+
+
+def _product_scale_strides(desc, m, has_a, has_b):
+    """Default ld_a_scale, ld_b_scale and the elements of one group's a_scale and b_scale."""
+    k_blocks, n_blocks = _ceil_div(desc.k, 128), _ceil_div(desc.n, 128)
+    if desc.scale_mode == CONSTANTS["SCALE_CHANNEL"]:
+        a, b, sizes = 1, 1, (m, desc.n)
+    elif desc.scale_mode == CONSTANTS["SCALE_ROW"]:
+        a, b = _ceil_div(m, 4) * 4, _ceil_div(desc.n, 4) * 4
+        sizes = (k_blocks * a, k_blocks * b)
+    else:
+        a, b = _ceil_div(m, 4) * 4, n_blocks if _is_mn(desc.b_scale_major) else k_blocks
+        sizes = (k_blocks * a, k_blocks * n_blocks)
+    return (a if has_a else 0), (b if has_b else 0), sizes[0] * has_a, sizes[1] * has_b
+
+
+def _operand_strides(desc, m):
+    """Default lda, ldb and the elements of one group's a and b."""
+    a_mn = _is_mn(getattr(desc, "a_major", CONSTANTS["K_MAJOR"]))
+    return (m if a_mn else desc.k, desc.n if _is_mn(desc.b_major) else desc.k,
+            m * desc.k, desc.n * desc.k)
+
+
+def gemm_args(desc, *, a, b, d, m, c=None, bias=None, a_scale=None, b_scale=None, lda=None,
+              ldb=None, ldc=None, ldd=None, ld_a_scale=None, ld_b_scale=None):
+    """Default strides of scales follow desc.scale_mode; a_scale's is m rounded up to 4."""
+    of_a, of_b, _, _ = _operand_strides(desc, m)
+    of_a_scale, of_b_scale, _, _ = _product_scale_strides(desc, m, a_scale is not None,
+                                                          b_scale is not None)
+    heads = desc.n // (desc.head_left + desc.head_right) if desc.head_mid else 0
     if ldc is None:
         ldc = 0 if c is None else desc.n
-    return _fill(_c.GemmArgs, a=a, b=b, c=c, a_scale=a_scale, b_scale=b_scale, d=d, m=m,
-                 lda=desc.k if lda is None else lda, ldb=desc.k if ldb is None else ldb, ldc=ldc,
-                 ldd=desc.n if ldd is None else ldd, ld_a_scale=ld_a_scale, ld_b_scale=ld_b_scale)
+    return _fill(_c.GemmArgs, a=a, b=b, c=c, bias=bias, a_scale=a_scale, b_scale=b_scale, d=d, m=m,
+                 lda=of_a if lda is None else lda, ldb=of_b if ldb is None else ldb, ldc=ldc,
+                 ldd=desc.n + heads * desc.head_mid if ldd is None else ldd,
+                 ld_a_scale=of_a_scale if ld_a_scale is None else ld_a_scale,
+                 ld_b_scale=of_b_scale if ld_b_scale is None else ld_b_scale)
+
+
+def gemm_grouped_contiguous_args(desc, *, a, b, d, groups, m, a_scale=None, b_scale=None,
+                                 **strides):
+    """m: rows over all groups. `strides`: any of the struct's, by name."""
+    lda, ldb, _, b_size = _operand_strides(desc, m)
+    ld_a_scale, ld_b_scale, _, b_scale_size = _product_scale_strides(
+        desc, m, a_scale is not None, b_scale is not None)
+    return _with_strides(_c.GemmGroupedContiguousArgs, strides,
+                         dict(lda=lda, ldb=ldb, ldd=desc.n, ld_a_scale=ld_a_scale,
+                              ld_b_scale=ld_b_scale, b_group_stride=b_size,
+                              b_scale_group_stride=b_scale_size),
+                         a=a, b=b, a_scale=a_scale, b_scale=b_scale, d=d, groups=groups, m=m)
+
+
+def gemm_grouped_masked_args(desc, *, a, b, d, masked_m, m, expected_m, signal=None, a_scale=None,
+                             b_scale=None, **strides):
+    """m: rows that each group has room for. `strides`: any of the struct's, by name."""
+    lda, ldb, a_size, b_size = _operand_strides(desc, m)
+    ld_a_scale, ld_b_scale, a_scale_size, b_scale_size = _product_scale_strides(
+        desc, m, a_scale is not None, b_scale is not None)
+    return _with_strides(_c.GemmGroupedMaskedArgs, strides,
+                         dict(lda=lda, ldb=ldb, ldd=desc.n, ld_a_scale=ld_a_scale,
+                              ld_b_scale=ld_b_scale, a_group_stride=a_size,
+                              b_group_stride=b_size, d_group_stride=m * desc.n,
+                              a_scale_group_stride=a_scale_size,
+                              b_scale_group_stride=b_scale_size),
+                         a=a, b=b, a_scale=a_scale, b_scale=b_scale, d=d, masked_m=masked_m,
+                         signal=signal, m=m, expected_m=expected_m)
+
+
+def gemm_batched_args(desc, *, a, b, d, m, c=None, a_scale=None, b_scale=None, **strides):
+    """Batches one behind the other, unless `strides` (any of the struct's, by name) say else."""
+    lda, ldb, a_size, b_size = _operand_strides(desc, m)
+    ld_a_scale, ld_b_scale, a_scale_size, b_scale_size = _product_scale_strides(
+        desc, m, a_scale is not None, b_scale is not None)
+    has_c = c is not None
+    return _with_strides(_c.GemmBatchedArgs, strides,
+                         dict(lda=lda, ldb=ldb, ldc=desc.n * has_c, ldd=desc.n,
+                              ld_a_scale=ld_a_scale, ld_b_scale=ld_b_scale, a_batch_stride=a_size,
+                              b_batch_stride=b_size, c_batch_stride=m * desc.n * has_c,
+                              d_batch_stride=m * desc.n, a_scale_batch_stride=a_scale_size,
+                              b_scale_batch_stride=b_scale_size),
+                         a=a, b=b, c=c, a_scale=a_scale, b_scale=b_scale, d=d, m=m)
+
+
+def _with_strides(struct, given, defaults, **values):
+    unknown = set(given) - set(defaults)
+    if unknown:
+        raise TypeError(f"{struct.__name__} has no stride {', '.join(sorted(unknown))}")
+    return _fill(struct, **{**defaults, **given}, **values)
+
+
+def gemm_grouped_k_args(desc, *, a, b, d, ks, k, c=None, a_scale=None, b_scale=None, lda=None,
+                        ldb=None, ldc=None, ldd=None, ld_a_scale=None, ld_b_scale=None,
+                        c_group_stride=None, d_group_stride=None):
+    """`k`: of all groups together; `ks`: of each, on the device."""
+    fp8 = desc.dtype_ab == CONSTANTS["E4M3"]
+    if lda is None:
+        lda = 0 if fp8 else desc.m
+    if ldb is None:
+        ldb = 0 if fp8 else desc.n
+    if ld_a_scale is None:
+        ld_a_scale = 0 if a_scale is None else _ceil_div(desc.m, 4) * 4
+    if ld_b_scale is None:
+        ld_b_scale = 0 if b_scale is None else _ceil_div(desc.n, 4) * 4
+    if ldc is None:
+        ldc = 0 if c is None else desc.n
+    if ldd is None:
+        ldd = desc.n
+    if c_group_stride is None:
+        c_group_stride = desc.m * ldc
+    if d_group_stride is None:
+        d_group_stride = desc.m * ldd
+    return _fill(_c.GemmGroupedKArgs, a=a, b=b, c=c, a_scale=a_scale, b_scale=b_scale, d=d, ks=ks,
+                 k=k, lda=lda, ldb=ldb, ldc=ldc, ldd=ldd, ld_a_scale=ld_a_scale,
+                 ld_b_scale=ld_b_scale, c_group_stride=c_group_stride,
+                 d_group_stride=d_group_stride)
+
+
+def gemm_fused_linear_args(desc, *, a, b, d, m, lda=None, ldb=None, ldd=None):
+    """`d`: the output of each segment; `ldd`: its row stride."""
+    widths = desc.n[:desc.num_segments]
+    pointers = (ctypes.c_void_p * _c.MAX_SEGMENTS)(*[address(x) for x in d])
+    strides = (ctypes.c_int64 * _c.MAX_SEGMENTS)(*(widths if ldd is None else ldd))
+    return _fill(_c.GemmFusedLinearArgs, a=a, b=b, m=m, lda=desc.k if lda is None else lda,
+                 ldb=desc.k if ldb is None else ldb, d=pointers, ldd=strides)
 
 
 def quant_fp8_args(desc, *, x, q, scale, m, ldx=None, ldq=None, ld_scale=None):
@@ -179,6 +360,11 @@ def hc_prenorm_weights_args(desc, *, f, w, ldf=None):
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
+    _c.GemmGroupedContiguousDesc: gemm_grouped_contiguous_args,
+    _c.GemmGroupedMaskedDesc: gemm_grouped_masked_args,
+    _c.GemmBatchedDesc: gemm_batched_args,
+    _c.GemmGroupedKDesc: gemm_grouped_k_args,
+    _c.GemmFusedLinearDesc: gemm_fused_linear_args,
     _c.QuantFp8Desc: quant_fp8_args,
     _c.ScaleLayoutDesc: scale_layout_args,
     _c.ScalePackUe8m0Desc: scale_pack_ue8m0_args,

@@ -65,6 +65,39 @@ class Builders(unittest.TestCase):
         args = dgrt.gemm_args(desc, a=16, b=32, c=48, d=64, m=5)
         self.assertEqual((args.ldc, args.ld_a_scale, args.ld_b_scale), (64, 0, 0))
 
+    def test_gemm_strides_follow_majors_scales_and_heads(self):
+        desc = dgrt.gemm_desc(n=512, k=300, max_m=8, dtype_ab=dgrt.FP16, a_major=dgrt.MN_MAJOR,
+                              b_major=dgrt.MN_MAJOR, head_left=128, head_mid=64, head_right=128)
+        args = dgrt.gemm_args(desc, a=16, b=32, d=48, bias=64, m=5)
+        self.assertEqual((args.lda, args.ldb, args.ldd, args.bias), (5, 512, 640, 64))
+        self.assertEqual(desc.dtype_d, dgrt.FP16)
+        desc = dgrt.gemm_desc(n=190, k=300, max_m=8, dtype_ab=dgrt.E4M3, scale_mode=dgrt.SCALE_ROW)
+        args = dgrt.gemm_args(desc, a=16, b=32, d=48, a_scale=64, b_scale=80, m=5)
+        self.assertEqual((args.ld_a_scale, args.ld_b_scale), (8, 192))
+        desc.scale_mode = dgrt.SCALE_CHANNEL
+        args = dgrt.gemm_args(desc, a=16, b=32, d=48, a_scale=64, b_scale=80, m=5, ld_b_scale=0)
+        self.assertEqual((args.ld_a_scale, args.ld_b_scale), (1, 0))
+
+    def test_grouped_default_strides(self):
+        fp8 = dict(n=192, k=300, max_m=64, dtype_ab=dgrt.E4M3)
+        desc = dgrt.gemm_grouped_contiguous_desc(num_groups=4, **fp8)
+        args = dgrt.gemm_grouped_contiguous_args(desc, a=16, b=32, d=48, a_scale=64, b_scale=80,
+                                                 groups=96, m=5)
+        self.assertEqual((args.lda, args.ldb, args.ldd, args.groups), (300, 300, 192, 96))
+        self.assertEqual((args.b_group_stride, args.b_scale_group_stride), (192 * 300, 6))
+        self.assertEqual((desc.num_groups, desc.alignment), (4, 128))
+        desc = dgrt.gemm_grouped_masked_desc(num_groups=4, **fp8)
+        args = dgrt.gemm_grouped_masked_args(desc, a=16, b=32, d=48, a_scale=64, b_scale=80,
+                                             masked_m=96, m=5, expected_m=3, d_group_stride=8000)
+        self.assertEqual((args.a_group_stride, args.d_group_stride), (1500, 8000))
+        self.assertEqual((args.a_scale_group_stride, args.expected_m, args.signal), (24, 3, None))
+        desc = dgrt.gemm_batched_desc(num_batches=4, n=192, k=300, max_m=8, dtype_ab=dgrt.BF16,
+                                      b_major=dgrt.MN_MAJOR)
+        args = dgrt.gemm_batched_args(desc, a=16, b=32, d=48, m=5)
+        self.assertEqual((args.ldb, args.c_batch_stride, args.d_batch_stride), (192, 0, 960))
+        with self.assertRaises(TypeError):
+            dgrt.gemm_batched_args(desc, a=16, b=32, d=48, m=5, a_group_stride=1)
+
     def test_quant_and_layout_default_strides(self):
         desc = dgrt.quant_fp8_desc(k=300, max_m=300)
         self.assertEqual(dgrt.quant_fp8_args(desc, x=1, q=1, scale=1, m=257).ld_scale, 260)

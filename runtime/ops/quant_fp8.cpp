@@ -52,8 +52,8 @@ struct QuantFp8 {
       return invalid("block={}: must be DGRT_QUANT_1X128 or DGRT_QUANT_128X128", d.block);
     if (d.scale_major != DGRT_K_MAJOR && d.scale_major != DGRT_MN_MAJOR)
       return invalid("scale_major={}: must be DGRT_K_MAJOR or DGRT_MN_MAJOR", d.scale_major);
-    if ((d.flags & ~uint32_t{DGRT_FLAG_PDL}) != 0)
-      return invalid("flags={:#x}: quant_fp8 knows DGRT_FLAG_PDL only", d.flags);
+    if ((d.flags & ~uint32_t{DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT}) != 0)
+      return invalid("flags={:#x}: quant_fp8 knows PDL and BATCH_INVARIANT only", d.flags);
     if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
     return ok();
   }

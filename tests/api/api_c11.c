@@ -105,6 +105,23 @@ static void check_sizes(void) {
   CHECK(hc_weights_args.op.struct_size == sizeof hc_weights_args);
 }
 
+static void check_grouped_sizes(void) {
+  const dgrt_gemm_grouped_contiguous_desc sorted = DGRT_GEMM_GROUPED_CONTIGUOUS_DESC;
+  const dgrt_gemm_grouped_contiguous_args sorted_args = DGRT_GEMM_GROUPED_CONTIGUOUS_ARGS;
+  const dgrt_gemm_grouped_masked_desc counted = DGRT_GEMM_GROUPED_MASKED_DESC;
+  const dgrt_gemm_grouped_masked_args counted_args = DGRT_GEMM_GROUPED_MASKED_ARGS;
+  const dgrt_gemm_batched_desc batched = DGRT_GEMM_BATCHED_DESC;
+  const dgrt_gemm_batched_args batched_args = DGRT_GEMM_BATCHED_ARGS;
+  CHECK(sorted.op.id == DGRT_OP_GEMM_GROUPED_CONTIGUOUS && sorted.max_block_n == 0);
+  CHECK(sorted.op.struct_size == sizeof sorted);
+  CHECK(sorted_args.op.struct_size == sizeof sorted_args && sorted_args.b_scale_group_stride == 0);
+  CHECK(counted.op.id == DGRT_OP_GEMM_GROUPED_MASKED && counted.reserved == 0);
+  CHECK(counted.op.struct_size == sizeof counted);
+  CHECK(counted_args.op.struct_size == sizeof counted_args);
+  CHECK(batched.op.id == DGRT_OP_GEMM_BATCHED && batched.op.struct_size == sizeof batched);
+  CHECK(batched_args.op.struct_size == sizeof batched_args);
+}
+
 static void check_nulls(dgrt_context* context) {
   const dgrt_gemm_desc desc = fp8_desc();
   const dgrt_target target = DGRT_TARGET;
@@ -242,6 +259,7 @@ int main(void) {
   dgrt_context* context = NULL;
   check_names();
   check_sizes();
+  check_grouped_sizes();
   check_older_options();
   check_contexts();
   CHECK(dgrt_context_create(&options, &context) == DGRT_OK);

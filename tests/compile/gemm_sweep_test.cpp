@@ -1,6 +1,6 @@
-// Every kernel that a table row names, and the model's picks over a sweep of shapes and outputs,
-// compile: without spills, without the assembler serialising wgmma, within a time budget. Needs
-// libnvrtc, no GPU.
+// Every kernel that a table row names, the model's picks over a sweep of shapes and outputs, and a
+// sample of what each op of the GEMM family can be asked for compile: without spills, without the
+// assembler serialising wgmma, within a time budget. Needs libnvrtc, no GPU.
 #include <algorithm>
 #include <atomic>
 #include <ctime>
@@ -13,6 +13,7 @@
 #include "runtime/engine/enumerate.h"
 #include "runtime/engine/selection.h"
 #include "tests/support/catch.h"
+#include "tests/support/random_desc.h"
 
 namespace dgrt::test {
 namespace {
@@ -36,22 +37,30 @@ dgrt_gemm_desc gemm_desc(dgrt_dtype dtype, int64_t n, int64_t k, dgrt_dtype d = 
   return desc;
 }
 
-// Kernels of plans of `desc`, by entry name (which tells configs of one stem apart).
-void collect(const dgrt_gemm_desc& desc, const Target& target,
+// Kernels of plans of `desc`, by entry name (which tells configs of one stem apart): all of them, or
+// `most` that lie far apart.
+void collect(const dgrt_desc* desc, const Target& target, size_t most,
              std::map<std::string, Instance>* kernels) {
-  const OpImpl& op = *find_op(&desc.op).value();
+  const OpImpl& op = *find_op(desc).value();
   std::vector<std::string> warnings;
   const Table table = load_table(op, Sources(), "", &warnings);
-  const Result<Selection> selection = select(op, &desc.op, target, table);
-  INFO(op.stem << " n=" << desc.n << " k=" << desc.k << ": " << selection.status().message());
+  const Result<Selection> selection = select(op, desc, target, table);
+  INFO(op.stem << " " << op.shape(desc).to_string() << ": " << selection.status().message());
   REQUIRE(selection.is_ok());
   CHECK(selection.value().warnings.empty());
   CHECK(warnings.empty());
-  for (const Choice& choice : selection.value().choices) {
-    const Instance instance = op.instance(&desc.op, target, choice.config);
-    const auto [at, added] = kernels->emplace(instance.entry, instance);
-    if (!added) CHECK(at->second == instance);
+  const std::vector<Choice>& choices = selection.value().choices;
+  const size_t count = std::min(most, choices.size());
+  for (size_t i = 0; i < count; ++i) {
+    const size_t at = count == 1 ? 0 : i * (choices.size() - 1) / (count - 1);
+    const Instance instance = op.instance(desc, target, choices[at].config);
+    const auto [known, added] = kernels->emplace(instance.entry, instance);
+    if (!added) CHECK(known->second == instance);
   }
+}
+void collect(const dgrt_gemm_desc& desc, const Target& target,
+             std::map<std::string, Instance>* kernels) {
+  collect(&desc.op, target, SIZE_MAX, kernels);
 }
 
 void compile_all(const std::map<std::string, Instance>& kernels) {
@@ -119,6 +128,22 @@ TEST_CASE("gemm: every table row and the model's picks compile", "[compile]") {
   collect(gemm_desc(DGRT_BF16, 256, 7168, DGRT_FP32), h200, &kernels);
   collect(gemm_desc(DGRT_BF16, 4096, 7168, DGRT_BF16, DGRT_GEMM_WITH_C), h200, &kernels);
   collect(gemm_desc(DGRT_BF16, 4096, 7168, DGRT_FP32, DGRT_GEMM_WITH_C), h200, &kernels);
+  compile_all(kernels);
+}
+
+// What a random desc asks for is a sample of everything that may be combined; the numbers of a seed
+// are the same everywhere.
+TEST_CASE("products: what may be asked for together compiles", "[compile]") {
+  const Target h200{"sm_90a", 132};
+  std::map<std::string, Instance> kernels;
+  Rng rng(41);
+  for (const OpImpl* op : all_ops()) {
+    const std::string_view stem = op->stem;
+    if (stem.substr(0, 5) != "gemm_") continue;
+    const bool dense = stem == "gemm_fp8" || stem == "gemm_bf16";
+    for (int round = 0; round < (dense ? 10 : 5); ++round)
+      collect(random_desc(*op, rng)->with_max_m(random_max_m).get(), h200, 3, &kernels);
+  }
   compile_all(kernels);
 }
 

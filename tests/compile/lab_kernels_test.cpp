@@ -3,6 +3,7 @@
 #include "runtime/compile/nvrtc.h"
 #include "tests/support/catch.h"
 #include "tools/lib/lab_compare.cuh"
+#include "tools/lib/lab_consumer.cuh"
 #include "tools/lib/lab_fill.cuh"
 #include "tools/lib/lab_gemm_check.cuh"
 #include "tools/lib/lab_hc_reference.cuh"
@@ -22,6 +23,8 @@ const LabInstance instances[] = {
     {"compare", 0, 256, sizeof(lab::compare::Params)},
     {"gemm_check", lab::gemm_check::kind_bf16, 256, sizeof(lab::gemm_check::Params)},
     {"gemm_check", lab::gemm_check::kind_e4m3, 256, sizeof(lab::gemm_check::Params)},
+    {"gemm_check", lab::gemm_check::kind_fp16, 256, sizeof(lab::gemm_check::Params)},
+    {"consumer", 0, lab::consumer::num_threads, sizeof(lab::consumer::Params)},
     {"hc_reference", 0, 128, sizeof(lab::hc_reference::Params)},
     {"timing", lab::timing::kind_empty, 384, sizeof(lab::timing::Params)},
     {"timing", lab::timing::kind_read, 256, sizeof(lab::timing::Params)},

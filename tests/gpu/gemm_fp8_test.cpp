@@ -8,6 +8,7 @@ namespace {
 const std::vector<int64_t> all_m = {0,   1,   2,   7,   16,  17,  63,  64,   65,
                                     127, 128, 129, 200, 256, 300, 512, 1000, 4096};
 const std::vector<int64_t> some_m = {1, 16, 17, 64, 129, 300};
+const std::vector<int64_t> few_m = {1, 17, 129, 300};
 
 GemmCase fp8(int64_t n, int64_t k, std::vector<int64_t> m) {
   GemmCase test;
@@ -52,6 +53,48 @@ TEST_CASE("gemm_fp8: b_scale with n contiguous", "[gpu]") {
   run_gemm_cases(*gpu, cases);
 }
 
+TEST_CASE("gemm_fp8: scales by row and by channel", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: scales by row and by channel");
+  if (!gpu) return;
+  std::vector<GemmCase> cases;
+  for (const dgrt_scale_mode mode : {DGRT_SCALE_ROW, DGRT_SCALE_CHANNEL})
+    for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{
+             {2112, 7168}, {1000, 576}, {2111, 144}, {72, 0}}) {
+      cases.push_back(fp8(n, k, {1, 16, 17, 64, 129, 1000}));
+      cases.back().scale_mode = mode;
+    }
+  cases[2].pad = cases[6].pad = 24;
+  cases.push_back(cases[5]);
+  cases.back().one_scale = true;
+  run_gemm_cases(*gpu, cases);
+}
+
+TEST_CASE("gemm_fp8: d of every type, c, bias, heads, unaligned d", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: d of every type, c, bias, heads, unaligned d");
+  if (!gpu) return;
+  std::vector<GemmCase> cases;
+  for (const dgrt_dtype dtype_d : {DGRT_BF16, DGRT_FP16, DGRT_FP32}) {
+    cases.push_back(fp8(1000, 576, few_m));
+    cases.back().dtype_d = dtype_d;
+    cases.push_back(cases.back());
+    cases.back().c = dtype_d == DGRT_FP32 ? CMode::in_place : CMode::separate;
+    cases.push_back(cases.back());
+    cases.back().c = CMode::none;
+    cases.back().flags = DGRT_GEMM_WITH_BIAS;
+  }
+  cases.push_back(fp8(333, 576, few_m));
+  cases.back().c = CMode::separate;
+  cases.back().flags = DGRT_GEMM_WITH_BIAS | DGRT_GEMM_UNALIGNED_D;
+  cases.back().pad = 3;
+  cases.push_back(fp8(8192, 512, {128}));
+  cases.back().head_left = 128, cases.back().head_mid = 64, cases.back().head_right = 128;
+  cases.push_back(fp8(72 * 7, 512, few_m));
+  cases.back().head_left = 8, cases.back().head_mid = 24, cases.back().head_right = 64;
+  cases.push_back(fp8(1000, 576, few_m));
+  cases.back().max_block_m = 64, cases.back().max_block_n = 64;
+  run_gemm_cases(*gpu, cases);
+}
+
 TEST_CASE("gemm_fp8: fewer SMs, odd numbers of them", "[gpu]") {
   Gpu* gpu = gpu_for("gemm_fp8: fewer SMs, odd numbers of them");
   if (!gpu) return;
@@ -67,7 +110,9 @@ TEST_CASE("gemm_fp8: NaN and infinities stay where they belong", "[gpu]") {
   Gpu* gpu = gpu_for("gemm_fp8: NaN and infinities stay where they belong");
   if (!gpu) return;
   std::vector<GemmCase> cases = {fp8(200, 512, {3, 64, 300}), fp8(200, 200, {3, 17, 129})};
-  for (GemmCase& test : cases) test.extremes = true;
+  for (GemmCase& test : cases) test.values = Values::extremes;
+  cases.push_back(fp8(200, 512, {3, 64, 300}));
+  cases.back().values = Values::denormals;
   run_gemm_cases(*gpu, cases);
 }
 
@@ -77,6 +122,13 @@ TEST_CASE("gemm_fp8: graphs, threads, dependent launches", "[gpu]") {
   test_graph_replay(*gpu, fp8(1000, 576, {17, 300}));
   test_threads(*gpu, fp8(2112, 1024, {1, 64, 200, 1000}));
   test_dependent_launch(*gpu, DGRT_E4M3);
+}
+
+TEST_CASE("gemm_fp8: rows do not depend on m or the number of SMs", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fp8: rows do not depend on m or the number of SMs");
+  if (!gpu) return;
+  test_batch_invariance(*gpu, fp8(2112, 7168, {1, 17, 128, 1000}));
+  test_batch_invariance(*gpu, fp8(1000, 576, {1, 17, 128, 1000}));
 }
 
 }  // namespace dgrt::test

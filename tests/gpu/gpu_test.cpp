@@ -68,9 +68,14 @@ Status Plan::launch(const dgrt_args* args, const lab::DeviceBuffer& workspace,
   return to_status(dgrt_launch(plan_, args, workspace.data(), workspace.bytes(), stream));
 }
 
-Result<std::string> Plan::kernel_name(const dgrt_args* args) const {
+Result<dgrt_call_info> Plan::query(const dgrt_args* args) const {
   dgrt_call_info call = DGRT_CALL_INFO;
   DGRT_TRY(to_status(dgrt_plan_query(plan_, args, &call)));
+  return call;
+}
+
+Result<std::string> Plan::kernel_name(const dgrt_args* args) const {
+  DGRT_ASSIGN(const dgrt_call_info call, query(args));
   dgrt_plan_info info = DGRT_PLAN_INFO;
   DGRT_TRY(to_status(dgrt_plan_get_info(plan_, &info)));
   const dgrt_kernel_info& kernel = info.kernels[call.kernel_idx];

@@ -53,6 +53,7 @@ class Plan {
   Result<lab::DeviceBuffer> make_workspace(const Gpu& gpu) const;
   // Entry name of the kernel that a call takes; notes it in the record.
   Result<std::string> kernel_name(const dgrt_args* args) const;
+  Result<dgrt_call_info> query(const dgrt_args* args) const;
   Status check_guards() const { return workspace_.bytes() == 0 ? ok() : workspace_.check_guards(); }
   const lab::DeviceBuffer& workspace() const { return workspace_; }
   const dgrt_plan* get() const { return plan_; }

@@ -2,6 +2,7 @@
 // by name.
 #include "tools/bench_shapes.h"
 
+#include <array>
 #include <set>
 
 #include "runtime/engine/desc_copy.h"
@@ -19,24 +20,24 @@ const std::string good_desc = R"({"dtype_ab": "e4m3", "dtype_d": "bf16", "scale_
 const std::string good_layers = R"([{"name": "x", "n": 64, "k": 128}])";
 
 TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem they name", "[unit]") {
-  for (const char* stem :
-       {"gemm_fp8", "gemm_bf16", "quant_fp8", "scale_layout", "scale_pack_ue8m0"}) {
+  for (const OpImpl* op : all_ops()) {
+    const std::string stem = op->stem;
     INFO(stem);
     const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
     REQUIRE(shapes.is_ok());
     CHECK(shapes.value().stem == stem);
-    CHECK(shapes.value().m.size() >= 5);
-    std::set<std::pair<int64_t, int64_t>> seen;
+    CHECK(shapes.value().m.size() >= (stem == "hc_prenorm_weights" ? 1u : 5u));
+    std::set<std::array<int64_t, 4>> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
-      CHECK(seen.emplace(shape.n, shape.k).second);
+      CHECK(seen.insert({shape.n, shape.k, shape.num_groups, shape.b_mn}).second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
       const Result<DescCopy> copy =
           std::visit([](const auto& any) { return DescCopy::make(&any.op, all_ops()); }, desc);
       INFO(copy.status().message());
       REQUIRE(copy.is_ok());
-      CHECK(std::string(copy.value().op().stem) == stem);
+      CHECK(copy.value().op().stem == stem);
     }
-    CHECK(shapes.value().shapes.front().model == "DeepSeek-V3");
+    CHECK(shapes.value().shapes.front().model.find("DeepSeek-V") == 0);
   }
 }
 
@@ -83,6 +84,25 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(gemm.n == 64);
   CHECK(gemm.k == 128);
   CHECK(gemm.max_m == 9);
+  const std::string grouped_layer = R"({"name": "x", "num_groups": 3, "n": 64, "k": 128})";
+  const auto contiguous = std::get<dgrt_gemm_grouped_contiguous_desc>(
+      parse(R"("op": "gemm_grouped_contiguous", "desc": {"dtype_ab": "bf16", "dtype_d": "fp32",
+               "group_layout": "ends", "alignment": 64})",
+            grouped_layer));
+  CHECK(contiguous.num_groups == 3);
+  CHECK(contiguous.alignment == 64);
+  CHECK(contiguous.group_layout == DGRT_GROUP_END_ROW);
+  CHECK(contiguous.max_m == 3 * 64);
+  const auto masked = std::get<dgrt_gemm_grouped_masked_desc>(
+      parse(R"("op": "gemm_grouped_masked", "desc": )" + good_desc, grouped_layer));
+  CHECK(masked.num_groups == 3);
+  CHECK(masked.max_m == 128);
+  const auto batched = std::get<dgrt_gemm_batched_desc>(
+      parse(R"("op": "gemm_batched", "desc": {"dtype_ab": "bf16", "dtype_d": "bf16"})",
+            R"({"name": "x", "num_groups": 3, "n": 64, "k": 128, "b_major": "mn"})"));
+  CHECK(batched.num_batches == 3);
+  CHECK(batched.max_m == 9);
+  CHECK(batched.b_major == DGRT_MN_MAJOR);
   const auto quant = std::get<dgrt_quant_fp8_desc>(
       parse(R"("op": "quant_fp8", "desc": {"block": "128x128", "scale_major": "mn"})",
             R"({"name": "x", "k": 100})"));
@@ -116,6 +136,14 @@ TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
   };
   check_refused("{", DGRT_INVALID_ARGUMENT, "bench shapes");
   check_refused(R"({"op": "conv"})", DGRT_UNSUPPORTED, "op=conv");
+  check_refused(R"({"op": "gemm_grouped_contiguous", "desc": {"dtype_ab": "bf16",
+                    "dtype_d": "bf16", "group_layout": "cols", "alignment": 128}})",
+                DGRT_INVALID_ARGUMENT, "group_layout=cols");
+  check_refused(R"({"op": "gemm_batched", "stem": "s", "m": [1],
+                    "desc": {"dtype_ab": "bf16", "dtype_d": "bf16"},
+                    "models": [{"model": "M", "layers": [
+                      {"name": "x", "num_groups": 0, "n": 1, "k": 1}]}]})",
+                DGRT_INVALID_ARGUMENT, "num_groups=0");
   check_refused(R"({"op": "quant_fp8", "desc": {"block": "2x128", "scale_major": "k"}})",
                 DGRT_INVALID_ARGUMENT, "block=2x128");
   check_refused(R"({"op": "quant_fp8", "desc": {"block": "1x128", "scale_major": "n"}})",

@@ -1,47 +1,19 @@
 // Every op's plans on a driver that only takes notes: good calls reach it without a single
 // allocation, and each rule of the public headers, broken, is refused by name.
 #include <cstddef>
-#include <cstdint>
-#include <functional>
-#include <string>
-#include <vector>
 
-#include "dgrt/gemm.h"
-#include "tests/support/allocation_count.h"
-#include "tests/support/engine_fixture.h"
-#include "tests/support/fake_cuda.h"
+#include "tests/support/args_check.h"
 
 namespace dgrt {
 namespace {
 
+using test::address;
+using test::Breach;
+using test::check_breaches;
+using test::check_descs;
+using test::check_launches;
 using test::FakeCuda;
-
-template <class T>
-T* address(uintptr_t number) {
-  return reinterpret_cast<T*>(number);
-}
-
-struct OpsFixture : test::EngineFixture {
-  OpsFixture() {
-    options.device = 0;
-    options.arch = nullptr;
-    options.sm_count = 0;
-    parts.ops = &all_ops();
-    parts.driver = FakeCuda::make();
-  }
-  // A plan whose kernels are in the cache.
-  std::unique_ptr<Plan> plan_of(const dgrt_desc* desc) {
-    fill_cache(desc, all_ops());
-    FakeCuda::params_bytes = enumerate(desc, {"sm_90a", 132}).value()[0].instance.params_bytes;
-    if (!context) context = open();
-    Result<std::unique_ptr<Plan>> plan = Plan::create(*context, desc);
-    if (!plan.is_ok()) FAIL(plan.status().message());
-    return std::move(plan).value();
-  }
-  test::ScopedEnv any{"DGRT_COMPILER", "any"};
-  std::unique_ptr<Context> context;
-  const CUstream stream = FakeCuda::stream_of(100);
-};
+using test::OpsFixture;
 
 dgrt_gemm_desc fp8_desc() {
   dgrt_gemm_desc desc = DGRT_GEMM_DESC;
@@ -165,30 +137,6 @@ dgrt_scale_pack_ue8m0_args k_grouped_args(int64_t m) {
   return args;
 }
 
-// Launches for several m; `make` gives the args.
-template <class Make>
-void check_launches(OpsFixture& fixture, const dgrt_desc* desc, Make make) {
-  const auto plan = fixture.plan_of(desc);
-  REQUIRE(plan->workspace_bytes() == 0);
-  for (const int64_t m : {1, 7, 64, 129, 4096}) {
-    const auto args = make(m);
-    const int launches = FakeCuda::num_launches;
-    FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
-    const size_t before = test::allocations_of_this_thread();
-    const Status status = plan->launch(&args.op, nullptr, 0, fixture.stream);
-    const size_t num_allocations = test::allocations_of_this_thread() - before;
-    INFO(plan->op().stem << " m=" << m << " " << status.message());
-    CHECK(status.is_ok());
-    CHECK(num_allocations == 0);
-    CHECK(FakeCuda::num_launches == launches + 1);
-    CHECK(FakeCuda::last_config.gridDimX > 0);
-  }
-  const auto nothing = make(0);
-  const int launches = FakeCuda::num_launches;
-  CHECK(plan->launch(&nothing.op, nullptr, 0, fixture.stream).is_ok());
-  CHECK(FakeCuda::num_launches == launches);
-}
-
 TEST_CASE("a good call of any op is launched without an allocation", "[unit]") {
   OpsFixture fixture;
   const size_t before = test::allocations_of_this_thread();
@@ -206,32 +154,6 @@ TEST_CASE("a good call of any op is launched without an allocation", "[unit]") {
   const dgrt_scale_pack_ue8m0_desc pack = pack_desc(), k_grouped = k_grouped_desc();
   check_launches(fixture, &pack.op, [](int64_t m) { return pack_args(m); });
   check_launches(fixture, &k_grouped.op, [](int64_t m) { return k_grouped_args(m); });
-}
-
-// One rule broken, and what the message must begin with.
-template <class T>
-struct Breach {
-  void (*spoil)(T*);
-  const char* text;
-};
-
-template <class Args>
-void check_breaches(OpsFixture& fixture, const dgrt_desc* desc, const Args& good,
-                    const std::vector<Breach<Args>>& breaches) {
-  const auto plan = fixture.plan_of(desc);
-  REQUIRE(plan->launch(&good.op, nullptr, 0, fixture.stream).is_ok());
-  const int launches = FakeCuda::num_launches;
-  for (const Breach<Args>& breach : breaches) {
-    Args args = good;
-    breach.spoil(&args);
-    const Status status = plan->launch(&args.op, nullptr, 0, fixture.stream);
-    dgrt_call_info info = DGRT_CALL_INFO;
-    INFO("expected " << breach.text << ", got " << status.message());
-    CHECK(status.code() == DGRT_INVALID_ARGUMENT);
-    CHECK(status.message().find(breach.text) == 0);
-    CHECK(plan->query(&args.op, &info).message() == status.message());
-  }
-  CHECK(FakeCuda::num_launches == launches);
 }
 
 TEST_CASE("gemm refuses bad args by name", "[unit]") {
@@ -352,19 +274,6 @@ TEST_CASE("scale_pack_ue8m0 refuses bad args by name", "[unit]") {
   CHECK(FakeCuda::num_launches == launches);
 }
 
-template <class Desc>
-void check_descs(const Desc& good, dgrt_status code, const std::vector<Breach<Desc>>& breaches) {
-  REQUIRE(DescCopy::make(&good.op, all_ops()).is_ok());
-  for (const Breach<Desc>& breach : breaches) {
-    Desc desc = good;
-    breach.spoil(&desc);
-    const Result<DescCopy> copy = DescCopy::make(&desc.op, all_ops());
-    INFO("expected " << breach.text << ", got " << copy.status().message());
-    CHECK(copy.status().code() == code);
-    CHECK(copy.status().message().find(breach.text) != std::string::npos);
-  }
-}
-
 TEST_CASE("bad descs are refused by name", "[unit]") {
   using Gemm = dgrt_gemm_desc;
   check_descs<Gemm>(fp8_desc(), DGRT_INVALID_ARGUMENT,
@@ -372,22 +281,48 @@ TEST_CASE("bad descs are refused by name", "[unit]") {
                      {[](Gemm* d) { d->n = int64_t{1} << 31; }, "n=2147483648: "},
                      {[](Gemm* d) { d->k = -1; }, "k=-1: "},
                      {[](Gemm* d) { d->max_m = -1; }, "max_m=-1: "},
-                     {[](Gemm* d) { d->flags = 2; }, "flags=0x2: "},
-                     {[](Gemm* d) { d->b_scale_major = 2; }, "b_scale_major=2: "}});
+                     {[](Gemm* d) { d->flags = 4; }, "flags=0x4: "},
+                     {[](Gemm* d) { d->flags = DGRT_GEMM_SIGNAL; }, "flags=0x80000: "},
+                     {[](Gemm* d) { d->b_scale_major = 2; }, "b_scale_major=2: "},
+                     {[](Gemm* d) { d->a_major = 2; }, "a_major=2: "},
+                     {[](Gemm* d) { d->b_major = 2; }, "b_major=2: "},
+                     {[](Gemm* d) { d->max_block_m = 7; }, "max_block_m=7: "},
+                     {[](Gemm* d) { d->max_block_n = 63; }, "max_block_n=63: "},
+                     {[](Gemm* d) { d->head_left = 8; }, "head_left=8 head_right=0: "},
+                     {[](Gemm* d) { d->head_mid = 8; }, "head_left=0 head_mid=8"},
+                     {[](Gemm* d) { d->head_left = 4, d->head_mid = 8; }, "head_left=4 head_mid"},
+                     {[](Gemm* d) { d->head_left = 80, d->head_mid = 8; }, "n=2112: "},
+                     {[](Gemm* d) { d->head_left = 8, d->head_mid = 1u << 31; }, "head_mid=2147"},
+                     {[](Gemm* d) {
+                        d->head_left = 64, d->head_mid = 8;
+                        d->flags = DGRT_GEMM_WITH_C;
+                      },
+                      "heads take no WITH_C"},
+                     {[](Gemm* d) { d->reserved = 1; }, "reserved=1: "}});
+  check_descs<Gemm>(
+      bf16_desc(), DGRT_INVALID_ARGUMENT,
+      {{[](Gemm* d) { d->a_major = DGRT_MN_MAJOR, d->max_block_m = 63; }, "max_block_m=63: "}});
   check_descs<Gemm>(fp8_desc(), DGRT_UNSUPPORTED,
                     {{[](Gemm* d) { d->dtype_ab = 77; }, "dtype_ab=77 "},
                      {[](Gemm* d) { d->dtype_ab = DGRT_FP16; }, "dtype_ab=2 "},
-                     {[](Gemm* d) { d->dtype_d = DGRT_FP32; }, "dtype_d=3 "},
+                     {[](Gemm* d) { d->dtype_d = DGRT_E4M3; }, "dtype_d=4 "},
                      {[](Gemm* d) { d->scale_mode = 9; }, "scale_mode=9"},
                      {[](Gemm* d) { d->scale_mode = DGRT_SCALE_NONE; }, "scale_mode=0"},
-                     {[](Gemm* d) { d->flags = DGRT_GEMM_WITH_C; }, "WITH_C"}});
+                     {[](Gemm* d) { d->a_major = DGRT_MN_MAJOR; }, "a_major=1 b_major=0: "},
+                     {[](Gemm* d) { d->b_major = DGRT_MN_MAJOR; }, "a_major=0 b_major=1: "}});
+  check_descs<Gemm>(bf16_desc(), DGRT_UNSUPPORTED,
+                    {{[](Gemm* d) { d->dtype_d = DGRT_FP16; }, "dtype_ab=1 dtype_d=2 "},
+                     {[](Gemm* d) { d->scale_mode = DGRT_SCALE_ROW; }, "scale_mode=2"}});
+}
+
+TEST_CASE("bad descs of ops that make inputs are refused by name", "[unit]") {
   using Quant = dgrt_quant_fp8_desc;
   check_descs<Quant>(quant_desc(), DGRT_INVALID_ARGUMENT,
                      {{[](Quant* d) { d->k = 0; }, "k=0: "},
                       {[](Quant* d) { d->max_m = -1; }, "max_m=-1: "},
                       {[](Quant* d) { d->block = 2; }, "block=2: "},
                       {[](Quant* d) { d->scale_major = 2; }, "scale_major=2: "},
-                      {[](Quant* d) { d->flags = 2; }, "flags=0x2: "},
+                      {[](Quant* d) { d->flags = 4; }, "flags=0x4: "},
                       {[](Quant* d) { d->reserved = 1; }, "reserved=1: "}});
   using Layout = dgrt_scale_layout_desc;
   check_descs<Layout>(layout_desc(), DGRT_INVALID_ARGUMENT,

@@ -35,6 +35,13 @@ Status fill_normal_bf16(const Device& device, void* to, uint64_t count, uint64_t
   return fill_with(device, params);
 }
 
+Status fill_normal_fp16(const Device& device, void* to, uint64_t count, uint64_t seed,
+                        float sigma) {
+  fill::Params params = make_params(to, count, seed, fill::Content::normal_fp16);
+  params.sigma = sigma;
+  return fill_with(device, params);
+}
+
 Status fill_normal_f32(const Device& device, float* to, uint64_t count, uint64_t seed,
                        float sigma) {
   fill::Params params = make_params(to, count, seed, fill::Content::normal_f32);

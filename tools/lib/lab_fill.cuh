@@ -4,7 +4,7 @@
 
 namespace dgrt::lab::fill {
 
-enum class Content : uint32_t { normal_bf16, normal_f32, normal_e4m3, scales, words };
+enum class Content : uint32_t { normal_bf16, normal_f32, normal_e4m3, scales, words, normal_fp16 };
 
 struct Params {
   void* to;
@@ -39,6 +39,12 @@ __device__ __forceinline__ uint16_t bf16_bits(float x) {
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
+__device__ __forceinline__ uint16_t fp16_bits(float x) {
+  uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
+
 __device__ __forceinline__ uint8_t e4m3_bits(float x) {
   uint16_t pair;
   asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0f), "f"(x));
@@ -53,6 +59,9 @@ __device__ void run(const Params& p) {
     switch (p.content) {
       case Content::normal_bf16:
         static_cast<uint16_t*>(p.to)[i] = bf16_bits(normal(bits) * p.sigma);
+        break;
+      case Content::normal_fp16:
+        static_cast<uint16_t*>(p.to)[i] = fp16_bits(normal(bits) * p.sigma);
         break;
       case Content::normal_f32:
         static_cast<float*>(p.to)[i] = normal(bits) * p.sigma;

@@ -11,6 +11,8 @@ namespace dgrt::lab {
 // Close to the normal distribution with mean 0 and standard deviation `sigma`; at most 3.5 sigma.
 Status fill_normal_bf16(const Device& device, void* to, uint64_t count, uint64_t seed,
                         float sigma = 1.0f);
+Status fill_normal_fp16(const Device& device, void* to, uint64_t count, uint64_t seed,
+                        float sigma = 1.0f);
 Status fill_normal_f32(const Device& device, float* to, uint64_t count, uint64_t seed,
                        float sigma = 1.0f);
 // Finite e4m3 codes, distributed like normal numbers quantised with amax 448: no NaN, both signs.

@@ -12,20 +12,58 @@ namespace {
 
 static_assert(check_tile == gemm_check::tile_size && sizeof(GemmTile) == sizeof(gemm_check::Tile));
 
-gemm_check::Params make_params(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args) {
+gemm_check::Params make_params(const GemmProduct& x) {
   gemm_check::Params p{};
+  p.a = x.a, p.b = x.b, p.c = x.c, p.bias = x.bias, p.d = x.d;
+  p.a_row = x.a_row, p.a_k = x.a_k, p.b_row = x.b_row, p.b_k = x.b_k;
+  p.ldc = x.ldc, p.ldd = x.ldd;
+  p.m = static_cast<uint32_t>(x.m), p.n = static_cast<uint32_t>(x.n);
+  p.k = static_cast<uint32_t>(x.k);
+  p.output = x.dtype_d == DGRT_FP32   ? gemm_check::Output::fp32
+             : x.dtype_d == DGRT_FP16 ? gemm_check::Output::fp16
+                                      : gemm_check::Output::bf16;
+  if (x.scale_mode != DGRT_SCALE_NONE) p.a_scale = x.a_scale, p.b_scale = x.b_scale;
+  p.a_scale_row = x.a_scale_row, p.a_scale_k = x.a_scale_k;
+  p.b_scale_row = x.b_scale_row, p.b_scale_k = x.b_scale_k;
+  p.b_scale_rows = x.scale_mode == DGRT_SCALE_BLOCK ? 128 : 1;
+  p.scale_sums = x.scale_mode == DGRT_SCALE_CHANNEL;
+  p.head_left = x.head_left, p.head_width = x.head_left + x.head_right, p.head_mid = x.head_mid;
+  return p;
+}
+
+// Moves a pointer by `count` elements of a type.
+const void* advance(const void* from, int64_t count, dgrt_dtype dtype) {
+  const int64_t bytes = dtype == DGRT_E4M3 ? 1 : dtype == DGRT_FP32 ? 4 : 2;
+  return from ? static_cast<const char*>(from) + count * bytes : nullptr;
+}
+const float* advance(const float* from, int64_t count) { return from ? from + count : nullptr; }
+
+// What the descs and args of all ops call by the same names.
+template <class Desc, class Args>
+GemmProduct common_product(const Desc& desc, const Args& args) {
+  GemmProduct p{};
+  p.dtype_ab = desc.dtype_ab, p.dtype_d = desc.dtype_d, p.scale_mode = desc.scale_mode;
+  p.m = args.m, p.n = desc.n, p.k = desc.k;
   p.a = args.a, p.b = args.b, p.d = args.d;
-  p.c = (desc.flags & DGRT_GEMM_WITH_C) != 0 ? args.c : nullptr;
-  p.lda = args.lda, p.ldb = args.ldb, p.ldc = args.ldc, p.ldd = args.ldd;
-  p.m = static_cast<uint32_t>(args.m);
-  p.n = static_cast<uint32_t>(desc.n), p.k = static_cast<uint32_t>(desc.k);
-  p.d_is_fp32 = desc.dtype_d == DGRT_FP32;
-  if (desc.scale_mode == DGRT_SCALE_BLOCK) {
-    p.a_scale = args.a_scale, p.b_scale = args.b_scale;
-    p.ld_a_scale = args.ld_a_scale;
-    const bool k_major = desc.b_scale_major == DGRT_K_MAJOR;
-    p.b_scale_n_stride = k_major ? args.ld_b_scale : 1;
-    p.b_scale_k_stride = k_major ? 1 : args.ld_b_scale;
+  p.a_row = args.lda, p.a_k = 1;
+  if constexpr (requires { desc.a_major; })
+    if (desc.a_major == DGRT_MN_MAJOR) p.a_row = 1, p.a_k = args.lda;
+  const bool b_mn = desc.b_major == DGRT_MN_MAJOR;
+  p.b_row = b_mn ? 1 : args.ldb, p.b_k = b_mn ? args.ldb : 1;
+  p.ldd = args.ldd;
+  if constexpr (requires { args.c; }) {
+    p.c = (desc.flags & DGRT_GEMM_WITH_C) != 0 ? args.c : nullptr;
+    p.ldc = args.ldc;
+  }
+  p.a_scale = args.a_scale, p.b_scale = args.b_scale;
+  p.a_scale_row = 1, p.a_scale_k = args.ld_a_scale;
+  if (desc.scale_mode == DGRT_SCALE_CHANNEL) {
+    p.a_scale_row = args.ld_a_scale, p.b_scale_row = args.ld_b_scale;
+    p.a_scale_k = p.b_scale_k = 0;
+  } else {
+    const bool k_major = desc.scale_mode == DGRT_SCALE_BLOCK && desc.b_scale_major == DGRT_K_MAJOR;
+    p.b_scale_row = k_major ? args.ld_b_scale : 1;
+    p.b_scale_k = k_major ? 1 : args.ld_b_scale;
   }
   return p;
 }
@@ -88,21 +126,68 @@ std::string GemmError::to_string() const {
   return text;
 }
 
-Result<GemmError> check_gemm(const Device& device, const dgrt_gemm_desc& desc,
-                             const dgrt_gemm_args& args, const std::vector<GemmTile>& tiles) {
-  if (args.m == 0) return GemmError{};
+GemmProduct product_of(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args) {
+  GemmProduct p = common_product(desc, args);
+  if ((desc.flags & DGRT_GEMM_WITH_BIAS) != 0) p.bias = args.bias;
+  p.head_left = desc.head_left, p.head_mid = desc.head_mid, p.head_right = desc.head_right;
+  return p;
+}
+
+GemmProduct product_of(const dgrt_gemm_grouped_contiguous_desc& desc,
+                       const dgrt_gemm_grouped_contiguous_args& args, uint32_t group,
+                       int64_t first_row, int64_t num_rows) {
+  GemmProduct p = common_product(desc, args);
+  p.m = num_rows;
+  p.a = advance(p.a, first_row * args.lda, desc.dtype_ab);
+  p.a_scale = advance(p.a_scale, first_row);
+  p.d = advance(p.d, first_row * args.ldd, desc.dtype_d);
+  p.b = advance(p.b, group * args.b_group_stride, desc.dtype_ab);
+  p.b_scale = advance(p.b_scale, group * args.b_scale_group_stride);
+  return p;
+}
+
+GemmProduct product_of(const dgrt_gemm_grouped_masked_desc& desc,
+                       const dgrt_gemm_grouped_masked_args& args, uint32_t group,
+                       int64_t num_rows) {
+  GemmProduct p = common_product(desc, args);
+  p.m = num_rows;
+  p.a = advance(p.a, group * args.a_group_stride, desc.dtype_ab);
+  p.a_scale = advance(p.a_scale, group * args.a_scale_group_stride);
+  p.d = advance(p.d, group * args.d_group_stride, desc.dtype_d);
+  p.b = advance(p.b, group * args.b_group_stride, desc.dtype_ab);
+  p.b_scale = advance(p.b_scale, group * args.b_scale_group_stride);
+  return p;
+}
+
+GemmProduct product_of(const dgrt_gemm_batched_desc& desc, const dgrt_gemm_batched_args& args,
+                       uint32_t batch) {
+  GemmProduct p = common_product(desc, args);
+  p.a = advance(p.a, batch * args.a_batch_stride, desc.dtype_ab);
+  p.a_scale = advance(p.a_scale, batch * args.a_scale_batch_stride);
+  p.c = advance(p.c, batch * args.c_batch_stride, desc.dtype_d);
+  p.d = advance(p.d, batch * args.d_batch_stride, desc.dtype_d);
+  p.b = advance(p.b, batch * args.b_batch_stride, desc.dtype_ab);
+  p.b_scale = advance(p.b_scale, batch * args.b_scale_batch_stride);
+  return p;
+}
+
+Result<GemmError> check_gemm(const Device& device, const GemmProduct& product,
+                             const std::vector<GemmTile>& tiles) {
+  if (product.m == 0) return GemmError{};
   const std::vector<GemmTile>& list =
-      tiles.empty() ? sample_tiles(args.m, desc.n, SIZE_MAX, 0) : tiles;
+      tiles.empty() ? sample_tiles(product.m, product.n, SIZE_MAX, 0) : tiles;
   DGRT_TRY(device.synchronize());
   DGRT_ASSIGN(const DeviceBuffer device_tiles,
               DeviceBuffer::make(device, list.size() * sizeof(GemmTile)));
   DGRT_TRY(device_tiles.upload(list.data(), device_tiles.bytes()));
   DGRT_ASSIGN(const DeviceBuffer stats,
               DeviceBuffer::make(device, list.size() * sizeof(gemm_check::Stats)));
-  gemm_check::Params params = make_params(desc, args);
+  gemm_check::Params params = make_params(product);
   params.tiles = device_tiles.as<gemm_check::Tile>();
   params.stats = stats.as<gemm_check::Stats>();
-  const int kind = desc.dtype_ab == DGRT_E4M3 ? gemm_check::kind_e4m3 : gemm_check::kind_bf16;
+  const int kind = product.dtype_ab == DGRT_E4M3   ? gemm_check::kind_e4m3
+                   : product.dtype_ab == DGRT_FP16 ? gemm_check::kind_fp16
+                                                   : gemm_check::kind_bf16;
   const LabKernel kernel{"gemm_check", kind, gemm_check::num_threads, sizeof(params)};
   DGRT_TRY(device.launch(kernel, &params, static_cast<uint32_t>(list.size()), 1, device.stream()));
   DGRT_ASSIGN(const std::vector<gemm_check::Stats> found, stats.download_all<gemm_check::Stats>());
@@ -136,10 +221,10 @@ std::vector<GemmTile> sample_tiles(uint64_t m, uint64_t n, size_t count, uint64_
   return tiles;
 }
 
-// d of bf16: its unit roundoff u = 2^-8 bounds the relative error of each element, hence also of
-// each tile. Over many elements the error is uniform in half a unit: its mean square is 2^-14 / 12
-// of a binade's, 2.4e-6 of that of numbers with evenly spread mantissas and 5.1e-6 at the worst;
-// calc_diff is half of that. The limit lies between the two.
+// d of bf16 or fp16: its unit roundoff u, 2^-8 or 2^-11, bounds the relative error of each element,
+// hence also of each tile. Over many elements the error is uniform in half a unit: its mean square is
+// u^2 / 6.25 of that of numbers with evenly spread mantissas and u^2 / 3 at the worst; calc_diff is
+// half of that. The limit lies between the two.
 //
 // d of fp32: the tensor core truncates when it adds 16 products to a sum, at most 2^-23 of the sum
 // each time; k / 16 times.
@@ -147,11 +232,13 @@ std::vector<GemmTile> sample_tiles(uint64_t m, uint64_t n, size_t count, uint64_
 // e4m3: the tensor core aligns the products of 32 of k with about 14 bits, so a block's partial sum
 // is off by about 2^-13 of itself; single elements of d, small against their tile, meet several
 // times that.
-GemmLimits gemm_limits(const dgrt_gemm_desc& desc) {
+GemmLimits gemm_limits(const GemmProduct& x) {
   const double truncation =
-      desc.dtype_ab == DGRT_E4M3 ? 0x1p-11 : 0x1p-21 + static_cast<double>(desc.k) / 16 * 0x1p-23;
-  const double rounding = desc.dtype_d == DGRT_BF16 ? 0x1p-8 : 0x1p-24;
-  const double mean_square = desc.dtype_d == DGRT_BF16 ? 4e-6 : 0;
+      x.dtype_ab == DGRT_E4M3 ? 0x1p-11 : 0x1p-21 + static_cast<double>(x.k) / 16 * 0x1p-23;
+  const double rounding = x.dtype_d == DGRT_BF16   ? 0x1p-8
+                          : x.dtype_d == DGRT_FP16 ? 0x1p-11
+                                                   : 0x1p-24;
+  const double mean_square = x.dtype_d == DGRT_FP32 ? 0 : 0.262 * rounding * rounding;
   return {(mean_square + truncation * truncation) / 2, rounding + truncation,
           rounding + 8 * truncation};
 }
@@ -170,20 +257,21 @@ Status check_limits(const GemmError& e, const GemmLimits& limits) {
                limits.worst_tile, limits.worst_element, e.to_string());
 }
 
-Status check_row_padding(const Device& device, const void* base, uint64_t rows, uint64_t row_bytes,
-                         uint64_t row_stride_bytes, const void* before) {
+Status check_untouched(const Device& device, const ByteColumns& columns, const void* before) {
   compare::Params params{};
-  params.x = static_cast<const uint8_t*>(base);
+  params.x = static_cast<const uint8_t*>(columns.base);
   params.y = static_cast<const uint8_t*>(before);
-  params.num_rows = rows;
-  params.first_byte = row_bytes;
-  params.end_byte = params.row_stride = row_stride_bytes;
+  params.num_rows = columns.rows;
+  params.first_byte = columns.first_byte;
+  params.end_byte = columns.end_byte;
+  params.row_stride = columns.row_stride;
   params.value = 0xff;
   DGRT_ASSIGN(const int64_t at, find_first(device, params));
   if (at < 0) return ok();
-  return error(DGRT_INTERNAL, "byte {} of row {} was written; rows end at byte {}",
-               static_cast<uint64_t>(at) % row_stride_bytes,
-               static_cast<uint64_t>(at) / row_stride_bytes, row_bytes);
+  return error(DGRT_INTERNAL, "byte {} of row {} was written; bytes {} to {} must stay",
+               static_cast<uint64_t>(at) % columns.row_stride,
+               static_cast<uint64_t>(at) / columns.row_stride, columns.first_byte,
+               columns.end_byte);
 }
 
 Result<int64_t> first_difference(const Device& device, const void* x, const void* y,

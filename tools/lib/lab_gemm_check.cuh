@@ -1,5 +1,5 @@
-// Recomputes tiles of a gemm naively in fp64 and compares them with what dgrt wrote. Products of
-// bf16 or e4m3 numbers are exact in fp64, and a sum over any k in reach is good to 1e-12: the
+// Recomputes tiles of a product naively in fp64 and compares them with what dgrt wrote. Products of
+// bf16, fp16 or e4m3 numbers are exact in fp64, and a sum over any k in reach is good to 1e-12: the
 // reference is the exact result for all purposes here. Shares no code with the kernels that it
 // judges.
 //
@@ -14,7 +14,8 @@ constexpr uint32_t tile_size = 64;
 constexpr uint32_t num_threads = 256;
 constexpr uint32_t scale_k = 128;
 
-enum Kind { kind_bf16, kind_e4m3 };
+enum Kind { kind_bf16, kind_e4m3, kind_fp16 };  // of a and b
+enum class Output : uint32_t { bf16, fp16, fp32 };
 
 struct Tile {
   uint32_t row, col;
@@ -30,20 +31,30 @@ struct Stats {
 };
 
 struct Params {
-  const void *a, *b, *c, *d;       // c null: none
-  const float *a_scale, *b_scale;  // null: none
-  int64_t lda, ldb, ldc, ldd;
-  int64_t ld_a_scale, b_scale_n_stride, b_scale_k_stride;
+  const void *a, *b, *c, *bias, *d;  // c, bias null: none
+  const float *a_scale, *b_scale;    // null: none
+  // Elements between rows, and between neighbours in k.
+  int64_t a_row, a_k, b_row, b_k, ldc, ldd;
+  int64_t a_scale_row, a_scale_k, b_scale_row, b_scale_k;  // k: between k blocks
   uint32_t m, n, k;
-  uint32_t d_is_fp32;
-  const Tile* tiles;  // null: all; then the grid's y and x name the tile
-  Stats* stats;       // one per block
+  Output output;
+  uint32_t b_scale_rows;                     // rows of b that share a scale
+  uint32_t scale_sums;                       // scales multiply the finished sums
+  uint32_t head_left, head_width, head_mid;  // head_mid 0: columns are where they are
+  const Tile* tiles;                         // null: all; then the grid's y and x name the tile
+  Stats* stats;                              // one per block
 };
 
 #ifdef __CUDACC_RTC__
 
 __device__ __forceinline__ double bf16_value(uint16_t bits) {
   return __uint_as_float(uint32_t{bits} << 16);
+}
+
+__device__ __forceinline__ double fp16_value(uint16_t bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
 }
 
 __device__ __forceinline__ double e4m3_value(uint8_t code) {
@@ -57,12 +68,14 @@ __device__ __forceinline__ double e4m3_value(uint8_t code) {
 template <int kind>
 __device__ __forceinline__ double load(const void* matrix, int64_t at) {
   if constexpr (kind == kind_e4m3) return e4m3_value(static_cast<const uint8_t*>(matrix)[at]);
-  return bf16_value(static_cast<const uint16_t*>(matrix)[at]);
+  const uint16_t bits = static_cast<const uint16_t*>(matrix)[at];
+  return kind == kind_fp16 ? fp16_value(bits) : bf16_value(bits);
 }
 
-__device__ __forceinline__ double load_output(const void* matrix, int64_t at, bool is_fp32) {
-  if (is_fp32) return static_cast<const float*>(matrix)[at];
-  return bf16_value(static_cast<const uint16_t*>(matrix)[at]);
+__device__ __forceinline__ double load_output(const void* matrix, int64_t at, Output type) {
+  if (type == Output::fp32) return static_cast<const float*>(matrix)[at];
+  const uint16_t bits = static_cast<const uint16_t*>(matrix)[at];
+  return type == Output::fp16 ? fp16_value(bits) : bf16_value(bits);
 }
 
 constexpr uint32_t step_k = 32;
@@ -82,8 +95,8 @@ __device__ __forceinline__ void add_step(const Params& p, Smem& smem, Tile tile,
   for (uint32_t i = 0; i < step_k / 4; ++i) {
     const uint32_t kk = threadIdx.x % 4 + i * 4, k = first_k + kk;
     const uint32_t row = tile.row + line, col = tile.col + line;
-    smem.a[kk][line] = row < p.m && k < p.k ? load<kind>(p.a, row * p.lda + k) : 0.0;
-    smem.b[kk][line] = col < p.n && k < p.k ? load<kind>(p.b, col * p.ldb + k) : 0.0;
+    smem.a[kk][line] = row < p.m && k < p.k ? load<kind>(p.a, row * p.a_row + k * p.a_k) : 0.0;
+    smem.b[kk][line] = col < p.n && k < p.k ? load<kind>(p.b, col * p.b_row + k * p.b_k) : 0.0;
   }
   __syncthreads();
   const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
@@ -99,6 +112,22 @@ __device__ __forceinline__ void add_step(const Params& p, Smem& smem, Tile tile,
   }
 }
 
+// Of one element and k block.
+__device__ __forceinline__ double scale_of(const Params& p, uint32_t row, uint32_t col,
+                                           uint32_t k_block) {
+  if (!p.a_scale || row >= p.m || col >= p.n) return 1.0;
+  return double{p.a_scale[row * p.a_scale_row + k_block * p.a_scale_k]} *
+         double{p.b_scale[col / p.b_scale_rows * p.b_scale_row + k_block * p.b_scale_k]};
+}
+
+// Where column `col` of the product stands in d.
+__device__ __forceinline__ int64_t d_column(const Params& p, uint32_t col) {
+  if (p.head_mid == 0) return col;
+  const uint32_t head = col / p.head_width, within = col - head * p.head_width;
+  return int64_t{head} * (p.head_width + p.head_mid) + within +
+         (within < p.head_left ? 0 : p.head_mid);
+}
+
 // The reference of the 16 elements of this thread. Elements outside the matrix are unspecified.
 template <int kind>
 __device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
@@ -112,15 +141,17 @@ __device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
     for (uint32_t i = 0; i < 4; ++i)
 #pragma unroll
       for (uint32_t j = 0; j < 4; ++j) {
-        double scale = 1.0;
         const uint32_t row = tile.row + ty + 16 * i, col = tile.col + tx + 16 * j;
-        if (p.a_scale && row < p.m && col < p.n)
-          scale = double{p.a_scale[first_k / scale_k * p.ld_a_scale + row]} *
-                  double{p.b_scale[col / scale_k * p.b_scale_n_stride +
-                                   first_k / scale_k * p.b_scale_k_stride]};
+        const double scale = p.scale_sums ? 1.0 : scale_of(p, row, col, first_k / scale_k);
         total[i][j] = fma(scale, sum[i][j], total[i][j]);
       }
   }
+  if (!p.scale_sums) return;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i)
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j)
+      total[i][j] *= scale_of(p, tile.row + ty + 16 * i, tile.col + tx + 16 * j, 0);
 }
 
 // Sum over the block, in every thread, in an order that does not change.
@@ -152,8 +183,10 @@ __device__ __forceinline__ uint32_t block_argmax(Smem& smem, double value) {
 }
 
 // Values that round to infinity in d's type become it.
-__device__ __forceinline__ double clip(double value, bool is_fp32) {
-  const double limit = is_fp32 ? 0x1.ffffffp127 : 0x1.ffp127;
+__device__ __forceinline__ double clip(double value, Output type) {
+  const double limit = type == Output::fp32   ? 0x1.ffffffp127
+                       : type == Output::fp16 ? 65520.0
+                                              : 0x1.ffp127;
   if (fabs(value) < limit || value != value) return value;
   return value > 0 ? __longlong_as_double(0x7ff0000000000000ll)
                    : __longlong_as_double(static_cast<long long>(0xfff0000000000000ull));
@@ -184,7 +217,6 @@ __device__ void run(const Params& p) {
   const uint32_t block = blockIdx.y * gridDim.x + blockIdx.x;
   const Tile tile = p.tiles ? p.tiles[block] : Tile{blockIdx.y * tile_size, blockIdx.x * tile_size};
   const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
-  const bool is_fp32 = p.d_is_fp32 != 0;
 
   double want[4][4] = {}, got[4][4] = {};
   compute<Cfg::kind>(p, smem, tile, want);
@@ -195,9 +227,10 @@ __device__ void run(const Params& p) {
     for (uint32_t j = 0; j < 4; ++j) {
       const uint32_t row = tile.row + ty + 16 * i, col = tile.col + tx + 16 * j;
       if (row >= p.m || col >= p.n) continue;
-      if (p.c) want[i][j] += load_output(p.c, row * p.ldc + col, is_fp32);
-      want[i][j] = clip(want[i][j], is_fp32);
-      got[i][j] = load_output(p.d, row * p.ldd + col, is_fp32);
+      if (p.bias) want[i][j] += load_output(p.bias, col, p.output);
+      if (p.c) want[i][j] += load_output(p.c, row * p.ldc + col, p.output);
+      want[i][j] = clip(want[i][j], p.output);
+      got[i][j] = load_output(p.d, row * p.ldd + d_column(p, col), p.output);
       found.add(got[i][j], want[i][j], row, col);
     }
   Stats s{};

@@ -15,6 +15,9 @@ namespace dgrt {
 
 constexpr uint32_t gemm_block_k_bytes = 128;
 constexpr uint32_t gemm_slab_rows = 64;
+// MN-major operands (16-bit types) come in blocks: a 128-byte row is one k of 64 rows of the operand;
+// the next 64 rows' block follows 64 k later.
+constexpr uint32_t mn_block_bytes = 64 * 128;
 // fp32 words that pad a row of the staging tile: writes of a fragment then hit 32 different banks.
 constexpr uint32_t staging_pad = 4;
 
@@ -92,6 +95,9 @@ DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store,
 DGRT_HD constexpr uint32_t gemm_scale_bytes(const GemmConfig& c, bool of_a, bool of_b) {
   return (of_a ? align_up(c.block_m * 4, 128) : 0) + (of_b ? align_up(c.block_n * 4, 128) : 0);
 }
+
+// Shared memory behind all that, where a kernel builds tensor maps: see GroupMaps.
+constexpr uint32_t gemm_group_maps_bytes = smem_alignment;
 
 // The same as compile-time constants of a kernel.
 template <class Cfg>

@@ -1,7 +1,7 @@
 // How neighbouring values of a row of d are written: plus bias and c, rounded once, clipped at n.
 #pragma once
 #include "device/common/gemm_params.cuh"
-#include "device/ptx/half.cuh"
+#include "device/ptx/half_format.cuh"
 
 namespace dgrt {
 

@@ -1,14 +1,11 @@
 // wgmma shared-memory descriptors of operand tiles with 128-byte rows and 128-byte swizzle.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#asynchronous-warpgroup-level-matrix-shared-memory-layout-matrix-descriptor
 #pragma once
-#include "device/common/interface.cuh"
+#include "device/common/gemm_tile.cuh"
 
 namespace dgrt {
 
-// K-major: a row is 128 bytes of k of one row of the operand. MN-major (16-bit types): a row is one
-// k of 64 rows of the operand; the next 64 rows' block follows 64 k later.
-constexpr uint32_t mn_block_bytes = 64 * 128;
-
+// K-major: a row is 128 bytes of k of one row of the operand. MN-major: see mn_block_bytes.
 // `address`: of the tile's first row (1024-byte aligned) plus the offset of the step along k.
 template <bool mn_major>
 __device__ __forceinline__ uint64_t operand_descriptor(uint32_t address) {

@@ -1,7 +1,6 @@
 // Loads of the a and b tiles of one k block, multicast inside the cluster where CTAs share a tile.
 #pragma once
 #include "device/common/gemm_tile.cuh"
-#include "device/mma/descriptor.cuh"
 #include "device/ptx/cluster.cuh"
 #include "device/ptx/mbarrier.cuh"
 #include "device/ptx/tma.cuh"
