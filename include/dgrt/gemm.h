@@ -273,6 +273,110 @@ typedef struct dgrt_gemm_batched_args {
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                         \
   }
 
+/* ---- gemm_grouped_k ---------------------------------------------------------------------------- */
+
+/* gemm_grouped_k: weight gradients. The k of a and b is cut into groups, and each group has a product of
+ * its own: d[g] = c[g] + a[g] * transpose(b[g]), where a[g] and b[g] are the ks[g] of k behind those of
+ * the groups before. ks is known to the device alone.
+ *
+ * Shapes   c and d [num_groups, m, n], ks int32 [num_groups]. args.k: what all groups have together, or
+ *          more; a group beyond it counts as shorter.
+ *          bf16, fp16: a [k, m], b [k, n], rows lda, ldb apart (MN-major, as tokens lie).
+ *          e4m3: a and b are flat: a[g] is row-major [m, ks[g]] and starts at element
+ *          m * (ks[0] + ... + ks[g - 1]), b[g] likewise with n. lda and ldb are 0.
+ * Groups   ks[g] a multiple of 64, of e4m3 128; the rest is left out. 0 and below: nothing is added.
+ * Types    c, d fp32. dtype_ab bf16 or fp16 with SCALE_NONE, or e4m3 with SCALE_ROW.
+ * Scales   SCALE_ROW over all of k: a_scale[k_block * ld_a_scale + m_idx], group g's k blocks behind those
+ *          of the groups before it; b_scale likewise; strides at least m or n and multiples of 4.
+ * Layout   as gemm; *_group_stride: elements between groups, a multiple of 4. c (WITH_C) may be d.
+ * Sizes    m, n >= 1; 0 <= args.k <= desc.max_k; a multiple of 64, of e4m3 128; 1 <= num_groups <= 65535. d is written for every group,
+ *          also where it has no k.
+ * Workspace  e4m3: 256 bytes for each group and block of the grid, for tensor maps.
+ * Numerics, Errors   as gemm. Equal inputs give bitwise equal d.
+ * Source   kernels/gemm/sm90_gemm_grouped_k_fp8.cuh, ..._bf16.cuh */
+typedef struct dgrt_gemm_grouped_k_desc {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_K_DESC */
+  int64_t m, n;
+  int64_t max_k; /* largest args.k, over all groups */
+  uint32_t num_groups;
+  dgrt_dtype dtype_ab, dtype_d;
+  dgrt_scale_mode scale_mode; /* SCALE_NONE or SCALE_ROW */
+  uint32_t sm_budget;
+  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C */
+  uint32_t max_block_m, max_block_n;
+} dgrt_gemm_grouped_k_desc;
+#define DGRT_GEMM_GROUPED_K_DESC \
+  { {DGRT_OP_GEMM_GROUPED_K, sizeof(dgrt_gemm_grouped_k_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+typedef struct dgrt_gemm_grouped_k_args {
+  dgrt_op op; /* start from DGRT_GEMM_GROUPED_K_ARGS */
+  const void *a, *b;
+  const void* c; /* WITH_C only, else NULL */
+  const float *a_scale, *b_scale;
+  void* d;
+  const int32_t* ks;
+  int64_t k;
+  int64_t lda, ldb, ldc, ldd;
+  int64_t ld_a_scale, ld_b_scale;
+  int64_t c_group_stride, d_group_stride;
+} dgrt_gemm_grouped_k_args;
+#define DGRT_GEMM_GROUPED_K_ARGS                                                              \
+  {                                                                                           \
+    {DGRT_OP_GEMM_GROUPED_K, sizeof(dgrt_gemm_grouped_k_args)}, NULL, NULL, NULL, NULL, NULL, \
+        NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                 \
+  }
+
+/* ---- gemm_fused_linear ------------------------------------------------------------------------- */
+
+#define DGRT_MAX_SEGMENTS 8
+
+/* gemm_fused_linear: several projections of one input in one product, each with an output of its own:
+ * d[i] = a * transpose(b[i]), the weights b[i] stacked along n. Attention's q, k, v, gates.
+ *
+ * Shapes   a [m, k], b [n[0] + n[1] + ..., k], d[i] [m, n[i]]; 1 to DGRT_MAX_SEGMENTS segments. Further
+ *          n[i], d[i] and ldd[i] are 0.
+ * Types    a, b, d of one type, bf16 or fp16.
+ * Layout   a, b as gemm, K_MAJOR. ldd[i] >= n[i]; d[i] and ldd[i] need no more than their elements'
+ *          alignment. A segment is stored fast where d[i] is on 16 bytes and ldd[i], n[i] and the sum of
+ *          the n before it are multiples of 8: odd ones go last. The d[i] may be column slices of one
+ *          matrix; they must not overlap each other, a or b.
+ * Sizes    as gemm, for the sum of n.
+ * Numerics, Errors   as gemm: each d[i] has the bits of a gemm by the same kernel config.
+ * Source   kernels/gemm/sm90_gemm_fused_linear_bf16.cuh */
+typedef struct dgrt_gemm_fused_linear_desc {
+  dgrt_op op; /* start from DGRT_GEMM_FUSED_LINEAR_DESC */
+  int64_t k;
+  int64_t max_m; /* largest args.m */
+  int64_t n[DGRT_MAX_SEGMENTS];
+  uint32_t num_segments;
+  dgrt_dtype dtype_ab, dtype_d;
+  uint32_t sm_budget;
+  uint32_t flags; /* DGRT_FLAG_... */
+  uint32_t max_block_m, max_block_n;
+  uint32_t reserved;
+} dgrt_gemm_fused_linear_desc;
+#define DGRT_GEMM_FUSED_LINEAR_DESC                                                                \
+  {                                                                                                \
+    {DGRT_OP_GEMM_FUSED_LINEAR, sizeof(dgrt_gemm_fused_linear_desc)}, 0, 0, {0}, 0, 0, 0, 0, 0, 0, \
+        0, 0                                                                                       \
+  }
+
+typedef struct dgrt_gemm_fused_linear_args {
+  dgrt_op op; /* start from DGRT_GEMM_FUSED_LINEAR_ARGS */
+  const void *a, *b;
+  int64_t m;
+  int64_t lda, ldb;
+  void* d[DGRT_MAX_SEGMENTS];
+  int64_t ldd[DGRT_MAX_SEGMENTS];
+} dgrt_gemm_fused_linear_args;
+#define DGRT_GEMM_FUSED_LINEAR_ARGS                                                                \
+  {                                                                                                \
+    {DGRT_OP_GEMM_FUSED_LINEAR, sizeof(dgrt_gemm_fused_linear_args)}, NULL, NULL, 0, 0, 0, {NULL}, \
+    {                                                                                              \
+      0                                                                                            \
+    }                                                                                              \
+  }
+
 /* ---- quant_fp8 ------------------------------------------------------------------------------- */
 
 /* What one scale covers. Numbers never change. */
@@ -353,7 +457,8 @@ typedef struct dgrt_scale_layout_desc {
   dgrt_major src_major;
   int64_t num_groups; /* 0: 1 */
 } dgrt_scale_layout_desc;
-#define DGRT_SCALE_LAYOUT_DESC {{DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_desc)}, 0, 0, 0, 0, 1}
+#define DGRT_SCALE_LAYOUT_DESC \
+  { {DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_desc)}, 0, 0, 0, 0, 1 }
 
 typedef struct dgrt_scale_layout_args {
   dgrt_op op; /* start from DGRT_SCALE_LAYOUT_ARGS */
@@ -362,7 +467,8 @@ typedef struct dgrt_scale_layout_args {
   int64_t m, ld_src, ld_dst;
   int64_t group_stride_src, group_stride_dst; /* num_groups > 1 only */
 } dgrt_scale_layout_args;
-#define DGRT_SCALE_LAYOUT_ARGS {{DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_args)}, NULL, NULL, 0, 0, 0, 0, 0}
+#define DGRT_SCALE_LAYOUT_ARGS \
+  { {DGRT_OP_SCALE_LAYOUT, sizeof(dgrt_scale_layout_args)}, NULL, NULL, 0, 0, 0, 0, 0 }
 
 /* ---- scale_pack_ue8m0 ------------------------------------------------------------------------ */
 
@@ -404,7 +510,8 @@ typedef struct dgrt_scale_pack_ue8m0_desc {
   uint32_t flags;  /* DGRT_FLAG_PDL, DGRT_SCALE_CEIL, DGRT_SCALE_K_GROUPED */
   uint32_t reserved;
 } dgrt_scale_pack_ue8m0_desc;
-#define DGRT_SCALE_PACK_UE8M0_DESC {{DGRT_OP_SCALE_PACK_UE8M0, sizeof(dgrt_scale_pack_ue8m0_desc)}, 0, 0, 1, 0, 0, 0, 0}
+#define DGRT_SCALE_PACK_UE8M0_DESC \
+  { {DGRT_OP_SCALE_PACK_UE8M0, sizeof(dgrt_scale_pack_ue8m0_desc)}, 0, 0, 1, 0, 0, 0, 0 }
 
 #define DGRT_SCALE_CEIL (1u << 16)      /* flag: round scales up to a power of two */
 #define DGRT_SCALE_K_GROUPED (1u << 17) /* flag: groups follow one another along k */
@@ -418,7 +525,11 @@ typedef struct dgrt_scale_pack_ue8m0_args {
   int64_t group_stride_src, group_stride_dst; /* num_groups > 1 without SCALE_K_GROUPED only */
   int64_t k_blocks;                           /* SCALE_K_GROUPED only, else 0: of all groups */
 } dgrt_scale_pack_ue8m0_args;
-#define DGRT_SCALE_PACK_UE8M0_ARGS {{DGRT_OP_SCALE_PACK_UE8M0, sizeof(dgrt_scale_pack_ue8m0_args)}, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+#define DGRT_SCALE_PACK_UE8M0_ARGS                                                                \
+  {                                                                                               \
+    {DGRT_OP_SCALE_PACK_UE8M0, sizeof(dgrt_scale_pack_ue8m0_args)}, NULL, NULL, NULL, 0, 0, 0, 0, \
+        0, 0                                                                                      \
+  }
 
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
@@ -426,6 +537,8 @@ DGRT_TYPED_CALLS(gemm)
 DGRT_TYPED_CALLS(gemm_grouped_contiguous)
 DGRT_TYPED_CALLS(gemm_grouped_masked)
 DGRT_TYPED_CALLS(gemm_batched)
+DGRT_TYPED_CALLS(gemm_grouped_k)
+DGRT_TYPED_CALLS(gemm_fused_linear)
 DGRT_TYPED_CALLS(quant_fp8)
 DGRT_TYPED_CALLS(scale_layout)
 DGRT_TYPED_CALLS(scale_pack_ue8m0)

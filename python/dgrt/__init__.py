@@ -9,7 +9,8 @@ Constants are those of the C headers without their DGRT_ prefix: dgrt.E4M3, dgrt
 
 from ._c import CONSTANTS, load_library
 from .ops import (address, gemm_args, gemm_batched_args, gemm_batched_desc, gemm_desc,
-                  gemm_grouped_contiguous_args, gemm_grouped_contiguous_desc,
+                  gemm_fused_linear_args, gemm_fused_linear_desc, gemm_grouped_contiguous_args,
+                  gemm_grouped_contiguous_desc, gemm_grouped_k_args, gemm_grouped_k_desc,
                   gemm_grouped_masked_args, gemm_grouped_masked_desc, quant_fp8_args,
                   quant_fp8_desc, scale_layout_args, scale_layout_desc, scale_pack_ue8m0_args,
                   scale_pack_ue8m0_desc)
@@ -22,7 +23,8 @@ globals().update(CONSTANTS)
 
 __all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInfo", "Progress",
            "address", "gemm_args", "gemm_batched_args", "gemm_batched_desc", "gemm_desc",
-           "gemm_grouped_contiguous_args", "gemm_grouped_contiguous_desc",
+           "gemm_fused_linear_args", "gemm_fused_linear_desc", "gemm_grouped_contiguous_args",
+           "gemm_grouped_contiguous_desc", "gemm_grouped_k_args", "gemm_grouped_k_desc",
            "gemm_grouped_masked_args", "gemm_grouped_masked_desc", "load_library",
            "quant_fp8_args", "quant_fp8_desc", "scale_layout_args", "scale_layout_desc",
            "scale_pack_ue8m0_args", "scale_pack_ue8m0_desc", "hc_prenorm_args", "hc_prenorm_desc",

@@ -15,7 +15,8 @@ CONSTANTS = {
     "IO_ERROR": 10, "PEER_LOST": 11, "INTERNAL": 12,
     # op ids
     "OP_GEMM": 1, "OP_QUANT_FP8": 2, "OP_SCALE_LAYOUT": 3, "OP_GEMM_GROUPED_CONTIGUOUS": 4,
-    "OP_GEMM_GROUPED_MASKED": 5, "OP_GEMM_BATCHED": 7,
+    "OP_GEMM_GROUPED_MASKED": 5, "OP_GEMM_GROUPED_K": 6, "OP_GEMM_BATCHED": 7,
+    "OP_GEMM_FUSED_LINEAR": 8,
     "OP_SCALE_PACK_UE8M0": 11,
     "OP_HC_PRENORM": 9, "OP_HC_PRENORM_WEIGHTS": 10,
     # dgrt_dtype
@@ -179,6 +180,40 @@ class GemmBatchedArgs(Structure):
                 ("b_scale_batch_stride", c_int64)]
 
 
+class GemmGroupedKDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_K"]
+    _fields_ = [("op", Op), ("m", c_int64), ("n", c_int64), ("max_k", c_int64),
+                ("num_groups", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
+                ("scale_mode", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32),
+                ("max_block_m", c_uint32), ("max_block_n", c_uint32)]
+
+
+class GemmGroupedKArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM_GROUPED_K"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("c", c_void_p),
+                ("a_scale", c_void_p), ("b_scale", c_void_p), ("d", c_void_p), ("ks", c_void_p),
+                ("k", c_int64), ("lda", c_int64), ("ldb", c_int64), ("ldc", c_int64),
+                ("ldd", c_int64), ("ld_a_scale", c_int64), ("ld_b_scale", c_int64),
+                ("c_group_stride", c_int64), ("d_group_stride", c_int64)]
+
+
+MAX_SEGMENTS = 8
+
+
+class GemmFusedLinearDesc(Structure):
+    op_id = CONSTANTS["OP_GEMM_FUSED_LINEAR"]
+    _fields_ = [("op", Op), ("k", c_int64), ("max_m", c_int64), ("n", c_int64 * MAX_SEGMENTS),
+                ("num_segments", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("max_block_m", c_uint32),
+                ("max_block_n", c_uint32), ("reserved", c_uint32)]
+
+
+class GemmFusedLinearArgs(Structure):
+    op_id = CONSTANTS["OP_GEMM_FUSED_LINEAR"]
+    _fields_ = [("op", Op), ("a", c_void_p), ("b", c_void_p), ("m", c_int64), ("lda", c_int64),
+                ("ldb", c_int64), ("d", c_void_p * MAX_SEGMENTS), ("ldd", c_int64 * MAX_SEGMENTS)]
+
+
 class QuantFp8Desc(Structure):
     op_id = CONSTANTS["OP_QUANT_FP8"]
     _fields_ = [("op", Op), ("k", c_int64), ("max_m", c_int64), ("block", c_uint32),
@@ -253,6 +288,9 @@ STRUCTS = {
     "dgrt_gemm_grouped_masked_desc": GemmGroupedMaskedDesc,
     "dgrt_gemm_grouped_masked_args": GemmGroupedMaskedArgs,
     "dgrt_gemm_batched_desc": GemmBatchedDesc, "dgrt_gemm_batched_args": GemmBatchedArgs,
+    "dgrt_gemm_grouped_k_desc": GemmGroupedKDesc, "dgrt_gemm_grouped_k_args": GemmGroupedKArgs,
+    "dgrt_gemm_fused_linear_desc": GemmFusedLinearDesc,
+    "dgrt_gemm_fused_linear_args": GemmFusedLinearArgs,
     "dgrt_quant_fp8_desc": QuantFp8Desc, "dgrt_quant_fp8_args": QuantFp8Args,
     "dgrt_scale_layout_desc": ScaleLayoutDesc, "dgrt_scale_layout_args": ScaleLayoutArgs,
     "dgrt_scale_pack_ue8m0_desc": ScalePackUe8m0Desc,

@@ -118,6 +118,28 @@ def gemm_batched_desc(*, num_batches, n, k, max_m, dtype_ab, dtype_d=None, scale
                          max_block_n=max_block_n)
 
 
+def gemm_grouped_k_desc(*, m, n, max_k, num_groups, dtype_ab, dtype_d=CONSTANTS["FP32"],
+                        scale_mode=None, sm_budget=0, flags=0, max_block_m=0, max_block_n=0):
+    """Weight gradients: d[g] = c[g] + a[g] * transpose(b[g]). Without `scale_mode`: SCALE_ROW for
+    E4M3, else SCALE_NONE."""
+    if scale_mode is None:
+        fp8 = dtype_ab == CONSTANTS["E4M3"]
+        scale_mode = CONSTANTS["SCALE_ROW"] if fp8 else CONSTANTS["SCALE_NONE"]
+    return _fill(_c.GemmGroupedKDesc, m=m, n=n, max_k=max_k, num_groups=num_groups,
+                 dtype_ab=dtype_ab, dtype_d=dtype_d, scale_mode=scale_mode, sm_budget=sm_budget,
+                 flags=flags, max_block_m=max_block_m, max_block_n=max_block_n)
+
+
+def gemm_fused_linear_desc(*, n, k, max_m, dtype_ab, dtype_d=None, sm_budget=0, flags=0,
+                           max_block_m=0, max_block_n=0):
+    """Up to 8 projections of one input; `n`: the width of each."""
+    widths = (ctypes.c_int64 * _c.MAX_SEGMENTS)(*n)
+    return _fill(_c.GemmFusedLinearDesc, n=widths, k=k, max_m=max_m, num_segments=len(n),
+                 dtype_ab=dtype_ab, dtype_d=dtype_ab if dtype_d is None else dtype_d,
+                 sm_budget=sm_budget, flags=flags, max_block_m=max_block_m,
+                 max_block_n=max_block_n)
+
+
 def quant_fp8_desc(*, k, max_m, block=CONSTANTS["QUANT_1X128"],
                    scale_major=CONSTANTS["MN_MAJOR"], flags=0):
     """q = e4m3(x / scale), one scale per `block`. MN_MAJOR is what gemm wants of a_scale."""
@@ -246,6 +268,42 @@ def _with_strides(struct, given, defaults, **values):
     return _fill(struct, **{**defaults, **given}, **values)
 
 
+def gemm_grouped_k_args(desc, *, a, b, d, ks, k, c=None, a_scale=None, b_scale=None, lda=None,
+                        ldb=None, ldc=None, ldd=None, ld_a_scale=None, ld_b_scale=None,
+                        c_group_stride=None, d_group_stride=None):
+    """`k`: of all groups together; `ks`: of each, on the device."""
+    fp8 = desc.dtype_ab == CONSTANTS["E4M3"]
+    if lda is None:
+        lda = 0 if fp8 else desc.m
+    if ldb is None:
+        ldb = 0 if fp8 else desc.n
+    if ld_a_scale is None:
+        ld_a_scale = 0 if a_scale is None else _ceil_div(desc.m, 4) * 4
+    if ld_b_scale is None:
+        ld_b_scale = 0 if b_scale is None else _ceil_div(desc.n, 4) * 4
+    if ldc is None:
+        ldc = 0 if c is None else desc.n
+    if ldd is None:
+        ldd = desc.n
+    if c_group_stride is None:
+        c_group_stride = desc.m * ldc
+    if d_group_stride is None:
+        d_group_stride = desc.m * ldd
+    return _fill(_c.GemmGroupedKArgs, a=a, b=b, c=c, a_scale=a_scale, b_scale=b_scale, d=d, ks=ks,
+                 k=k, lda=lda, ldb=ldb, ldc=ldc, ldd=ldd, ld_a_scale=ld_a_scale,
+                 ld_b_scale=ld_b_scale, c_group_stride=c_group_stride,
+                 d_group_stride=d_group_stride)
+
+
+def gemm_fused_linear_args(desc, *, a, b, d, m, lda=None, ldb=None, ldd=None):
+    """`d`: the output of each segment; `ldd`: its row stride."""
+    widths = desc.n[:desc.num_segments]
+    pointers = (ctypes.c_void_p * _c.MAX_SEGMENTS)(*[address(x) for x in d])
+    strides = (ctypes.c_int64 * _c.MAX_SEGMENTS)(*(widths if ldd is None else ldd))
+    return _fill(_c.GemmFusedLinearArgs, a=a, b=b, m=m, lda=desc.k if lda is None else lda,
+                 ldb=desc.k if ldb is None else ldb, d=pointers, ldd=strides)
+
+
 def quant_fp8_args(desc, *, x, q, scale, m, ldx=None, ldq=None, ld_scale=None):
     """MN-major scales' default stride: block rows, rounded up to 4 as gemm wants of a_scale."""
     if ld_scale is None:
@@ -305,6 +363,8 @@ MAKE_ARGS = {
     _c.GemmGroupedContiguousDesc: gemm_grouped_contiguous_args,
     _c.GemmGroupedMaskedDesc: gemm_grouped_masked_args,
     _c.GemmBatchedDesc: gemm_batched_args,
+    _c.GemmGroupedKDesc: gemm_grouped_k_args,
+    _c.GemmFusedLinearDesc: gemm_fused_linear_args,
     _c.QuantFp8Desc: quant_fp8_args,
     _c.ScaleLayoutDesc: scale_layout_args,
     _c.ScalePackUe8m0Desc: scale_pack_ue8m0_args,

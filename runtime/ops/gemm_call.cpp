@@ -13,6 +13,20 @@ constexpr int64_t max_stride_bytes = (int64_t{1} << 40) - 16;  // tensor maps ha
 Status check_types(const Spec& s) {
   const bool is_half = s.dtype_ab == DGRT_BF16 || s.dtype_ab == DGRT_FP16;
   const bool grouped = s.grouping != Grouping::none;
+  if (s.grouping == Grouping::segments) {
+    if (is_half && s.dtype_d == s.dtype_ab) return ok();
+    return error(DGRT_UNSUPPORTED, "dtype_ab={} dtype_d={}: must both be bf16 (1) or fp16 (2)",
+                 s.dtype_ab, s.dtype_d);
+  }
+  if (s.grouping == Grouping::k) {
+    if (s.dtype_d == DGRT_FP32 && ((is_half && s.scale_mode == DGRT_SCALE_NONE) ||
+                                   (s.is_fp8() && s.scale_mode == DGRT_SCALE_ROW)))
+      return ok();
+    return error(DGRT_UNSUPPORTED,
+                 "dtype_ab={} dtype_d={} scale_mode={}: must be bf16 (1) or fp16 (2) with "
+                 "SCALE_NONE (0), or e4m3 (4) with SCALE_ROW (2), and d fp32 (3)",
+                 s.dtype_ab, s.dtype_d, s.scale_mode);
+  }
   if (is_half && s.scale_mode == DGRT_SCALE_NONE &&
       (s.dtype_d == s.dtype_ab || s.dtype_d == DGRT_FP32))
     return ok();
@@ -74,9 +88,14 @@ Status check_operands(const Spec& s, const Call& x) {
   const bool a_mn = s.a_major == DGRT_MN_MAJOR, b_mn = s.b_major == DGRT_MN_MAJOR;
   DGRT_TRY(check_pointer("a", x.a, 16));
   DGRT_TRY(check_pointer("b", x.b, 16));
+  if (s.builds_maps()) {
+    if (x.lda == 0 && x.ldb == 0) return ok();
+    return invalid("lda={} ldb={}: must be 0, a and b are flat", x.lda, x.ldb);
+  }
   DGRT_TRY(check_stride("lda", x.lda, a_mn ? x.m : s.k, s.ab_bytes()));
   DGRT_TRY(check_stride("ldb", x.ldb, b_mn ? s.n : s.k, s.ab_bytes()));
-  if (s.grouping == Grouping::none) return ok();
+  if (s.grouping == Grouping::none || s.grouping == Grouping::segments || s.grouping == Grouping::k)
+    return ok();
   if (s.grouping != Grouping::contiguous)
     DGRT_TRY(check_group_stride(x, "a", x.a_stride, s.num_groups, s.ab_bytes()));
   return check_group_stride(x, "b", x.b_stride, s.num_groups, s.ab_bytes());
@@ -126,9 +145,29 @@ Status check_row_stride(const Spec& s, const char* name, int64_t stride, int64_t
   return ok();
 }
 
+Status check_segments(const Spec& s, const Call& x) {
+  for (uint32_t i = 0; i < max_gemm_segments; ++i) {
+    if (i >= s.num_segments) {
+      if (x.segment_d[i] != nullptr || x.segment_ldd[i] != 0)
+        return invalid("d[{}]={} ldd[{}]={}: must be 0, the desc has {} segments", i,
+                       x.segment_d[i], i, x.segment_ldd[i], s.num_segments);
+      continue;
+    }
+    char name[8] = {'l', 'd', 'd', '[', static_cast<char>('0' + i), ']'};
+    DGRT_TRY(check_pointer(name + 2, x.segment_d[i], s.d_bytes()));
+    if (x.segment_ldd[i] < s.segment_n[i])
+      return invalid("{}={}: must be at least {}, what a row holds", name, x.segment_ldd[i],
+                     s.segment_n[i]);
+    if (x.segment_ldd[i] > max_stride_bytes / s.d_bytes())
+      return invalid("{}={}: rows must be less than 2^40 bytes apart", name, x.segment_ldd[i]);
+  }
+  return ok();
+}
+
 Status check_outputs(const Spec& s, const Call& x) {
+  if (s.grouping == Grouping::segments) return check_segments(s, x);
   const uint32_t alignment = s.has(DGRT_GEMM_UNALIGNED_D) ? s.d_bytes() : 16;
-  const bool grouped = s.grouping == Grouping::masked || s.grouping == Grouping::batched;
+  const bool grouped = s.has_d_groups();
   DGRT_TRY(check_pointer("d", x.d, alignment));
   DGRT_TRY(check_row_stride(s, "ldd", x.ldd, s.d_columns()));
   if (grouped && !s.has(DGRT_GEMM_UNALIGNED_D))
@@ -162,7 +201,26 @@ Status check_groups(const Spec& s, const Call& x) {
                      static_cast<const void*>(x.signal));
   }
   if (s.grouping == Grouping::contiguous) return check_pointer("groups", x.groups, 4);
+  if (s.grouping == Grouping::k) return check_pointer("ks", x.groups, 4);
   return ok();
+}
+
+// What a TMA store of d sees.
+TmaMatrix store_matrix(const Spec& s, const GemmConfig& c, const void* d, uint64_t m,
+                       int64_t columns, int64_t ldd, uint32_t groups, uint64_t group_stride) {
+  const uint32_t box = gemm_store_columns(c.block_n);
+  return {s.dtype_d,
+          d,
+          m,
+          static_cast<uint64_t>(columns),
+          static_cast<uint64_t>(ldd),
+          gemm_slab_rows,
+          box,
+          box == 64   ? Swizzle::b128
+          : box == 32 ? Swizzle::b64
+                      : Swizzle::b32,
+          groups,
+          group_stride};
 }
 
 // The maps of a, b, their scales and, where the store wants one, d.
@@ -173,7 +231,7 @@ Status encode_maps(const Spec& s, const Call& x, const Plan& plan, const Driver&
   const uint64_t k = static_cast<uint64_t>(s.k);
   const bool grouped = s.grouping == Grouping::masked || s.grouping == Grouping::batched;
   const uint32_t a_groups = grouped ? s.num_groups : 0;
-  const uint32_t b_groups = s.grouping == Grouping::none ? 0 : s.num_groups;
+  const uint32_t b_groups = grouped || s.grouping == Grouping::contiguous ? s.num_groups : 0;
   const auto operand = [&](const void* base, uint64_t rows, int64_t ld, uint32_t box_rows,
                            dgrt_major major, uint32_t groups, int64_t stride, TensorMap* map) {
     TmaMatrix matrix{s.dtype_ab,
@@ -210,16 +268,35 @@ Status encode_maps(const Spec& s, const Call& x, const Plan& plan, const Driver&
     if (s.scale_mode == DGRT_SCALE_ROW)
       DGRT_TRY(scale(x.b_scale, n, x.ld_b_scale, c.block_n, 0, 0, &p->b_scale));
   }
-  if (gemm_store(c, s.is_direct()) != GemmStore::tma) return ok();
-  const uint32_t columns = gemm_store_columns(c.block_n);
-  return encode_tensor_map(driver,
-                           {s.dtype_d, x.d, m, static_cast<uint64_t>(s.d_columns()),
-                            static_cast<uint64_t>(x.ldd), gemm_slab_rows, columns,
-                            columns == 64   ? Swizzle::b128
-                            : columns == 32 ? Swizzle::b64
-                                            : Swizzle::b32,
-                            a_groups, static_cast<uint64_t>(x.d_stride)},
-                           &p->d);
+  if (s.grouping == Grouping::segments || gemm_store(c, s.is_direct()) != GemmStore::tma)
+    return ok();
+  return encode_tensor_map(
+      driver,
+      store_matrix(s, c, x.d, m, s.d_columns(), x.ldd, a_groups, static_cast<uint64_t>(x.d_stride)),
+      &p->d);
+}
+
+// The segments, and the maps of those that TMA can store.
+Status set_segments(const Spec& s, const Call& x, const Plan& plan, const Driver& driver,
+                    GemmSegmentParams* p) {
+  const bool is_tma = gemm_store(plan.config, s.is_direct()) == GemmStore::tma;
+  int64_t begin = 0;
+  p->num_segments = s.num_segments;
+  for (uint32_t i = 0; i < s.num_segments; ++i) {
+    void* const d = x.segment_d[i];
+    const int64_t n = s.segment_n[i], ldd = x.segment_ldd[i];
+    const bool unaligned =
+        (begin | n | ldd) % (16 / s.d_bytes()) != 0 || reinterpret_cast<uintptr_t>(d) % 16 != 0;
+    p->segments[i] = {d, static_cast<uint64_t>(ldd), static_cast<uint32_t>(begin),
+                      static_cast<uint32_t>(begin + n), unaligned};
+    p->any_unaligned |= unaligned;
+    if (is_tma && !unaligned)
+      DGRT_TRY(encode_tensor_map(
+          driver, store_matrix(s, plan.config, d, static_cast<uint64_t>(x.m), n, ldd, 0, 0),
+          &p->d_maps[i]));
+    begin += n;
+  }
+  return ok();
 }
 
 void set_outputs(const Spec& s, const Call& x, GemmOutput* out) {
@@ -323,12 +400,15 @@ Status check_call(const Spec& s, const Call& x) {
 
 Status bind(const Spec& s, const Call& x, const Plan& plan, const Driver& driver, Launch* launch) {
   if (x.m == 0) return ok();
-  auto& p = launch->make_params<GemmParams>();
+  GemmSegmentParams* segments = nullptr;
+  if (s.grouping == Grouping::segments) segments = &launch->make_params<GemmSegmentParams>();
+  GemmParams& p = segments ? *segments : launch->make_params<GemmParams>();
+  if (segments) DGRT_TRY(set_segments(s, x, plan, driver, segments));
   p.num_k_blocks = ceil_div(static_cast<uint32_t>(s.k), gemm_block_k_bytes / s.ab_bytes());
   DGRT_TRY(encode_maps(s, x, plan, driver, &p));
   set_outputs(s, x, &p.out);
   set_scales(s, x, &p.scales);
-  p.groups = {x.groups, x.signal, s.num_groups, s.alignment};
+  p.groups = {x.groups, x.signal, s.num_groups, s.alignment, x.a, x.b, x.maps};
   p.band = plan.band;
   set_grid(s, x, plan, launch);
   return ok();

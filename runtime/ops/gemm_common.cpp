@@ -65,6 +65,9 @@ Status check_shape(const Spec& spec, const GemmConfig& c) {
     return invalid("block_m={}: the desc's max_block_m is {}", c.block_m, spec.max_block_m);
   if (spec.max_block_n != 0 && c.block_n > spec.max_block_n)
     return invalid("block_n={}: the desc's max_block_n is {}", c.block_n, spec.max_block_n);
+  if (spec.builds_maps() && c.math_warpgroups != 2)
+    return invalid("math_warpgroups={}: must be 2, the warp that builds tensor maps comes with it",
+                   c.math_warpgroups);
   if (spec.grouping == Grouping::contiguous && spec.alignment % c.block_m != 0)
     return invalid("block_m={}: must divide the alignment of groups, {}", c.block_m,
                    spec.alignment);
@@ -81,7 +84,8 @@ Status check_accumulators(const Spec& spec, const GemmConfig& c) {
   if (spec.scale_mode == DGRT_SCALE_CHANNEL) most = 128;
   if (spec.scale_mode == DGRT_SCALE_ROW) most = 160;
   if (spec.has(DGRT_GEMM_WITH_BIAS)) most = std::min(most, spec.is_fp8() ? 144u : 96u);
-  if (store_of(spec, c) == GemmStore::fragments && spec.has(DGRT_GEMM_WITH_C))
+  if (store_of(spec, c) == GemmStore::fragments && spec.has(DGRT_GEMM_WITH_C) &&
+      spec.grouping != Grouping::k)
     most = std::min(most, 96u);
   if (all > most || sums > max_accumulators)
     return invalid("block_m={} block_n={}: {} accumulators per thread do not fit", c.block_m,
@@ -107,6 +111,8 @@ Status check_cluster(const Traits& traits, const GemmConfig& c) {
   if (c.split_k > 1 && spec.has(DGRT_FLAG_BATCH_INVARIANT))
     return invalid("split_k={}: the order of sums must not depend on m (BATCH_INVARIANT)",
                    c.split_k);
+  if (c.split_k > 1 && spec.grouping == Grouping::k)
+    return invalid("split_k={}: the k of a group is not split", c.split_k);
   if (c.cluster_m > 1 && spec.grouping == Grouping::contiguous)
     return invalid("cluster_m={}: tiles of different groups cannot share b", c.cluster_m);
   // Rows that one CTA loads: whole swizzle atoms, or whole blocks of an MN-major operand.
@@ -295,6 +301,7 @@ Instance make_instance(const char* stem, const Spec& spec, const Target& target,
                     .num_threads = gemm_num_threads(c),
                     .min_blocks = c.blocks_per_sm,
                     .params_bytes = sizeof(GemmParams)};
+  if (spec.grouping == Grouping::segments) instance.params_bytes = sizeof(GemmSegmentParams);
   Config& cfg = instance.cfg;
   if (spec.is_fp8())
     cfg.set("scale_mode", spec.scale_mode);

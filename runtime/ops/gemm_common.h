@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device/common/gemm_params.cuh"
+#include "device/common/gemm_segments.cuh"
 #include "device/common/gemm_tile.cuh"
 #include "dgrt/gemm.h"
 #include "runtime/base/config.h"
@@ -23,7 +24,9 @@ enum class Grouping : uint8_t {
   none,
   contiguous,  // rows sorted by group, b per group
   masked,      // a, b, d per group, row counts on the device
-  batched      // a, b, c, d per batch
+  batched,     // a, b, c, d per batch
+  segments,    // d cut by columns
+  k            // k cut by groups, c and d per group, lengths on the device
 };
 
 // A desc of any op of the family.
@@ -40,13 +43,16 @@ struct Spec {
   uint32_t head_left = 0, head_mid = 0, head_right = 0;
   uint32_t alignment = 0;  // contiguous
   bool end_rows = false;   // contiguous: GROUP_END_ROW
+  // segments: columns of each; their sum is n. Points into the desc.
+  const int64_t* segment_n = nullptr;
+  uint32_t num_segments = 0;
 
   bool is_fp8() const { return dtype_ab == DGRT_E4M3; }
   bool has(uint32_t flag) const { return (flags & flag) != 0; }
   uint32_t ab_bytes() const { return is_fp8() ? 1 : 2; }
   uint32_t d_bytes() const { return dtype_d == DGRT_FP32 ? 4 : 2; }
   // See gemm_store.
-  bool is_ragged() const { return n * d_bytes() % 16 != 0; }
+  bool is_ragged() const { return grouping != Grouping::segments && n * d_bytes() % 16 != 0; }
   bool is_direct() const {
     return dtype_d == DGRT_FP32 || has(DGRT_GEMM_WITH_C) || has(DGRT_GEMM_UNALIGNED_D) ||
            is_ragged();
@@ -57,14 +63,21 @@ struct Spec {
            scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
            max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) && !has(DGRT_FLAG_BATCH_INVARIANT);
   }
+  // c and d have a third axis.
+  bool has_d_groups() const {
+    return grouping == Grouping::masked || grouping == Grouping::batched || grouping == Grouping::k;
+  }
   bool scale_per_block() const {
     return scale_mode == DGRT_SCALE_BLOCK || scale_mode == DGRT_SCALE_ROW;
   }
   uint32_t scale_bytes(const GemmConfig& c) const {
     return gemm_scale_bytes(c, scale_per_block(), scale_mode == DGRT_SCALE_ROW);
   }
+  // The kernel makes tensor maps of each group.
+  bool builds_maps() const { return grouping == Grouping::k && is_fp8(); }
   uint32_t smem_bytes(const GemmConfig& c) const {
-    return gemm_smem_bytes(c, gemm_store(c, is_direct()), scale_bytes(c));
+    return gemm_smem_bytes(c, gemm_store(c, is_direct()), scale_bytes(c)) +
+           (builds_maps() ? gemm_group_maps_bytes : 0);
   }
   int64_t d_columns() const {
     return head_mid == 0 ? n : n + n / (head_left + head_right) * head_mid;
@@ -82,6 +95,9 @@ struct Call {
   int64_t lda, ldb, ldc = 0, ldd, ld_a_scale, ld_b_scale;
   int64_t a_stride = 0, b_stride = 0, c_stride = 0, d_stride = 0;  // between groups
   int64_t a_scale_stride = 0, b_scale_stride = 0;
+  void* const* segment_d = nullptr;  // segments: instead of d and ldd; they point into the args
+  const int64_t* segment_ldd = nullptr;
+  TensorMap* maps = nullptr;                    // k, e4m3: the workspace
   const char* stride_suffix = "_group_stride";  // what the op's fields are called
 };
 

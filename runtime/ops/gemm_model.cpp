@@ -47,9 +47,11 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   if (!traits.spec.is_fp8()) return std::max(tensor, slabs_each * product_cycles(y) + 60);
   // One warpgroup's chain: product, its latency (shared by a group of k blocks, see the kernel's
   // in_groups), then the scaled add.
-  const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : c.swap_ab ? 96 : 128;
+  // A scale of b for each column doubles the work and takes registers.
+  const bool by_column = c.swap_ab || traits.spec.scale_mode == DGRT_SCALE_ROW;
+  const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : by_column ? 96 : 128;
   const int64_t depth = slabs_each > 1 || y > most_grouped ? 1 : y <= 32 ? 4 : 2;
-  const int64_t add = y * (c.swap_ab ? 110 : 7) / 100;
+  const int64_t add = y * (by_column ? 110 : 7) / 100;
   return std::max(tensor, slabs_each * (product_cycles(y) + chain_cycles / depth + add));
 }
 
@@ -67,10 +69,12 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   const int64_t groups = spec.num_groups;
   switch (spec.grouping) {
     case Grouping::none:
+    case Grouping::segments:
       return {tiles(m), m, 1};
     case Grouping::contiguous:
       return {tiles(m), m, std::min(groups, ceil_of(m, spec.alignment))};
     case Grouping::batched:
+    case Grouping::k:
       return {tiles(m) * groups, m * groups, groups};
     case Grouping::masked:
       // Groups vary by 30 % about the expected rows.

@@ -61,7 +61,7 @@ struct Prepared {
 
 // One kernel launch, ready for the driver. Filled by bind() on the caller's stack.
 struct Launch {
-  alignas(128) std::byte params[1024];  // the kernel's Params struct
+  alignas(128) std::byte params[2560];  // the kernel's Params struct
   uint32_t params_bytes = 0;
   uint32_t grid[3] = {0, 1, 1};  // grid[0] == 0: nothing to launch
   uint32_t cluster[3] = {1, 1, 1};

@@ -41,11 +41,12 @@ class AnyDesc {
   const dgrt_desc* get() const {
     return std::visit([](const auto& desc) { return &desc.op; }, desc_);
   }
-  // 0 for an op whose sizes are all in the desc: it has no m.
+  // The bound of what varies by call. 0 for an op whose sizes are all in the desc: nothing does.
   int64_t max_m() const {
     return std::visit(
         [](const auto& desc) -> int64_t {
           if constexpr (requires { desc.max_m; }) return desc.max_m;
+          if constexpr (requires { desc.max_k; }) return desc.max_k;
           return 0;
         },
         desc_);
@@ -55,6 +56,7 @@ class AnyDesc {
     std::visit(
         [max_m](auto& desc) {
           if constexpr (requires { desc.max_m; }) desc.max_m = max_m;
+          if constexpr (requires { desc.max_k; }) desc.max_k = max_m;
         },
         copy.desc_);
     return copy;
@@ -62,8 +64,9 @@ class AnyDesc {
 
  private:
   std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
-               dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
-               dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>
+               dgrt_gemm_batched_desc, dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc,
+               dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
+               dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>
       desc_;
 };
 
@@ -137,6 +140,32 @@ inline dgrt_gemm_batched_desc random_batched(Rng& rng, bool is_fp8) {
   return desc;
 }
 
+inline dgrt_gemm_fused_linear_desc random_fused_linear(Rng& rng) {
+  dgrt_gemm_fused_linear_desc desc = DGRT_GEMM_FUSED_LINEAR_DESC;
+  desc.k = rng() % 2 ? pick_of(rng, {128, 2304, 7168}) : pick_size(rng, 0, 65536);
+  desc.max_m = pick_size(rng, 0, random_max_m);
+  desc.num_segments = static_cast<uint32_t>(pick_between(rng, 1, DGRT_MAX_SEGMENTS));
+  for (uint32_t i = 0; i < desc.num_segments; ++i)
+    desc.n[i] = rng() % 2 ? pick_of(rng, {4, 8, 128, 1024}) : pick_size(rng, 1, 8192);
+  desc.dtype_ab = desc.dtype_d = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT})
+    if (rng() % 4 == 0) desc.flags |= flag;
+  return desc;
+}
+
+inline dgrt_gemm_grouped_k_desc random_grouped_k(Rng& rng, bool is_fp8) {
+  dgrt_gemm_grouped_k_desc desc = DGRT_GEMM_GROUPED_K_DESC;
+  desc.m = rng() % 2 ? pick_of(rng, {768, 2048, 4096, 7168}) : pick_size(rng, 1, 16384);
+  desc.n = rng() % 2 ? pick_of(rng, {768, 2048, 4096, 7168}) : pick_size(rng, 1, 16384);
+  desc.max_k = pick_size(rng, 0, random_max_m);
+  desc.num_groups = static_cast<uint32_t>(pick_size(rng, 1, 256));
+  desc.dtype_ab = is_fp8 ? DGRT_E4M3 : DGRT_BF16;
+  desc.dtype_d = DGRT_FP32;
+  desc.scale_mode = is_fp8 ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
+  desc.flags = rng() % 4 ? DGRT_GEMM_WITH_C : 0u;
+  return desc;
+}
+
 inline dgrt_quant_fp8_desc random_quant_fp8(Rng& rng) {
   dgrt_quant_fp8_desc desc = DGRT_QUANT_FP8_DESC;
   desc.k = pick_size(rng, 1, 65536);
@@ -197,6 +226,9 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "gemm_grouped_masked_bf16") return AnyDesc(random_masked(rng, false));
   if (stem == "gemm_batched_fp8") return AnyDesc(random_batched(rng, true));
   if (stem == "gemm_batched_bf16") return AnyDesc(random_batched(rng, false));
+  if (stem == "gemm_fused_linear_bf16") return AnyDesc(random_fused_linear(rng));
+  if (stem == "gemm_grouped_k_fp8") return AnyDesc(random_grouped_k(rng, true));
+  if (stem == "gemm_grouped_k_bf16") return AnyDesc(random_grouped_k(rng, false));
   if (stem == "quant_fp8") return AnyDesc(random_quant_fp8(rng));
   if (stem == "scale_layout") return AnyDesc(random_scale_layout(rng));
   if (stem == "scale_pack_ue8m0") return AnyDesc(random_scale_pack(rng));

@@ -37,11 +37,15 @@ struct GemmScales {
 };
 
 struct GemmGroups {
-  // contiguous: group of each row, or end row of each group. masked: rows of each group.
+  // contiguous: group of each row, or end row of each group. masked: rows of each group. grouped_k:
+  // k of each group.
   const int32_t* ids;
   int32_t* signal;  // masked: one counter per group and m tile, or null
   uint32_t count;
   uint32_t alignment;  // contiguous, end rows: where groups start
+  // grouped_k of e4m3: the flat operands, and room for two maps of every group in every CTA.
+  const void *a, *b;
+  TensorMap* maps;
 };
 
 struct GemmParams {

@@ -96,6 +96,9 @@ DGRT_HD constexpr uint32_t gemm_scale_bytes(const GemmConfig& c, bool of_a, bool
   return (of_a ? align_up(c.block_m * 4, 128) : 0) + (of_b ? align_up(c.block_n * 4, 128) : 0);
 }
 
+// Shared memory behind all that, where a kernel builds tensor maps: see GroupMaps.
+constexpr uint32_t gemm_group_maps_bytes = smem_alignment;
+
 // The same as compile-time constants of a kernel.
 template <class Cfg>
 struct GemmTile {

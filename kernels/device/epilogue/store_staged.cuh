@@ -5,6 +5,7 @@
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/epilogue/output.cuh"
+#include "device/epilogue/segments.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/ptx/cluster.cuh"
 #include "device/ptx/mbarrier.cuh"
@@ -85,9 +86,7 @@ struct StagedStore {
           v[0] += parts[rank].x, v[1] += parts[rank].y, v[2] += parts[rank].z,
               v[3] += parts[rank].w;
       }
-      RowCursor<Cfg>(out, Walk::d_grouped ? walk.group : 0, walk.m_start + row,
-                     walk.n_start + column)
-          .store(0, v);
+      cursor_at<Cfg>(out, walk, walk.m_start + row, walk.n_start + column).store(0, v);
     }
     if constexpr (Cfg::split_k > 1) {
       ptx::named_barrier_sync(barrier_id, num_threads);

@@ -5,6 +5,7 @@
 #pragma once
 #include "device/common/gemm_tile.cuh"
 #include "device/epilogue/output.cuh"
+#include "device/epilogue/segments.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
 
@@ -82,6 +83,9 @@ struct TmaStore {
                                        uint32_t first, uint32_t buffer, uint32_t row) const {
     ptx::fence_proxy_async();
     ptx::named_barrier_sync(barrier, 128);
+    if constexpr (Walk::segmented) {
+      if (tile.segments.any_unaligned) copy(tile, first, buffer, row);
+    }
     if (thread != 0) return;
 #pragma unroll
     for (uint32_t i = 0; i < (holds_all ? buffers : 1); ++i) {
@@ -89,12 +93,30 @@ struct TmaStore {
       const uint32_t slab_row = row + (first + i) / slab_chunks * gemm_slab_rows;
       const uint32_t column =
           d_column<Cfg>(out, tile.n_start + first_column + (first + i) % slab_chunks * columns);
-      if constexpr (!Walk::d_grouped)
+      if constexpr (Walk::segmented)
+        send_to_segments<columns>(tile.segments, smem, column, slab_row);
+      else if constexpr (!Walk::d_grouped)
         ptx::tma_store_2d(d, smem, column, slab_row);
       else if (slab_row < tile.m_end)
         ptx::tma_store_3d(d, smem, column, slab_row, tile.group);
     }
     ptx::tma_store_commit();
+  }
+
+  // The same chunks' columns that TMA cannot store, element by element.
+  template <class Walk>
+  __device__ __forceinline__ void copy(const Walk& tile, uint32_t first, uint32_t buffer,
+                                       uint32_t row) const {
+#pragma unroll 1
+    for (uint32_t i = 0; i < (holds_all ? buffers : 1); ++i) {
+      const uint32_t smem = staging + (buffer + i) * chunk_bytes;
+      copy_to_segments<columns, gemm_slab_rows>(
+          tile.segments, tile.n_start + first_column + (first + i) % slab_chunks * columns,
+          row + (first + i) / slab_chunks * gemm_slab_rows, tile.m_end, thread,
+          [smem](uint32_t r, uint32_t n) {
+            return smem + r * columns * 2 + swizzled<columns>(r, n / 8) * 16 + n % 8 * 2;
+          });
+    }
   }
 
   // Before the kernel ends: shared memory must outlive the copies out of it.

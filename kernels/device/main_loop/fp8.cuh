@@ -6,12 +6,14 @@
 // Pipeline  `stages` slots of a tile, b tile and their scales. full[s]: bytes landed. empty[s]:
 //           every math warp of every CTA that the slot's data went to has left it.
 #pragma once
+#include "device/epilogue/prefetch_c.cuh"
 #include "device/epilogue/store_tile.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
 #include "device/pipeline/operands.cuh"
 #include "device/ptx/shared.cuh"
 #include "device/ptx/wgmma_e4m3.gen.cuh"
+#include "device/sched/group_maps.cuh"
 
 namespace dgrt {
 
@@ -38,7 +40,7 @@ struct Fp8 {
   static constexpr uint32_t group_size = Tile::slabs > 1            ? 1
                                          : Tile::accumulators <= 16 ? 4
                                          : Tile::accumulators <= (Cfg::blocks_per_sm == 2 ? 32
-                                                                  : swap                  ? 48
+                                                                  : swap || b_by_row      ? 48
                                                                                           : 64)
                                              ? 2
                                              : 1;
@@ -50,27 +52,37 @@ struct Fp8 {
       128 % (swap ? Cfg::block_n / Cfg::math_warpgroups : Tile::columns) != 0;
 };
 
-template <class Cfg, class Walk>
-__device__ void fp8_load(const GemmParams& p, const typename Fp8<Cfg>::Smem& smem) {
+// `built_maps`: of GroupMaps, instead of those in the parameters.
+template <class Cfg, class Walk, bool built_maps>
+__device__ void fp8_load(const GemmParams& p, const typename Fp8<Cfg>::Smem& smem,
+                         const GroupMaps& maps) {
   using Tile = GemmTile<Cfg>;
   constexpr uint32_t bytes = Tile::a_bytes + Tile::b_bytes +
                              (Fp8<Cfg>::scale_per_block ? Cfg::block_m * 4 : 0) +
                              (Fp8<Cfg>::b_by_row ? Cfg::block_n * 4 : 0);
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, Fp8<Cfg>::group_size);
+  PrefetchC<Cfg> c{p.out};
   while (walk.next()) {
+    if constexpr (Walk::prefetches_c) c.enter(walk);
+    const TensorMap *a = &p.a, *b = &p.b;
+    if constexpr (built_maps) {
+      if (walk.k_begin != walk.k_end) maps.wait(walk);
+      a = maps.of_group(walk.group), b = a + 1;
+    }
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_empty();
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
-      load_operands<Cfg>(&p.a, &p.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
+      load_operands<Cfg>(a, b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
                          kb * fp8_block_k);
       const uint32_t scales = smem.scales(ring.slot);
       if constexpr (Fp8<Cfg>::scale_per_block)
-        load_box<Walk::a_grouped, false>(scales, &p.a_scale, ring.full(), walk.m_start, kb,
-                                         walk.group, 0);
+        load_box<Walk::a_grouped, false>(scales, &p.a_scale, ring.full(), walk.m_start,
+                                         walk.scale_row(kb), walk.group, 0);
       if constexpr (Fp8<Cfg>::b_by_row)
         load_box<Walk::b_grouped, false>(scales + Fp8<Cfg>::a_scale_bytes, &p.b_scale, ring.full(),
-                                         walk.n_start, kb, walk.group, 0);
+                                         walk.n_start, walk.scale_row(kb), walk.group, 0);
+      if constexpr (Walk::prefetches_c) c.advance();
       ring.advance();
     }
   }
@@ -322,17 +334,25 @@ __device__ void fp8_math(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
 }
 
 // The whole kernel.
-template <class Cfg, class Walk>
+template <class Cfg, class Walk, bool built_maps = false>
 __device__ void run_fp8_gemm(const GemmParams& p) {
-  const typename Fp8<Cfg>::Smem smem{ptx::dynamic_shared_address()};
+  static_assert(!built_maps || Cfg::math_warpgroups == 2, "no second warp beside the math");
+  using Smem = typename Fp8<Cfg>::Smem;
+  const Smem smem{ptx::dynamic_shared_address()};
+  const GroupMaps maps{p, smem.base + Smem::bytes};
   const auto prefetch = [&] {
+    if constexpr (built_maps) maps.init();
     ptx::prefetch_tensor_map(&p.a);
     ptx::prefetch_tensor_map(&p.b);
     if constexpr (Fp8<Cfg>::scale_per_block) ptx::prefetch_tensor_map(&p.a_scale);
     if constexpr (Fp8<Cfg>::b_by_row) ptx::prefetch_tensor_map(&p.b_scale);
   };
   run_roles<Cfg>(
-      smem, prefetch, [&] { fp8_load<Cfg, Walk>(p, smem); }, [&] { fp8_math<Cfg, Walk>(p, smem); });
+      smem, prefetch, [&] { fp8_load<Cfg, Walk, built_maps>(p, smem, maps); },
+      [&] { fp8_math<Cfg, Walk>(p, smem); },
+      [&] {
+        if constexpr (built_maps) maps.template build<Walk>(Fp8<Cfg>::group_size, fp8_block_k);
+      });
 }
 
 }  // namespace dgrt

@@ -5,6 +5,7 @@
 // Pipeline  `stages` slots of an a tile and a b tile. full[s]: bytes landed. empty[s]: every math
 //           warp of every CTA that the slot's data went to has left it.
 #pragma once
+#include "device/epilogue/prefetch_c.cuh"
 #include "device/epilogue/store_tile.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/gemm_frame.cuh"
@@ -44,12 +45,15 @@ __device__ void half_load(const GemmParams& p, const typename Half<Cfg>::Smem& s
   constexpr uint32_t bytes = GemmTile<Cfg>::a_bytes + GemmTile<Cfg>::b_bytes;
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, 1);
+  PrefetchC<Cfg> c{p.out};
   while (walk.next()) {
+    if constexpr (Walk::prefetches_c) c.enter(walk);
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_empty();
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
       load_operands<Cfg>(&p.a, &p.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
                          kb * half_block_k);
+      if constexpr (Walk::prefetches_c) c.advance();
       ring.advance();
     }
   }

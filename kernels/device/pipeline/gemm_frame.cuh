@@ -77,11 +77,17 @@ __device__ __forceinline__ void gemm_finish() {
   }
 }
 
+struct NoAssist {
+  __device__ void operator()() const {}
+};
+
 // The whole kernel: `prefetch` of tensor maps, barriers, then one branch per role. `load` runs in
-// one thread of the last warpgroup, `math` in the others.
-template <class Cfg, class Smem, class Prefetch, class Load, class Math>
+// one thread of the last warpgroup, `assist` in the warp after that (with two math warpgroups), `math`
+// in the others.
+template <class Cfg, class Smem, class Prefetch, class Load, class Math, class Assist = NoAssist>
 __device__ __forceinline__ void run_roles(const Smem& smem, const Prefetch& prefetch,
-                                          const Load& load, const Math& math) {
+                                          const Load& load, const Math& math,
+                                          const Assist& assist = {}) {
   // Two math warpgroups take the registers that the loads do not need: 2 * 128 * 232 + 128 * 40
   // stays under 65536.
   constexpr bool move_registers = Cfg::math_warpgroups == 2;
@@ -92,6 +98,7 @@ __device__ __forceinline__ void run_roles(const Smem& smem, const Prefetch& pref
   if (warp >= producer) {
     if constexpr (move_registers) ptx::setmaxnreg_dec<40>();
     if (warp == producer && ptx::elect_one()) load();
+    if (warp == producer + 1) assist();
     __syncwarp();
     cluster_ready<Cfg>();
   } else {

@@ -47,6 +47,11 @@ __device__ __forceinline__ void store_f32x4(void* to, float4 v) {
                : "memory");
 }
 
+// Both multiples of 16.
+__device__ __forceinline__ void prefetch_bulk_l2(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 // Adds to a counter after everything that this thread wrote or was told of by barriers.
 __device__ __forceinline__ void add_release_gpu(int32_t* to, int32_t v) {
   asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(to), "r"(v) : "memory");

@@ -35,6 +35,12 @@ __device__ __forceinline__ float4 load_shared_f32x4(uint32_t address) {
   return v;
 }
 
+__device__ __forceinline__ uint16_t load_shared_u16(uint32_t address) {
+  uint16_t v;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");
+  return v;
+}
+
 __device__ __forceinline__ uint4 load_shared_b32x4(uint32_t address) {
   uint4 v;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -46,6 +52,20 @@ __device__ __forceinline__ uint4 load_shared_b32x4(uint32_t address) {
 
 __device__ __forceinline__ void store_shared_f32(uint32_t address, float v) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(v) : "memory");
+}
+
+__device__ __forceinline__ void store_shared_u32(uint32_t address, uint32_t v) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
+
+// A flag between warps of one block: what was written before it is seen by who reads it.
+__device__ __forceinline__ void store_release_shared_u32(uint32_t address, uint32_t v) {
+  asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
+__device__ __forceinline__ uint32_t load_acquire_shared_u32(uint32_t address) {
+  uint32_t v;
+  asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+  return v;
 }
 
 __device__ __forceinline__ void store_shared_f32x2(uint32_t address, float2 v) {

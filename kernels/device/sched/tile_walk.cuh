@@ -4,7 +4,8 @@
 //
 // A walk says, for the tile that next() moved to: group, m_start and n_start (first row and column
 // within the group), m_end (rows of d that exist), k_begin and k_end (k blocks of this CTA). Its
-// constants a_grouped, b_grouped and d_grouped say which tensors have a third axis.
+// constants a_grouped, b_grouped and d_grouped say which tensors have a third axis, `segmented` that
+// d's columns belong to several matrices, `prefetches_c` that loads bring c into L2.
 #pragma once
 #include "device/common/gemm_params.cuh"
 #include "device/common/gemm_tile.cuh"
@@ -14,6 +15,7 @@ namespace dgrt {
 
 template <class Cfg>
 struct TileWalk {
+  static constexpr bool segmented = false, prefetches_c = false;
   uint32_t next_idx, step;
   uint32_t m_rank, n_rank, k_rank;
   uint32_t m_start = 0, n_start = 0;
@@ -32,6 +34,9 @@ struct TileWalk {
     k_begin = num_groups * k_rank / Cfg::split_k * k_group;
     k_end = num_groups * (k_rank + 1) / Cfg::split_k * k_group;
   }
+
+  // Row of the scales of a k block.
+  static __device__ uint32_t scale_row(uint32_t kb) { return kb; }
 
   // Clusters of tiles along an axis.
   static __device__ uint32_t count_m(uint32_t m) {

@@ -1,0 +1,72 @@
+// Tensor maps of a and b for groups whose addresses and row strides only the device knows: group g of a
+// is a row-major [m, k of g] behind the groups before it, likewise of b.
+//
+// One warp of each CTA builds the maps of the groups that the CTA visits, ahead of the loads and in
+// memory of the CTA's own. No map is ever rewritten, so no load in flight can see a change.
+#pragma once
+#include "device/common/gemm_params.cuh"
+#include "device/common/gemm_tile.cuh"
+#include "device/ptx/shared.cuh"
+#include "device/ptx/tensor_map.cuh"
+
+namespace dgrt {
+
+struct GroupMaps {
+  const GemmParams& p;
+  uint32_t smem;  // gemm_group_maps_bytes of shared memory: map of a, map of b, groups done
+
+  __device__ uint32_t done() const { return smem + 2 * sizeof(TensorMap); }
+  __device__ TensorMap* of_group(uint32_t group) const {
+    return p.groups.maps + (uint64_t{blockIdx.x} * p.groups.count + group) * 2;
+  }
+
+  // One thread, before the block's first barrier.
+  __device__ void init() const { ptx::store_shared_u32(done(), 0); }
+
+  // A whole warp. `k_group` as the loads' walk has it.
+  template <class Walk>
+  __device__ void build(uint32_t k_group, uint32_t block_k) const {
+    const uint32_t lane = threadIdx.x % 32;
+    const auto* maps = reinterpret_cast<const uint32_t*>(&p.a);
+    for (uint32_t i = lane; i < 2 * sizeof(TensorMap) / 4; i += 32)
+      ptx::store_shared_u32(smem + i * 4, maps[i]);
+    Walk walk(p, k_group);
+    uint32_t num_done = 0;
+    while (walk.next()) {
+      if (walk.group < num_done) continue;
+      num_done = walk.group + 1;
+      if (walk.num_blocks > 0) {
+        __syncwarp();
+        if (lane < 2) replace(lane, walk.first_block, walk.num_blocks, block_k);
+        __syncwarp();
+        ptx::publish_map(of_group(walk.group), smem);
+        ptx::publish_map(of_group(walk.group) + 1, smem + sizeof(TensorMap));
+      }
+      __syncwarp();
+      if (lane == 0) ptx::store_release_shared_u32(done(), num_done);
+    }
+  }
+
+  // The thread that loads, before the first load of a tile.
+  template <class Walk>
+  __device__ void wait(const Walk& walk) const {
+    while (ptx::load_acquire_shared_u32(done()) <= walk.group) {
+    }
+    ptx::acquire_map(of_group(walk.group));
+    ptx::acquire_map(of_group(walk.group) + 1);
+  }
+
+ private:
+  // Of a (0) or b (1), whose elements are bytes.
+  __device__ void replace(uint32_t which, uint32_t first_block, uint32_t num_blocks,
+                          uint32_t block_k) const {
+    const uint64_t rows = which == 0 ? p.out.m : p.out.n;
+    const auto* base = static_cast<const char*>(which == 0 ? p.groups.a : p.groups.b);
+    const uint32_t map = smem + which * sizeof(TensorMap);
+    ptx::replace_map_address(map, base + rows * first_block * block_k);
+    ptx::replace_map_columns(map, num_blocks * block_k);
+    ptx::replace_map_row_bytes(map, uint64_t{num_blocks} * block_k);
+  }
+};
+
+}  // namespace dgrt

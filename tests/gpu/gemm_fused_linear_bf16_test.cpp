@@ -1,0 +1,201 @@
+// gemm_fused_linear: every segment against the fp64 reference of gemm, whatever its width, its
+// alignment and its place among the others; nothing beside the segments is written.
+#include <algorithm>
+#include <numeric>
+
+#include "tests/gpu/gpu_test.h"
+#include "tools/lib/lab_fill.h"
+#include "tools/lib/lab_gemm_check.h"
+
+namespace dgrt::test {
+namespace {
+
+constexpr int64_t max_rows = 8192;
+constexpr size_t max_checked_tiles = 512;  // of each segment
+
+struct Case {
+  std::vector<int64_t> n;
+  int64_t k;
+  std::vector<int64_t> m;
+  int64_t pad = 0;          // elements between rows of d beyond their length
+  bool one_matrix = false;  // the d are column slices of one matrix
+  uint32_t flags = 0;
+
+  std::string name() const {
+    std::string text = "gemm_fused_linear n=";
+    for (size_t i = 0; i < n.size(); ++i) text += (i ? "," : "") + std::to_string(n[i]);
+    text += " k=" + std::to_string(k);
+    if (pad != 0) text += " pad=" + std::to_string(pad);
+    if (one_matrix) text += " slices";
+    if (flags != 0) text += " flags=" + std::to_string(flags);
+    return text;
+  }
+};
+
+class Run {
+ public:
+  static Result<Run> make(Gpu& gpu, const Case& test) {
+    Run run;
+    run.gpu_ = &gpu;
+    run.test_ = test;
+    run.rows_ = std::max<int64_t>(1, *std::max_element(test.m.begin(), test.m.end()));
+    run.total_n_ = std::accumulate(test.n.begin(), test.n.end(), int64_t{0});
+    dgrt_gemm_fused_linear_desc desc = DGRT_GEMM_FUSED_LINEAR_DESC;
+    desc.k = test.k;
+    desc.max_m = max_rows;
+    desc.num_segments = static_cast<uint32_t>(test.n.size());
+    std::copy(test.n.begin(), test.n.end(), desc.n);
+    desc.dtype_ab = desc.dtype_d = DGRT_BF16;
+    desc.flags = test.flags;
+    DGRT_ASSIGN(run.plan_, Plan::make(gpu, &desc.op));
+    run.ld_ = (test.k + 15) / 8 * 8;
+    DGRT_ASSIGN(run.a_, lab::DeviceBuffer::make(*gpu.lab, run.rows_ * run.ld_ * 2));
+    DGRT_ASSIGN(run.b_, lab::DeviceBuffer::make(*gpu.lab, run.total_n_ * run.ld_ * 2));
+    DGRT_TRY(lab::fill_normal_bf16(*gpu.lab, run.a_.data(), run.a_.bytes() / 2, 1));
+    DGRT_TRY(lab::fill_normal_bf16(*gpu.lab, run.b_.data(), run.b_.bytes() / 2, 2));
+    for (const int64_t n : test.one_matrix ? std::vector{run.total_n_} : test.n)
+      for (std::vector<lab::DeviceBuffer>* buffers : {&run.d_, &run.again_}) {
+        DGRT_ASSIGN(lab::DeviceBuffer d,
+                    lab::DeviceBuffer::make(*gpu.lab, run.rows_ * (n + test.pad) * 2));
+        buffers->push_back(std::move(d));
+      }
+    DGRT_TRY(gpu.lab->synchronize());
+    return run;
+  }
+
+  Result<std::string> check(int64_t m) const {
+    const dgrt_gemm_fused_linear_args first = args(d_, m), again = args(again_, m);
+    std::string kernel = "no kernel";
+    if (m > 0) {
+      DGRT_ASSIGN(kernel, plan_.kernel_name(&first.op));
+    }
+    double worst = 0;
+    const auto checked = [&]() -> Status {
+      for (const auto* buffers : {&d_, &again_})
+        for (const lab::DeviceBuffer& d : *buffers) DGRT_TRY(d.poison());
+      DGRT_TRY(gpu_->lab->synchronize());
+      DGRT_TRY(plan_.launch(&first.op, gpu_->lab->stream()));
+      DGRT_TRY(plan_.launch(&again.op, gpu_->lab->stream()));
+      DGRT_TRY(gpu_->lab->synchronize());
+      DGRT_TRY(check_surroundings(m));
+      for (size_t i = 0; m > 0 && i < test_.n.size(); ++i)
+        DGRT_TRY(check_segment(first, i, &worst));
+      return ok();
+    };
+    const Status status = checked();
+    if (!status.is_ok()) return error(status.code(), "m={} {}: {}", m, kernel, status.message());
+    return fmt::format("m={} {}: calc_diff {:.2g}", m, kernel, worst);
+  }
+
+ private:
+  dgrt_gemm_fused_linear_args args(const std::vector<lab::DeviceBuffer>& d, int64_t m) const {
+    dgrt_gemm_fused_linear_args x = DGRT_GEMM_FUSED_LINEAR_ARGS;
+    x.a = a_.data();
+    x.b = b_.data();
+    x.m = m;
+    x.lda = x.ldb = ld_;
+    int64_t begin = 0;
+    for (size_t i = 0; i < test_.n.size(); ++i) {
+      x.d[i] = test_.one_matrix ? d[0].as<uint16_t>() + begin : d[i].data();
+      x.ldd[i] = (test_.one_matrix ? total_n_ : test_.n[i]) + test_.pad;
+      begin += test_.n[i];
+    }
+    return x;
+  }
+
+  // Guards, padding, rows from m on; and the second run's bits.
+  Status check_surroundings(int64_t m) const {
+    for (const lab::DeviceBuffer* buffer : {&a_, &b_}) DGRT_TRY(buffer->check_guards());
+    for (size_t i = 0; i < d_.size(); ++i) {
+      const int64_t n = test_.one_matrix ? total_n_ : test_.n[i];
+      const int64_t stride = (n + test_.pad) * 2, used = m * stride;
+      DGRT_TRY(d_[i].check_guards());
+      if (m > 0) DGRT_TRY(lab::check_row_padding(*gpu_->lab, d_[i].data(), m, n * 2, stride));
+      if (m < rows_)
+        DGRT_TRY(lab::check_row_padding(*gpu_->lab, d_[i].as<std::byte>() + used, 1, 0,
+                                        (rows_ - m) * stride));
+      DGRT_ASSIGN(const int64_t at,
+                  lab::first_difference(*gpu_->lab, d_[i].data(), again_[i].data(), d_[i].bytes()));
+      if (at >= 0) return error(DGRT_INTERNAL, "the second run differs in d[{}], byte {}", i, at);
+    }
+    return ok();
+  }
+
+  Status check_segment(const dgrt_gemm_fused_linear_args& x, size_t i, double* worst) const {
+    const int64_t begin = std::accumulate(
+        test_.n.begin(), test_.n.begin() + static_cast<std::ptrdiff_t>(i), int64_t{0});
+    dgrt_gemm_desc desc = DGRT_GEMM_DESC;
+    desc.n = test_.n[i];
+    desc.k = test_.k;
+    desc.max_m = max_rows;
+    desc.dtype_ab = desc.dtype_d = DGRT_BF16;
+    dgrt_gemm_args one = DGRT_GEMM_ARGS;
+    one.a = x.a;
+    one.b = b_.as<uint16_t>() + begin * ld_;
+    one.d = x.d[i];
+    one.m = x.m;
+    one.lda = one.ldb = ld_;
+    one.ldd = x.ldd[i];
+    DGRT_ASSIGN(
+        const lab::GemmError found,
+        lab::check_gemm(*gpu_->lab, desc, one,
+                        lab::sample_tiles(static_cast<uint64_t>(x.m), static_cast<uint64_t>(desc.n),
+                                          max_checked_tiles, i)));
+    *worst = std::max(*worst, found.calc_diff);
+    const Status status = lab::check_limits(found, lab::gemm_limits(desc));
+    if (status.is_ok()) return ok();
+    return error(status.code(), "segment {}: {}", i, status.message());
+  }
+
+  Gpu* gpu_ = nullptr;
+  Case test_;
+  int64_t rows_ = 0, total_n_ = 0, ld_ = 0;
+  Plan plan_;
+  lab::DeviceBuffer a_, b_;
+  std::vector<lab::DeviceBuffer> d_, again_;
+};
+
+void run_cases(Gpu& gpu, const std::vector<Case>& cases) {
+  for (const Case& test : cases)
+    run_case(test.name(), [&]() -> Result<std::string> {
+      DGRT_ASSIGN(const Run run, Run::make(gpu, test));
+      std::string details;
+      for (const int64_t m : test.m) {
+        DGRT_ASSIGN(const std::string detail, run.check(m));
+        details += (details.empty() ? "" : "; ") + detail;
+      }
+      return details;
+    });
+}
+
+const std::vector<int64_t> all_m = {0,  1,  2,  7,   8,   16,  17,  31,   32,   33,
+                                    63, 64, 65, 127, 128, 129, 300, 1000, 4096, 8192};
+const std::vector<int64_t> some_m = {1, 8, 17, 64, 129, 300, 2048};
+
+}  // namespace
+
+TEST_CASE("gemm_fused_linear_bf16: the projections of Kimi Delta Attention", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fused_linear_bf16: the projections of Kimi Delta Attention");
+  if (!gpu) return;
+  const std::vector<int64_t> n = {1024, 1024, 1024, 8, 128, 128};
+  run_cases(*gpu, {{.n = n, .k = 2304, .m = all_m},
+                   {.n = n, .k = 2304, .m = some_m, .one_matrix = true},
+                   {.n = n, .k = 2304, .m = some_m, .flags = DGRT_FLAG_BATCH_INVARIANT},
+                   {.n = {512, 512, 512, 4, 128, 128}, .k = 2304, .m = some_m},
+                   {.n = {512, 512, 512, 128, 128, 12}, .k = 2304, .m = some_m}});
+}
+
+TEST_CASE("gemm_fused_linear_bf16: any widths and strides, boundaries inside chunks", "[gpu]") {
+  Gpu* gpu = gpu_for("gemm_fused_linear_bf16: any widths and strides, boundaries inside chunks");
+  if (!gpu) return;
+  std::vector<Case> cases;
+  for (const std::vector<int64_t>& n : std::vector<std::vector<int64_t>>{
+           {264}, {8, 16, 24, 32, 40, 48, 56, 64}, {1, 2, 3, 5, 7, 9, 300, 64}, {200, 4, 72, 1}})
+    for (const int64_t pad : {0, 1, 8})
+      cases.push_back({.n = n, .k = 328, .m = some_m, .pad = pad});
+  cases.push_back({.n = {16, 5, 300}, .k = 328, .m = some_m, .pad = 3, .one_matrix = true});
+  cases.push_back({.n = {64, 8, 4}, .k = 0, .m = {0, 1, 300}});
+  run_cases(*gpu, cases);
+}
+
+}  // namespace dgrt::test
