@@ -108,12 +108,11 @@ class Run {
     for (const lab::DeviceBuffer* buffer : {&a_, &b_}) DGRT_TRY(buffer->check_guards());
     for (size_t i = 0; i < d_.size(); ++i) {
       const int64_t n = test_.one_matrix ? total_n_ : test_.n[i];
-      const int64_t stride = (n + test_.pad) * 2, used = m * stride;
+      const uint64_t stride = (n + test_.pad) * 2, used = m * stride, all = rows_ * stride;
+      const uint64_t rows = m, row_bytes = n * 2;
       DGRT_TRY(d_[i].check_guards());
-      if (m > 0) DGRT_TRY(lab::check_row_padding(*gpu_->lab, d_[i].data(), m, n * 2, stride));
-      if (m < rows_)
-        DGRT_TRY(lab::check_row_padding(*gpu_->lab, d_[i].as<std::byte>() + used, 1, 0,
-                                        (rows_ - m) * stride));
+      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), rows, stride, row_bytes, stride}));
+      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), 1, all, used, all}));
       DGRT_ASSIGN(const int64_t at,
                   lab::first_difference(*gpu_->lab, d_[i].data(), again_[i].data(), d_[i].bytes()));
       if (at >= 0) return error(DGRT_INTERNAL, "the second run differs in d[{}], byte {}", i, at);
@@ -136,13 +135,14 @@ class Run {
     one.m = x.m;
     one.lda = one.ldb = ld_;
     one.ldd = x.ldd[i];
+    const lab::GemmProduct product = lab::product_of(desc, one);
     DGRT_ASSIGN(
         const lab::GemmError found,
-        lab::check_gemm(*gpu_->lab, desc, one,
+        lab::check_gemm(*gpu_->lab, product,
                         lab::sample_tiles(static_cast<uint64_t>(x.m), static_cast<uint64_t>(desc.n),
                                           max_checked_tiles, i)));
     *worst = std::max(*worst, found.calc_diff);
-    const Status status = lab::check_limits(found, lab::gemm_limits(desc));
+    const Status status = lab::check_limits(found, lab::gemm_limits(product));
     if (status.is_ok()) return ok();
     return error(status.code(), "segment {}: {}", i, status.message());
   }

@@ -120,9 +120,10 @@ class Run {
   Status check_surroundings() const {
     for (const lab::DeviceBuffer* buffer : {&a_, &b_, &c_, &d_}) DGRT_TRY(buffer->check_guards());
     DGRT_TRY(plan_.check_guards());
-    return lab::check_row_padding(*gpu_->lab, d_.data(),
-                                  static_cast<uint64_t>(test_.m) * test_.ks.size(), test_.n * 4,
-                                  ldd_ * 4, test_.with_c && test_.in_place ? c_.data() : nullptr);
+    const uint64_t rows = static_cast<uint64_t>(test_.m) * test_.ks.size(), row = ldd_ * 4;
+    return lab::check_untouched(*gpu_->lab,
+                                {d_.data(), rows, row, static_cast<uint64_t>(test_.n) * 4, row},
+                                test_.with_c && test_.in_place ? c_.data() : nullptr);
   }
 
   // The group as a gemm of its own.
@@ -153,13 +154,14 @@ class Run {
       x.a = a_.as<uint16_t>() + first * lda_, x.b = b_.as<uint16_t>() + first * ldb_;
       x.lda = lda_, x.ldb = ldb_;
     }
+    const lab::GemmProduct product = lab::product_of(desc, x);
     DGRT_ASSIGN(
         const lab::GemmError found,
-        lab::check_gemm(*gpu_->lab, desc, x,
+        lab::check_gemm(*gpu_->lab, product,
                         lab::sample_tiles(static_cast<uint64_t>(test_.m),
                                           static_cast<uint64_t>(test_.n), max_checked_tiles, g)));
     *worst = std::max(*worst, found.calc_diff);
-    const Status status = lab::check_limits(found, lab::gemm_limits(desc));
+    const Status status = lab::check_limits(found, lab::gemm_limits(product));
     if (status.is_ok()) return ok();
     return error(status.code(), "group {}: {}", g, status.message());
   }
