@@ -108,14 +108,11 @@ class Run {
     for (const lab::DeviceBuffer* buffer : {&a_, &b_}) DGRT_TRY(buffer->check_guards());
     for (size_t i = 0; i < d_.size(); ++i) {
       const int64_t n = test_.one_matrix ? total_n_ : test_.n[i];
-      const auto row_bytes = static_cast<uint64_t>(n) * 2;
-      const auto stride = static_cast<uint64_t>(n + test_.pad) * 2;
-      const auto used = static_cast<uint64_t>(m) * stride;
-      const auto rest = static_cast<uint64_t>(rows_ - m) * stride;
+      const uint64_t stride = (n + test_.pad) * 2, used = m * stride, all = rows_ * stride;
+      const uint64_t rows = m, row_bytes = n * 2;
       DGRT_TRY(d_[i].check_guards());
-      DGRT_TRY(lab::check_untouched(
-          *gpu_->lab, {d_[i].data(), static_cast<uint64_t>(m), stride, row_bytes, stride}));
-      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].as<std::byte>() + used, 1, rest, 0, rest}));
+      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), rows, stride, row_bytes, stride}));
+      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), 1, all, used, all}));
       DGRT_ASSIGN(const int64_t at,
                   lab::first_difference(*gpu_->lab, d_[i].data(), again_[i].data(), d_[i].bytes()));
       if (at >= 0) return error(DGRT_INTERNAL, "the second run differs in d[{}], byte {}", i, at);
