@@ -290,7 +290,7 @@ Status set_segments(const Spec& s, const Call& x, const Plan& plan, const Driver
         (begin | n | ldd) % (16 / s.d_bytes()) != 0 || reinterpret_cast<uintptr_t>(d) % 16 != 0;
     p->segments[i] = {d, static_cast<uint64_t>(ldd), static_cast<uint32_t>(begin),
                       static_cast<uint32_t>(begin + n), unaligned};
-    p->any_unaligned |= unaligned;
+    p->any_copied |= unaligned || begin % gemm_store_columns(plan.config.block_n) != 0;
     if (is_tma && !unaligned)
       DGRT_TRY(encode_tensor_map(
           driver, store_matrix(s, plan.config, d, static_cast<uint64_t>(x.m), n, ldd, 0, 0),

@@ -128,7 +128,7 @@ TEST_CASE("gemm_fused_linear binds each segment, maps for the aligned ones", "[u
     CHECK(launch.grid[0] > 0);
     CHECK(p.out.n == 1172);
     REQUIRE(p.num_segments == 4);
-    CHECK(p.any_unaligned == 1);
+    CHECK(p.any_copied == 1);
     const uint32_t ends[] = {1024, 1032, 1160, 1172};
     const bool unaligned[] = {false, false, true, true};  // ldd of 129, n of 12
     for (uint32_t i = 0; i < 4; ++i) {

@@ -19,7 +19,7 @@ struct GemmSegmentParams : GemmParams {
   TensorMap d_maps[max_gemm_segments];  // GemmStore::tma, aligned segments
   GemmSegment segments[max_gemm_segments];
   uint32_t num_segments;
-  uint32_t any_unaligned;
+  uint32_t any_copied;  // a segment is unaligned, or begins inside a chunk that TMA stores
 };
 
 }  // namespace dgrt

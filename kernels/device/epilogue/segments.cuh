@@ -1,6 +1,7 @@
 // Output of a product whose columns belong to several matrices. A chunk of columns that crosses a
-// boundary goes out once for each matrix that it touches: TMA clips on both sides, for its coordinates
-// may be negative.
+// boundary goes out once for each matrix that it touches: by TMA, which clips it on the right, to the
+// first one; element by element to those that begin inside it (a store from a negative coordinate is an
+// illegal instruction on an H200).
 #pragma once
 #include "device/common/gemm_segments.cuh"
 #include "device/epilogue/output.cuh"
@@ -61,7 +62,7 @@ __device__ __forceinline__ void send_to_segments(const GemmSegmentParams& p, uin
   for (uint32_t idx = 0; idx < p.num_segments; ++idx) {
     const GemmSegment& segment = p.segments[idx];
     if (segment.begin >= first + columns) break;
-    if (segment.end > first && !segment.unaligned)
+    if (segment.end > first && segment.begin <= first && !segment.unaligned)
       ptx::tma_store_2d(&p.d_maps[idx], smem, first - segment.begin, row);
   }
 }
@@ -76,7 +77,7 @@ __device__ __forceinline__ void copy_to_segments(const GemmSegmentParams& p, uin
   for (uint32_t idx = 0; idx < p.num_segments; ++idx) {
     const GemmSegment& segment = p.segments[idx];
     if (segment.begin >= first + columns) break;
-    if (segment.end <= first || !segment.unaligned) continue;
+    if (segment.end <= first || (segment.begin <= first && !segment.unaligned)) continue;
     const uint32_t low = segment.begin > first ? segment.begin : first;
     const uint32_t high = segment.end < first + columns ? segment.end : first + columns;
     const uint32_t width = high - low;

@@ -84,7 +84,7 @@ struct TmaStore {
     ptx::fence_proxy_async();
     ptx::named_barrier_sync(barrier, 128);
     if constexpr (Walk::segmented) {
-      if (tile.segments.any_unaligned) copy(tile, first, buffer, row);
+      if (tile.segments.any_copied) copy(tile, first, buffer, row);
     }
     if (thread != 0) return;
 #pragma unroll
