@@ -63,11 +63,15 @@ __device__ void fp8_load(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, Fp8<Cfg>::group_size);
   PrefetchC<Cfg> c{p.out};
+  uint32_t num_ready = 0;  // groups whose maps were waited for
   while (walk.next()) {
     if constexpr (Walk::prefetches_c) c.enter(walk);
     const TensorMap *a = &p.a, *b = &p.b;
     if constexpr (built_maps) {
-      if (walk.k_begin != walk.k_end) maps.wait(walk);
+      if (walk.k_begin != walk.k_end && walk.group >= num_ready) {
+        maps.wait(walk);
+        num_ready = walk.group + 1;
+      }
       a = maps.of_group(walk.group), b = a + 1;
     }
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {

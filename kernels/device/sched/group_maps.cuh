@@ -47,7 +47,7 @@ struct GroupMaps {
     }
   }
 
-  // The thread that loads, before the first load of a tile.
+  // The thread that loads, before its first load of a group.
   template <class Walk>
   __device__ void wait(const Walk& walk) const {
     while (ptx::load_acquire_shared_u32(done()) <= walk.group) {
