@@ -15,6 +15,7 @@
 #include "tools/gemm_bench.h"
 #include "tools/hyper_bench.h"
 #include "tools/input_ops_bench.h"
+#include "tools/segmented_bench.h"
 
 namespace dgrt {
 namespace {
@@ -45,6 +46,9 @@ struct Line {
   BenchShape shape;
   BenchRow row;
   double floor_us = 0;  // 0: unknown device
+
+  int64_t m() const { return shape.rows > 0 ? shape.rows : row.m; }
+  int64_t k() const { return shape.rows > 0 ? row.m : shape.k; }  // gemm_grouped_k: k varies
 };
 
 struct ContextCloser {
@@ -95,8 +99,8 @@ void print_header() {
 void print_line(const Line& line) {
   const BenchRow& row = line.row;
   fmt::print("{:<28} {:>6} {:>5} {:>6} {:>6} ", line.op,
-             cell(static_cast<double>(line.shape.num_groups), 0), row.m,
-             cell(static_cast<double>(line.shape.n), 0), line.shape.k);
+             cell(static_cast<double>(line.shape.num_groups), 0), line.m(),
+             cell(static_cast<double>(line.shape.n), 0), line.k());
   if (!row.is_right()) {
     fmt::print("WRONG RESULT of {}: {}\n", row.kernel, row.check.wrong);
   } else {
@@ -121,10 +125,10 @@ OrderedJson to_json(const lab::Timing& timing) {
 OrderedJson to_json(const Line& line) {
   const BenchRow& row = line.row;
   OrderedJson json = {
-      {"op", line.op}, {"model", line.shape.model}, {"layer", line.shape.layer}, {"m", row.m}};
+      {"op", line.op}, {"model", line.shape.model}, {"layer", line.shape.layer}, {"m", line.m()}};
   if (line.shape.num_groups > 0) json["num_groups"] = line.shape.num_groups;
   if (line.shape.n > 0) json["n"] = line.shape.n;
-  json["k"] = line.shape.k;
+  json["k"] = line.k();
   json["kernel"] = row.kernel;
   json["check"] = {{"ok", row.is_right()}, {"elements", row.check.elements}};
   for (const auto& [name, value] : row.check.errors) json["check"][name] = value;

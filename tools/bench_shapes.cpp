@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "runtime/compile/sources.h"
 
@@ -81,6 +82,20 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
                                                             DGRT_GEMM_GROUPED_MASKED_DESC);
   if (op == "gemm_batched")
     return read_product_desc<dgrt_gemm_batched_desc>(json.at("desc"), DGRT_GEMM_BATCHED_DESC);
+  if (op == "gemm_grouped_k") {
+    dgrt_gemm_grouped_k_desc desc = DGRT_GEMM_GROUPED_K_DESC;
+    const bool fp8 = json.at("desc").at("dtype_ab").get<std::string>() == "e4m3";
+    desc.dtype_ab = fp8 ? DGRT_E4M3 : DGRT_BF16;
+    desc.dtype_d = DGRT_FP32;
+    desc.scale_mode = fp8 ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
+    desc.flags = DGRT_GEMM_WITH_C;
+    return BenchDesc(desc);
+  }
+  if (op == "gemm_fused_linear") {
+    dgrt_gemm_fused_linear_desc desc = DGRT_GEMM_FUSED_LINEAR_DESC;
+    desc.dtype_ab = desc.dtype_d = DGRT_BF16;
+    return BenchDesc(desc);
+  }
   if (op == "quant_fp8") {
     DGRT_ASSIGN(const dgrt_quant_fp8_desc desc, read_quant_fp8_desc(json.at("desc")));
     return BenchDesc(desc);
@@ -105,6 +120,20 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
       std::holds_alternative<dgrt_scale_pack_ue8m0_desc>(desc)) {
     DGRT_ASSIGN(const int64_t k_blocks, read_size(layer, "k_blocks"));
     shape->k = block_k * k_blocks;
+    return ok();
+  }
+  if (std::holds_alternative<dgrt_gemm_grouped_k_desc>(desc)) {
+    DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_groups"));
+    DGRT_ASSIGN(shape->rows, read_size(layer, "m"));
+    DGRT_ASSIGN(shape->n, read_size(layer, "n"));
+    return ok();
+  }
+  if (std::holds_alternative<dgrt_gemm_fused_linear_desc>(desc)) {
+    shape->widths = layer.at("n").get<std::vector<int64_t>>();
+    if (shape->widths.empty() || shape->widths.size() > DGRT_MAX_SEGMENTS)
+      return invalid("n={} widths: must be 1 to {}", shape->widths.size(), DGRT_MAX_SEGMENTS);
+    shape->n = std::accumulate(shape->widths.begin(), shape->widths.end(), int64_t{0});
+    DGRT_ASSIGN(shape->k, read_size(layer, "k"));
     return ok();
   }
   if (!std::holds_alternative<dgrt_quant_fp8_desc>(desc)) {
@@ -132,7 +161,7 @@ Status read_model(const Json& json, BenchShapes* result) {
     DGRT_TRY(read_sizes(layer, result->desc, &shape));
     const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
-             other.b_mn == shape.b_mn;
+             other.b_mn == shape.b_mn && other.rows == shape.rows && other.widths == shape.widths;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -144,7 +173,8 @@ Result<BenchShapes> read_shapes(const Json& json) {
   BenchShapes result;
   DGRT_ASSIGN(result.desc, read_desc(json.at("op").get<std::string>(), json));
   result.stem = json.at("stem").get<std::string>();
-  for (const Json& m : json.at("m")) {
+  const bool k_varies = std::holds_alternative<dgrt_gemm_grouped_k_desc>(result.desc);
+  for (const Json& m : json.at(k_varies ? "k" : "m")) {
     result.m.push_back(m.get<int64_t>());
     if (result.m.back() < 1 || result.m.back() > INT32_MAX)
       return invalid("m={}: must be from 1 to {}", result.m.back(), INT32_MAX);
@@ -186,6 +216,18 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_scale_layout_desc* desc)
 }
 void set_sizes(const BenchShape& shape, int64_t m, dgrt_scale_pack_ue8m0_desc* desc) {
   desc->k_blocks = shape.k / block_k, desc->max_m = m;
+}
+
+// Groups may have up to 1.3 of their share of k, 128 at the least.
+void set_sizes(const BenchShape& shape, int64_t k, dgrt_gemm_grouped_k_desc* desc) {
+  desc->m = shape.rows, desc->n = shape.n;
+  desc->num_groups = static_cast<uint32_t>(shape.num_groups);
+  desc->max_k = align(std::max(k * 13 / 10, shape.num_groups * block_k), block_k);
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_fused_linear_desc* desc) {
+  desc->k = shape.k, desc->max_m = m;
+  desc->num_segments = static_cast<uint32_t>(shape.widths.size());
+  std::copy(shape.widths.begin(), shape.widths.end(), desc->n);
 }
 
 }  // namespace

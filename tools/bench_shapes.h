@@ -17,7 +17,8 @@ namespace dgrt {
 using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
                  dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
-                 dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>;
+                 dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
+                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc>;
 
 struct BenchShape {
   std::string model;       // of the first layer with these sizes: "DeepSeek-V3"
@@ -26,12 +27,15 @@ struct BenchShape {
   int64_t k = 0;           // scale ops: of the matrix whose scales these are, 128 * k_blocks
   int64_t num_groups = 0;  // grouped products: groups or batches, else 0
   bool b_mn = false;       // gemm_batched: b is MN-major
+  int64_t rows = 0;        // gemm_grouped_k: m, for there k varies; else 0
+  std::vector<int64_t> widths = {};  // gemm_fused_linear: what n is made of
 };
 
 struct BenchShapes {
-  std::string stem;                // "gemm_fp8"
-  BenchDesc desc;                  // types and layouts; sizes are 0
-  std::vector<int64_t> m;          // rows; of grouped products, of each group, about
+  std::string stem;  // "gemm_fp8"
+  BenchDesc desc;    // types and layouts; sizes are 0
+  // Rows; of grouped products, of each group, about; of gemm_grouped_k: k of all groups together.
+  std::vector<int64_t> m;
   std::vector<BenchShape> shapes;  // distinct in their sizes, in the file's order
 };
 

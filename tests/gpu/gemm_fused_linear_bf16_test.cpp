@@ -23,7 +23,7 @@ struct Case {
 
   std::string name() const {
     std::string text = "gemm_fused_linear n=";
-    for (size_t i = 0; i < n.size(); ++i) text += (i ? "," : "") + std::to_string(n[i]);
+    for (size_t i = 0; i < n.size(); ++i) text += fmt::format("{}{}", i ? "," : "", n[i]);
     text += " k=" + std::to_string(k);
     if (pad != 0) text += " pad=" + std::to_string(pad);
     if (one_matrix) text += " slices";

@@ -178,7 +178,7 @@ class Run {
 std::string GroupedKCase::name() const {
   std::string text =
       fmt::format("gemm_grouped_k {} m={} n={} ks=", dtype_ab == DGRT_E4M3 ? "e4m3" : "bf16", m, n);
-  for (size_t i = 0; i < ks.size(); ++i) text += (i ? "," : "") + std::to_string(ks[i]);
+  for (size_t i = 0; i < ks.size(); ++i) text += fmt::format("{}{}", i ? "," : "", ks[i]);
   if (with_c) text += in_place ? " c=d" : " c";
   if (pad != 0) text += fmt::format(" pad={}", pad);
   if (spare_k != 0) text += fmt::format(" spare_k={}", spare_k);

@@ -22,15 +22,14 @@ const std::string good_layers = R"([{"name": "x", "n": 64, "k": 128}])";
 TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem they name", "[unit]") {
   for (const OpImpl* op : all_ops()) {
     const std::string stem = op->stem;
-    if (stem.find("gemm_grouped_k") == 0 || stem.find("gemm_fused_linear") == 0) continue;
     INFO(stem);
     const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
     REQUIRE(shapes.is_ok());
     CHECK(shapes.value().stem == stem);
     CHECK(shapes.value().m.size() >= (stem == "hc_prenorm_weights" ? 1u : 5u));
-    std::set<std::array<int64_t, 4>> seen;
+    std::set<std::array<int64_t, 5>> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
-      CHECK(seen.insert({shape.n, shape.k, shape.num_groups, shape.b_mn}).second);
+      CHECK(seen.insert({shape.n, shape.k, shape.num_groups, shape.b_mn, shape.rows}).second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
       const Result<DescCopy> copy =
           std::visit([](const auto& any) { return DescCopy::make(&any.op, all_ops()); }, desc);
@@ -38,7 +37,8 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
       REQUIRE(copy.is_ok());
       CHECK(copy.value().op().stem == stem);
     }
-    CHECK(shapes.value().shapes.front().model.find("DeepSeek-V") == 0);
+    CHECK(shapes.value().shapes.front().model.find(
+              stem == "gemm_fused_linear_bf16" ? "Kimi" : "DeepSeek-V") == 0);
   }
 }
 
