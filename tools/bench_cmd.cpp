@@ -15,6 +15,7 @@
 #include "tools/gemm_bench.h"
 #include "tools/hyper_bench.h"
 #include "tools/input_ops_bench.h"
+#include "tools/segments_bench.h"
 
 namespace dgrt {
 namespace {
@@ -117,13 +118,14 @@ OrderedJson to_json(const lab::Timing& timing) {
           {"repeats", timing.repeats}};
 }
 
-// Fields that an op, or this device, does not have are left out: num_groups, n, tflops, floor_us, floor_share.
+// Fields that an op, or this device, does not have are left out: num_groups, n, d_rows, tflops, floor_us, floor_share.
 OrderedJson to_json(const Line& line) {
   const BenchRow& row = line.row;
   OrderedJson json = {
       {"op", line.op}, {"model", line.shape.model}, {"layer", line.shape.layer}, {"m", row.m}};
   if (line.shape.num_groups > 0) json["num_groups"] = line.shape.num_groups;
   if (line.shape.n > 0) json["n"] = line.shape.n;
+  if (line.shape.d_rows > 0) json["d_rows"] = line.shape.d_rows;
   json["k"] = line.shape.k;
   json["kernel"] = row.kernel;
   json["check"] = {{"ok", row.is_right()}, {"elements", row.check.elements}};

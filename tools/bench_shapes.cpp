@@ -29,7 +29,12 @@ Result<BenchDesc> read_product_desc(const Json& json, Desc desc) {
   if (d != "bf16" && d != "fp32") return invalid("dtype_d={}: must be bf16 or fp32", d);
   desc.dtype_ab = ab == "e4m3" ? DGRT_E4M3 : DGRT_BF16;
   desc.dtype_d = d == "bf16" ? DGRT_BF16 : DGRT_FP32;
-  desc.scale_mode = ab == "e4m3" ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  if constexpr (requires { desc.max_k; }) {
+    desc.scale_mode = ab == "e4m3" ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
+    desc.flags = DGRT_GEMM_WITH_C;
+  } else if constexpr (requires { desc.scale_mode; }) {
+    desc.scale_mode = ab == "e4m3" ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  }
   if constexpr (requires { desc.alignment; }) {
     const std::string layout = json.at("group_layout").get<std::string>();
     if (layout != "rows" && layout != "ends")
@@ -81,6 +86,11 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
                                                             DGRT_GEMM_GROUPED_MASKED_DESC);
   if (op == "gemm_batched")
     return read_product_desc<dgrt_gemm_batched_desc>(json.at("desc"), DGRT_GEMM_BATCHED_DESC);
+  if (op == "gemm_grouped_k")
+    return read_product_desc<dgrt_gemm_grouped_k_desc>(json.at("desc"), DGRT_GEMM_GROUPED_K_DESC);
+  if (op == "gemm_fused_linear")
+    return read_product_desc<dgrt_gemm_fused_linear_desc>(json.at("desc"),
+                                                          DGRT_GEMM_FUSED_LINEAR_DESC);
   if (op == "quant_fp8") {
     DGRT_ASSIGN(const dgrt_quant_fp8_desc desc, read_quant_fp8_desc(json.at("desc")));
     return BenchDesc(desc);
@@ -107,6 +117,20 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     shape->k = block_k * k_blocks;
     return ok();
   }
+  if (std::holds_alternative<dgrt_gemm_fused_linear_desc>(desc)) {
+    shape->segments = layer.at("n").get<std::vector<int64_t>>();
+    if (shape->segments.empty() || shape->segments.size() > DGRT_MAX_SEGMENTS)
+      return invalid("n: must list 1 to {} segments", DGRT_MAX_SEGMENTS);
+    for (const int64_t n : shape->segments) shape->n += n;
+    DGRT_ASSIGN(shape->k, read_size(layer, "k"));
+    return ok();
+  }
+  if (std::holds_alternative<dgrt_gemm_grouped_k_desc>(desc)) {
+    DGRT_ASSIGN(shape->d_rows, read_size(layer, "m"));
+    DGRT_ASSIGN(shape->n, read_size(layer, "n"));
+    DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_groups"));
+    return ok();
+  }
   if (!std::holds_alternative<dgrt_quant_fp8_desc>(desc)) {
     DGRT_ASSIGN(shape->n, read_size(layer, "n"));
   }
@@ -128,11 +152,14 @@ Status read_model(const Json& json, BenchShapes* result) {
   const std::string model = json.at("model").get<std::string>();
   std::vector<BenchShape>& shapes = result->shapes;
   for (const Json& layer : json.at("layers")) {
-    BenchShape shape{model, layer.at("name").get<std::string>()};
+    BenchShape shape;
+    shape.model = model;
+    shape.layer = layer.at("name").get<std::string>();
     DGRT_TRY(read_sizes(layer, result->desc, &shape));
     const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
-             other.b_mn == shape.b_mn;
+             other.b_mn == shape.b_mn && other.d_rows == shape.d_rows &&
+             other.segments == shape.segments;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -177,6 +204,17 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_batched_desc* desc)
   desc->n = shape.n, desc->k = shape.k, desc->max_m = m;
   desc->num_batches = static_cast<uint32_t>(shape.num_groups);
   desc->b_major = shape.b_mn ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+}
+// Groups hold up to 1.3 m of k, or the least that one holds.
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_grouped_k_desc* desc) {
+  desc->m = shape.d_rows, desc->n = shape.n;
+  desc->num_groups = static_cast<uint32_t>(shape.num_groups);
+  desc->max_k = shape.num_groups * align(m * 13 / 10, block_k);
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_fused_linear_desc* desc) {
+  std::copy(shape.segments.begin(), shape.segments.end(), desc->n);
+  desc->num_segments = static_cast<uint32_t>(shape.segments.size());
+  desc->k = shape.k, desc->max_m = m;
 }
 void set_sizes(const BenchShape& shape, int64_t m, dgrt_quant_fp8_desc* desc) {
   desc->k = shape.k, desc->max_m = m;

@@ -16,22 +16,25 @@ namespace dgrt {
 // Complete but for what a BenchShape adds.
 using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
-                 dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
-                 dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>;
+                 dgrt_gemm_batched_desc, dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc,
+                 dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
+                 dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>;
 
 struct BenchShape {
-  std::string model;       // of the first layer with these sizes: "DeepSeek-V3"
-  std::string layer;       // "self_attn.o_proj"
-  int64_t n = 0;           // of ops that have one, else 0
-  int64_t k = 0;           // scale ops: of the matrix whose scales these are, 128 * k_blocks
-  int64_t num_groups = 0;  // grouped products: groups or batches, else 0
-  bool b_mn = false;       // gemm_batched: b is MN-major
+  std::string model;              // of the first layer with these sizes: "DeepSeek-V3"
+  std::string layer;              // "self_attn.o_proj"
+  int64_t n = 0;                  // of ops that have one, else 0
+  int64_t k = 0;                  // scale ops: of the matrix whose scales these are, 128 * k_blocks
+  int64_t num_groups = 0;         // grouped products: groups or batches, else 0
+  bool b_mn = false;              // gemm_batched: b is MN-major
+  int64_t d_rows = 0;             // gemm_grouped_k: its k is what varies
+  std::vector<int64_t> segments;  // gemm_fused_linear: columns of each
 };
 
 struct BenchShapes {
   std::string stem;                // "gemm_fp8"
   BenchDesc desc;                  // types and layouts; sizes are 0
-  std::vector<int64_t> m;          // rows; of grouped products, of each group, about
+  std::vector<int64_t> m;          // rows; of grouped products, of each group, about; so k
   std::vector<BenchShape> shapes;  // distinct in their sizes, in the file's order
 };
 

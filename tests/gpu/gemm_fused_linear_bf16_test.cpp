@@ -20,11 +20,13 @@ struct Case {
   int64_t pad = 0;          // elements between rows of d beyond their length
   bool one_matrix = false;  // the d are column slices of one matrix
   uint32_t flags = 0;
+  dgrt_dtype dtype = DGRT_BF16;
 
   std::string name() const {
     std::string text = "gemm_fused_linear n=";
     for (size_t i = 0; i < n.size(); ++i) text += (i ? "," : "") + std::to_string(n[i]);
     text += " k=" + std::to_string(k);
+    if (dtype == DGRT_FP16) text += " fp16";
     if (pad != 0) text += " pad=" + std::to_string(pad);
     if (one_matrix) text += " slices";
     if (flags != 0) text += " flags=" + std::to_string(flags);
@@ -45,14 +47,16 @@ class Run {
     desc.max_m = max_rows;
     desc.num_segments = static_cast<uint32_t>(test.n.size());
     std::copy(test.n.begin(), test.n.end(), desc.n);
-    desc.dtype_ab = desc.dtype_d = DGRT_BF16;
+    desc.dtype_ab = desc.dtype_d = test.dtype;
     desc.flags = test.flags;
+    run.desc_ = desc;
     DGRT_ASSIGN(run.plan_, Plan::make(gpu, &desc.op));
     run.ld_ = (test.k + 15) / 8 * 8;
     DGRT_ASSIGN(run.a_, lab::DeviceBuffer::make(*gpu.lab, run.rows_ * run.ld_ * 2));
     DGRT_ASSIGN(run.b_, lab::DeviceBuffer::make(*gpu.lab, run.total_n_ * run.ld_ * 2));
-    DGRT_TRY(lab::fill_normal_bf16(*gpu.lab, run.a_.data(), run.a_.bytes() / 2, 1));
-    DGRT_TRY(lab::fill_normal_bf16(*gpu.lab, run.b_.data(), run.b_.bytes() / 2, 2));
+    const auto fill = test.dtype == DGRT_FP16 ? lab::fill_normal_fp16 : lab::fill_normal_bf16;
+    DGRT_TRY(fill(*gpu.lab, run.a_.data(), run.a_.bytes() / 2, 1, 1.0f));
+    DGRT_TRY(fill(*gpu.lab, run.b_.data(), run.b_.bytes() / 2, 2, 1.0f));
     for (const int64_t n : test.one_matrix ? std::vector{run.total_n_} : test.n)
       for (std::vector<lab::DeviceBuffer>* buffers : {&run.d_, &run.again_}) {
         DGRT_ASSIGN(lab::DeviceBuffer d,
@@ -110,10 +114,11 @@ class Run {
       const int64_t n = test_.one_matrix ? total_n_ : test_.n[i];
       const int64_t stride = (n + test_.pad) * 2, used = m * stride;
       DGRT_TRY(d_[i].check_guards());
-      if (m > 0) DGRT_TRY(lab::check_row_padding(*gpu_->lab, d_[i].data(), m, n * 2, stride));
-      if (m < rows_)
-        DGRT_TRY(lab::check_row_padding(*gpu_->lab, d_[i].as<std::byte>() + used, 1, 0,
-                                        (rows_ - m) * stride));
+      const auto row = static_cast<uint64_t>(stride);
+      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), static_cast<uint64_t>(m), row,
+                                                 static_cast<uint64_t>(n) * 2, row}));
+      DGRT_TRY(lab::check_untouched(
+          *gpu_->lab, {d_[i].data(), 1, 0, static_cast<uint64_t>(used), d_[i].bytes()}));
       DGRT_ASSIGN(const int64_t at,
                   lab::first_difference(*gpu_->lab, d_[i].data(), again_[i].data(), d_[i].bytes()));
       if (at >= 0) return error(DGRT_INTERNAL, "the second run differs in d[{}], byte {}", i, at);
@@ -122,33 +127,19 @@ class Run {
   }
 
   Status check_segment(const dgrt_gemm_fused_linear_args& x, size_t i, double* worst) const {
-    const int64_t begin = std::accumulate(
-        test_.n.begin(), test_.n.begin() + static_cast<std::ptrdiff_t>(i), int64_t{0});
-    dgrt_gemm_desc desc = DGRT_GEMM_DESC;
-    desc.n = test_.n[i];
-    desc.k = test_.k;
-    desc.max_m = max_rows;
-    desc.dtype_ab = desc.dtype_d = DGRT_BF16;
-    dgrt_gemm_args one = DGRT_GEMM_ARGS;
-    one.a = x.a;
-    one.b = b_.as<uint16_t>() + begin * ld_;
-    one.d = x.d[i];
-    one.m = x.m;
-    one.lda = one.ldb = ld_;
-    one.ldd = x.ldd[i];
-    DGRT_ASSIGN(
-        const lab::GemmError found,
-        lab::check_gemm(*gpu_->lab, desc, one,
-                        lab::sample_tiles(static_cast<uint64_t>(x.m), static_cast<uint64_t>(desc.n),
-                                          max_checked_tiles, i)));
+    const lab::GemmProduct product = lab::product_of(desc_, x, static_cast<uint32_t>(i));
+    const auto tiles = lab::sample_tiles(static_cast<uint64_t>(product.m),
+                                         static_cast<uint64_t>(product.n), max_checked_tiles, i);
+    DGRT_ASSIGN(const lab::GemmError found, lab::check_gemm(*gpu_->lab, product, tiles));
     *worst = std::max(*worst, found.calc_diff);
-    const Status status = lab::check_limits(found, lab::gemm_limits(desc));
+    const Status status = lab::check_limits(found, lab::gemm_limits(product));
     if (status.is_ok()) return ok();
     return error(status.code(), "segment {}: {}", i, status.message());
   }
 
   Gpu* gpu_ = nullptr;
   Case test_;
+  dgrt_gemm_fused_linear_desc desc_{};
   int64_t rows_ = 0, total_n_ = 0, ld_ = 0;
   Plan plan_;
   lab::DeviceBuffer a_, b_;
@@ -180,6 +171,7 @@ TEST_CASE("gemm_fused_linear_bf16: the projections of Kimi Delta Attention", "[g
   const std::vector<int64_t> n = {1024, 1024, 1024, 8, 128, 128};
   run_cases(*gpu, {{.n = n, .k = 2304, .m = all_m},
                    {.n = n, .k = 2304, .m = some_m, .one_matrix = true},
+                   {.n = n, .k = 2304, .m = some_m, .dtype = DGRT_FP16},
                    {.n = n, .k = 2304, .m = some_m, .flags = DGRT_FLAG_BATCH_INVARIANT},
                    {.n = {512, 512, 512, 4, 128, 128}, .k = 2304, .m = some_m},
                    {.n = {512, 512, 512, 128, 128, 12}, .k = 2304, .m = some_m}});

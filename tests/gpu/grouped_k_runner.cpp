@@ -29,6 +29,7 @@ class Run {
     desc.scale_mode = run.is_fp8() ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
     desc.sm_budget = test.sm_budget;
     desc.flags = test.with_c ? uint32_t{DGRT_GEMM_WITH_C} : 0u;
+    run.desc_ = desc;
     DGRT_ASSIGN(run.plan_, Plan::make(gpu, &desc.op));
     DGRT_TRY(run.allocate());
     return run;
@@ -76,8 +77,9 @@ class Run {
     DGRT_TRY(ks_.upload(test_.ks.data(), ks_.bytes()));
     DGRT_TRY(lab::fill_normal_f32(lab, c_.as<float>(), c_.bytes() / 4, 3));
     if (!is_fp8()) {
-      DGRT_TRY(lab::fill_normal_bf16(lab, a_.data(), a_.bytes() / 2, 1));
-      DGRT_TRY(lab::fill_normal_bf16(lab, b_.data(), b_.bytes() / 2, 2));
+      const auto fill = test_.dtype_ab == DGRT_FP16 ? lab::fill_normal_fp16 : lab::fill_normal_bf16;
+      DGRT_TRY(fill(lab, a_.data(), a_.bytes() / 2, 1, 1.0f));
+      DGRT_TRY(fill(lab, b_.data(), b_.bytes() / 2, 2, 1.0f));
       return lab.synchronize();
     }
     ld_a_scale_ = round_up(test_.m, 4) + test_.pad, ld_b_scale_ = round_up(test_.n, 4) + test_.pad;
@@ -120,52 +122,29 @@ class Run {
   Status check_surroundings() const {
     for (const lab::DeviceBuffer* buffer : {&a_, &b_, &c_, &d_}) DGRT_TRY(buffer->check_guards());
     DGRT_TRY(plan_.check_guards());
-    return lab::check_row_padding(*gpu_->lab, d_.data(),
-                                  static_cast<uint64_t>(test_.m) * test_.ks.size(), test_.n * 4,
-                                  ldd_ * 4, test_.with_c && test_.in_place ? c_.data() : nullptr);
+    const auto rows = static_cast<uint64_t>(test_.m) * test_.ks.size();
+    const auto stride = static_cast<uint64_t>(ldd_) * 4;
+    return lab::check_untouched(
+        *gpu_->lab, {d_.data(), rows, stride, static_cast<uint64_t>(test_.n) * 4, stride},
+        test_.with_c && test_.in_place ? c_.data() : nullptr);
   }
 
-  // The group as a gemm of its own.
   Status check_group(uint32_t g, double* worst) const {
-    const int64_t k = test_.ks[g];
-    const int64_t first = std::accumulate(test_.ks.begin(), test_.ks.begin() + g, int64_t{0});
-    dgrt_gemm_desc desc = DGRT_GEMM_DESC;
-    desc.n = test_.n;
-    desc.k = k;
-    desc.max_m = test_.m;
-    desc.dtype_ab = test_.dtype_ab;
-    desc.dtype_d = DGRT_FP32;
-    desc.scale_mode = is_fp8() ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
-    desc.a_major = desc.b_major = is_fp8() ? DGRT_K_MAJOR : DGRT_MN_MAJOR;
-    desc.flags = test_.with_c ? uint32_t{DGRT_GEMM_WITH_C} : 0u;
-    dgrt_gemm_args x = DGRT_GEMM_ARGS;
-    x.m = test_.m;
-    x.d = d_.as<float>() + g * test_.m * ldd_;
-    if (test_.with_c) x.c = c_.as<float>() + g * test_.m * ldd_;
-    x.ldc = test_.with_c ? ldd_ : 0, x.ldd = ldd_;
-    if (is_fp8()) {
-      x.a = a_.as<uint8_t>() + first * test_.m, x.b = b_.as<uint8_t>() + first * test_.n;
-      x.lda = x.ldb = k;
-      x.a_scale = a_scale_.as<float>() + first / 128 * ld_a_scale_;
-      x.b_scale = b_scale_.as<float>() + first / 128 * ld_b_scale_;
-      x.ld_a_scale = ld_a_scale_, x.ld_b_scale = ld_b_scale_;
-    } else {
-      x.a = a_.as<uint16_t>() + first * lda_, x.b = b_.as<uint16_t>() + first * ldb_;
-      x.lda = lda_, x.ldb = ldb_;
-    }
-    DGRT_ASSIGN(
-        const lab::GemmError found,
-        lab::check_gemm(*gpu_->lab, desc, x,
-                        lab::sample_tiles(static_cast<uint64_t>(test_.m),
-                                          static_cast<uint64_t>(test_.n), max_checked_tiles, g)));
+    dgrt_gemm_grouped_k_args x = args(d_);
+    if (test_.with_c) x.c = c_.data();  // d's contents before
+    const lab::GemmProduct product = lab::product_of(desc_, x, test_.ks, g);
+    const auto tiles = lab::sample_tiles(static_cast<uint64_t>(test_.m),
+                                         static_cast<uint64_t>(test_.n), max_checked_tiles, g);
+    DGRT_ASSIGN(const lab::GemmError found, lab::check_gemm(*gpu_->lab, product, tiles));
     *worst = std::max(*worst, found.calc_diff);
-    const Status status = lab::check_limits(found, lab::gemm_limits(desc));
+    const Status status = lab::check_limits(found, lab::gemm_limits(product));
     if (status.is_ok()) return ok();
     return error(status.code(), "group {}: {}", g, status.message());
   }
 
   Gpu* gpu_ = nullptr;
   GroupedKCase test_;
+  dgrt_gemm_grouped_k_desc desc_{};
   int64_t k_ = 0, lda_ = 0, ldb_ = 0, ldd_ = 0, ld_a_scale_ = 0, ld_b_scale_ = 0;
   Plan plan_;
   lab::DeviceBuffer a_, b_, c_, d_, again_, a_scale_, b_scale_, ks_;
@@ -174,8 +153,11 @@ class Run {
 }  // namespace
 
 std::string GroupedKCase::name() const {
-  std::string text =
-      fmt::format("gemm_grouped_k {} m={} n={} ks=", dtype_ab == DGRT_E4M3 ? "e4m3" : "bf16", m, n);
+  std::string text = fmt::format("gemm_grouped_k {} m={} n={} ks=",
+                                 dtype_ab == DGRT_E4M3   ? "e4m3"
+                                 : dtype_ab == DGRT_FP16 ? "fp16"
+                                                         : "bf16",
+                                 m, n);
   for (size_t i = 0; i < ks.size(); ++i) text += (i ? "," : "") + std::to_string(ks[i]);
   if (with_c) text += in_place ? " c=d" : " c";
   if (pad != 0) text += fmt::format(" pad={}", pad);

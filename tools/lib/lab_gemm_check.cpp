@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 
 #include "tools/lib/lab_compare.cuh"
@@ -168,6 +169,41 @@ GemmProduct product_of(const dgrt_gemm_batched_desc& desc, const dgrt_gemm_batch
   p.d = advance(p.d, batch * args.d_batch_stride, desc.dtype_d);
   p.b = advance(p.b, batch * args.b_batch_stride, desc.dtype_ab);
   p.b_scale = advance(p.b_scale, batch * args.b_scale_batch_stride);
+  return p;
+}
+
+GemmProduct product_of(const dgrt_gemm_grouped_k_desc& desc, const dgrt_gemm_grouped_k_args& args,
+                       const std::vector<int32_t>& ks, size_t group) {
+  const int64_t k = ks[group], index = static_cast<int64_t>(group);
+  const int64_t first = std::accumulate(ks.begin(), ks.begin() + index, int64_t{0});
+  const bool is_fp8 = desc.dtype_ab == DGRT_E4M3;
+  GemmProduct p{};
+  p.dtype_ab = desc.dtype_ab, p.dtype_d = desc.dtype_d, p.scale_mode = desc.scale_mode;
+  p.m = desc.m, p.n = desc.n, p.k = k;
+  p.a = advance(args.a, first * (is_fp8 ? desc.m : args.lda), desc.dtype_ab);
+  p.b = advance(args.b, first * (is_fp8 ? desc.n : args.ldb), desc.dtype_ab);
+  p.a_row = is_fp8 ? k : 1, p.a_k = is_fp8 ? 1 : args.lda;
+  p.b_row = is_fp8 ? k : 1, p.b_k = is_fp8 ? 1 : args.ldb;
+  p.a_scale = advance(args.a_scale, first / 128 * args.ld_a_scale);
+  p.b_scale = advance(args.b_scale, first / 128 * args.ld_b_scale);
+  p.a_scale_row = p.b_scale_row = 1;
+  p.a_scale_k = args.ld_a_scale, p.b_scale_k = args.ld_b_scale;
+  if ((desc.flags & DGRT_GEMM_WITH_C) != 0)
+    p.c = advance(args.c, index * args.c_group_stride, desc.dtype_d);
+  p.d = advance(args.d, index * args.d_group_stride, desc.dtype_d);
+  p.ldc = args.ldc, p.ldd = args.ldd;
+  return p;
+}
+
+GemmProduct product_of(const dgrt_gemm_fused_linear_desc& desc,
+                       const dgrt_gemm_fused_linear_args& args, uint32_t segment) {
+  const int64_t first = std::accumulate(desc.n, desc.n + segment, int64_t{0});
+  GemmProduct p{};
+  p.dtype_ab = desc.dtype_ab, p.dtype_d = desc.dtype_d, p.scale_mode = DGRT_SCALE_NONE;
+  p.m = args.m, p.n = desc.n[segment], p.k = desc.k;
+  p.a = args.a, p.a_row = args.lda, p.a_k = 1;
+  p.b = advance(args.b, first * args.ldb, desc.dtype_ab), p.b_row = args.ldb, p.b_k = 1;
+  p.d = args.d[segment], p.ldd = args.ldd[segment];
   return p;
 }
 

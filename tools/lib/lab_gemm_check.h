@@ -43,6 +43,11 @@ GemmProduct product_of(const dgrt_gemm_grouped_masked_desc& desc,
                        const dgrt_gemm_grouped_masked_args& args, uint32_t group, int64_t num_rows);
 GemmProduct product_of(const dgrt_gemm_batched_desc& desc, const dgrt_gemm_batched_args& args,
                        uint32_t batch);
+// `ks`: args.ks, on the host.
+GemmProduct product_of(const dgrt_gemm_grouped_k_desc& desc, const dgrt_gemm_grouped_k_args& args,
+                       const std::vector<int32_t>& ks, size_t group);
+GemmProduct product_of(const dgrt_gemm_fused_linear_desc& desc,
+                       const dgrt_gemm_fused_linear_args& args, uint32_t segment);
 
 struct GemmError {
   double calc_diff = 0;      // 1 - 2xy / (x^2 + y^2) over all checked elements; 0 if both are all 0
