@@ -6,6 +6,7 @@
 
 #include "dgrt/gemm.h"
 #include "runtime/compile/nvrtc.h"
+#include "runtime/engine/enumerate.h"
 #include "runtime/engine/selection.h"
 #include "tests/support/catch.h"
 
