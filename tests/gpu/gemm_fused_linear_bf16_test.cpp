@@ -25,11 +25,11 @@ struct Case {
   std::string name() const {
     std::string text = "gemm_fused_linear n=";
     for (size_t i = 0; i < n.size(); ++i) text += (i ? "," : "") + std::to_string(n[i]);
-    text += " k=" + std::to_string(k);
+    text += fmt::format(" k={}", k);
     if (dtype == DGRT_FP16) text += " fp16";
-    if (pad != 0) text += " pad=" + std::to_string(pad);
+    if (pad != 0) text += fmt::format(" pad={}", pad);
     if (one_matrix) text += " slices";
-    if (flags != 0) text += " flags=" + std::to_string(flags);
+    if (flags != 0) text += fmt::format(" flags={}", flags);
     return text;
   }
 };
