@@ -24,7 +24,7 @@ struct Case {
 
   std::string name() const {
     std::string text = "gemm_fused_linear n=";
-    for (size_t i = 0; i < n.size(); ++i) text += (i ? "," : "") + std::to_string(n[i]);
+    for (size_t i = 0; i < n.size(); ++i) text += fmt::format("{}{}", i ? "," : "", n[i]);
     text += fmt::format(" k={}", k);
     if (dtype == DGRT_FP16) text += " fp16";
     if (pad != 0) text += fmt::format(" pad={}", pad);

@@ -158,7 +158,7 @@ std::string GroupedKCase::name() const {
                                  : dtype_ab == DGRT_FP16 ? "fp16"
                                                          : "bf16",
                                  m, n);
-  for (size_t i = 0; i < ks.size(); ++i) text += (i ? "," : "") + std::to_string(ks[i]);
+  for (size_t i = 0; i < ks.size(); ++i) text += fmt::format("{}{}", i ? "," : "", ks[i]);
   if (with_c) text += in_place ? " c=d" : " c";
   if (pad != 0) text += fmt::format(" pad={}", pad);
   if (spare_k != 0) text += fmt::format(" spare_k={}", spare_k);
