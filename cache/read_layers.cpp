@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "cache/signature.h"
+
 namespace dgrt {
 namespace {
 
@@ -30,20 +32,29 @@ Result<std::vector<Digest>> read_digests(std::string_view text, size_t num_bundl
   return digests;
 }
 
+Result<std::optional<PublicKey>> read_public_key(std::string_view text) {
+  if (text.empty()) return std::optional<PublicKey>();
+  const std::optional<PublicKey> key = digest_from_hex(text);
+  if (!key) return invalid("bundle_public_key={}: must be 64 hex digits", text);
+  return key;
+}
+
 }  // namespace
 
 Result<ReadLayers> ReadLayers::open(std::string_view bundle_path, std::string_view bundle_digests,
                                     std::string_view dir_path, FileSystem& fs,
-                                    std::vector<Status>* problems) {
+                                    std::vector<Status>* problems, std::string_view public_key) {
   ReadLayers layers;
+  DGRT_ASSIGN(const std::optional<PublicKey> key, read_public_key(public_key));
   const std::vector<std::string> bundles = split(bundle_path);
   DGRT_ASSIGN(const std::vector<Digest> digests, read_digests(bundle_digests, bundles.size()));
   for (size_t i = 0; i < bundles.size(); ++i) {
     Result<std::unique_ptr<Bundle>> bundle =
         Bundle::open(bundles[i], digests.empty() ? nullptr : &digests[i], fs);
+    if (bundle.is_ok() && key) DGRT_TRY(check_signed(*bundle.value(), *key));
     if (bundle.is_ok())
       layers.bundles_.push_back(std::move(bundle).value());
-    else if (digests.empty())
+    else if (digests.empty() && !key)
       problems->push_back(bundle.status());
     else
       return bundle.status();

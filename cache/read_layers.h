@@ -29,11 +29,12 @@ class ReadLayers {
 
   ReadLayers() = default;
   // Paths are separated by colons; empty parts are left out. `bundle_digests` has one digest per
-  // bundle, or is empty. What cannot be opened is left out and told in `problems`, except a bundle
-  // whose digest is given: then it is an error (IO_ERROR, INVALID_ARGUMENT).
+  // bundle, or is empty; `public_key`, 64 hex digits, must have signed every bundle, unless empty.
+  // What cannot be opened is left out and told in `problems`, except bundles where digests or a key
+  // are given: then it is an error (IO_ERROR, INVALID_ARGUMENT).
   static Result<ReadLayers> open(std::string_view bundle_path, std::string_view bundle_digests,
                                  std::string_view dir_path, FileSystem& fs,
-                                 std::vector<Status>* problems);
+                                 std::vector<Status>* problems, std::string_view public_key = {});
 
   // The first good entry from layer `first` on.
   Hit find(const Key& key, const Want& want, size_t first) const;

@@ -6,6 +6,7 @@
 
 #include "cache/bundle.h"
 #include "cache/disk_cache.h"
+#include "cache/signature.h"
 #include "runtime/engine/kernel_metadata.h"
 #include "tools/command.h"
 
@@ -15,7 +16,7 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 struct BundleOptions {
-  std::string cache_dir, output, digest;
+  std::string cache_dir, output, digest, public_key;
   std::vector<std::string> files;
   bool json = false;
 };
@@ -88,6 +89,10 @@ Result<std::unique_ptr<Bundle>> verify(const BundleOptions& options) {
   DGRT_ASSIGN(std::unique_ptr<Bundle> bundle,
               Bundle::open(options.files.front(), pinned ? &*pinned : nullptr));
   DGRT_TRY(bundle->verify());
+  if (options.public_key.empty()) return bundle;
+  const std::optional<PublicKey> key = digest_from_hex(options.public_key);
+  if (!key) return invalid("public-key={}: must be 64 hex digits", options.public_key);
+  DGRT_TRY(check_signed(*bundle, *key));
   return bundle;
 }
 
@@ -219,6 +224,8 @@ void add_bundle(CLI::App& app, int& exit_code) {
           "dgrt bundle verify kernels.dgb", run_summary<verify>);
   checked->add_option("file", checked_options->files, "Bundle")->required()->expected(1);
   checked->add_option("--digest", checked_options->digest, "Digest that it must have");
+  checked->add_option("--public-key", checked_options->public_key, "Key that it must be signed by");
+  add_bundle_signing(*bundle, exit_code);
   const auto [listed, listed_options] = add("list", "List a bundle's kernels; fails if one is bad",
                                             "dgrt bundle list kernels.dgb --json", run_list);
   listed->add_option("file", listed_options->files, "Bundle")->required()->expected(1);

@@ -18,6 +18,8 @@ void add_explain(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 void add_doctor(CLI::App& app, int& exit_code);
 void add_version(CLI::App& app, int& exit_code);
+void add_worker(CLI::App& app, int& exit_code);
+void add_bundle_signing(CLI::App& bundle, int& exit_code);  // `bundle keygen`, `bundle sign`
 
 // --arch and --sms: for which device kernels are chosen.
 struct TargetOptions {

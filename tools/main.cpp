@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   dgrt::add_bench(app, exit_code);
   dgrt::add_doctor(app, exit_code);
   dgrt::add_version(app, exit_code);
+  dgrt::add_worker(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,14 +1,16 @@
-// dgrt prewarm: compiles every kernel that a model's layers can need, for a device that need not be
-// here, into a cache. It goes through the C API alone, so what it makes is what an engine will look
-// for.
+// dgrt prewarm: compiles every kernel that a model's layers, a manifest or a recording can need, for
+// a device that need not be here, into a cache and, if asked, into one bundle. Plans are made by the
+// code that an engine's plans are made by, so what it makes is what an engine will look for.
+#include <unistd.h>
+
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cache/bundle.h"
 #include "cache/disk_cache.h"
-#include "dgrt/dgrt.h"
 #include "tools/command.h"
-#include "tools/model_config.h"
+#include "tools/prewarm_input.h"
 #include "tools/progress.h"
 
 namespace dgrt {
@@ -17,10 +19,10 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 struct PrewarmOptions {
-  std::string config, engine = "plain", cache_dir;
+  PrewarmSources sources;
+  std::string cache_dir, bundle, shard = "0/1";
   TargetOptions target;
-  Profile profile;
-  uint32_t jobs = 0;
+  uint32_t jobs = 0, timeout_s = 0;
   bool json = false;
 };
 
@@ -32,8 +34,9 @@ struct Outcome {
   uint32_t kernels = 0, compiled = 0, hits = 0;
   std::vector<Failure> failures;
   double seconds = 0;
-  Status status;                  // of dgrt_prepare
+  Status status;                  // of the whole
   uint64_t publish_failures = 0;  // compiled, but not stored
+  std::string digest;             // of the bundle, if one was written
   bool is_good() const { return status.is_ok() && failures.empty() && publish_failures == 0; }
 };
 
@@ -41,12 +44,6 @@ struct Progress {
   ProgressBar bar;
   Outcome outcome;
 };
-
-struct ContextCloser {
-  void operator()(dgrt_context* context) const { dgrt_context_destroy(context); }
-};
-
-Status last_error(dgrt_status status) { return {status, dgrt_last_error()}; }
 
 // A prewarm that cannot store anything is useless, so this is checked before the work: a lock is a
 // file in the cache directory.
@@ -65,41 +62,75 @@ void on_progress(const dgrt_progress* progress, void* user) {
     ++outcome.compiled;
   else
     ++outcome.hits;
-  bar.update(progress->done, progress->total, progress->kernel);
+  bar.update(progress->done, progress->total, outcome.hits, progress->kernel);
 }
 
 void on_log(dgrt_log_level, const char* message, void* user) {
   static_cast<Progress*>(user)->bar.print(message);
 }
 
+// This program, which is its own worker.
+std::string own_path() {
+  char path[4096];
+  const ssize_t bytes = ::readlink("/proc/self/exe", path, sizeof(path));
+  return bytes > 0 ? std::string(path, static_cast<size_t>(bytes)) : "";
+}
+
+Result<std::unique_ptr<Context>> open_context(const PrewarmOptions& options,
+                                              const std::string& cache_dir, Progress* progress) {
+  const std::string worker = own_path();
+  dgrt_context_options context = DGRT_CONTEXT_OPTIONS;
+  context.device = DGRT_DEVICE_NONE;
+  context.arch = options.target.arch.c_str();
+  context.sm_count = options.target.sms;
+  context.miss_policy = DGRT_MISS_COMPILE;
+  context.cache_dir = cache_dir.c_str();
+  context.cache_ro_path = context.bundle_path = "";  // the directory gets it all
+  context.num_jobs = options.jobs;
+  context.log_fn = on_log;
+  context.log_user = progress;
+  context.worker_path = worker.c_str();
+  context.compile_timeout_s = options.timeout_s;
+  return Context::create(context);
+}
+
+// Exactly these kernels, whatever else the cache holds.
+Result<std::string> write_kernels(const std::string& path, const std::string& cache_dir,
+                                  const std::vector<PlannedKernel>& kernels,
+                                  const CompilerId* compiler) {
+  DGRT_ASSIGN(const std::unique_ptr<DiskCache> cache, DiskCache::open_read_only(cache_dir));
+  std::vector<std::vector<std::byte>> files;
+  for (const PlannedKernel& kernel : kernels) {
+    const Found found = cache->find(kernel.key, compiler);
+    if (!found.entry)
+      return error(DGRT_IO_ERROR, "bundle={}: kernel {} is not in {}", path, kernel.instance.entry,
+                   cache_dir);
+    files.push_back(serialize(*found.entry));
+  }
+  DGRT_ASSIGN(const std::vector<std::byte> bytes, make_bundle({files.begin(), files.end()}));
+  DGRT_TRY(write_bundle(path, bytes));
+  DGRT_ASSIGN(const std::unique_ptr<Bundle> bundle, Bundle::open(path));
+  return to_hex(bundle->digest());
+}
+
 Result<Outcome> prepare_all(const PrewarmOptions& options, const std::string& cache_dir,
-                            const DescList& descs) {
+                            const PrewarmInput& input, const Shard& shard) {
   const auto start = std::chrono::steady_clock::now();
   Progress progress;
-  dgrt_context_options context_options = DGRT_CONTEXT_OPTIONS;
-  context_options.device = DGRT_DEVICE_NONE;
-  context_options.arch = options.target.arch.c_str();
-  context_options.sm_count = options.target.sms;
-  context_options.miss_policy = DGRT_MISS_COMPILE;
-  context_options.cache_dir = cache_dir.c_str();
-  context_options.cache_ro_path = context_options.bundle_path = "";  // the directory gets it all
-  context_options.num_jobs = options.jobs;
-  context_options.log_fn = on_log;
-  context_options.log_user = &progress;
-  dgrt_context* raw = nullptr;
-  if (const dgrt_status status = dgrt_context_create(&context_options, &raw); status != DGRT_OK)
-    return last_error(status);
-  const std::unique_ptr<dgrt_context, ContextCloser> context(raw);
-
-  const auto& pointers = descs.pointers();
-  const dgrt_status status =
-      dgrt_prepare(raw, pointers.data(), pointers.size(), on_progress, &progress);
+  DGRT_ASSIGN(const std::unique_ptr<Context> context, open_context(options, cache_dir, &progress));
+  const std::vector<const dgrt_desc*> descs = input.pointers();
+  const Status status =
+      prepare(*context, descs.data(), descs.size(), on_progress, &progress, shard);
   Outcome outcome = std::move(progress.outcome);
-  if (status != DGRT_OK) outcome.status = last_error(status);
-  dgrt_stats stats = DGRT_STATS;
-  if (const dgrt_status got = dgrt_context_get_stats(raw, &stats); got != DGRT_OK)
-    return last_error(got);
-  outcome.publish_failures = stats.publish_failures;
+  outcome.status = status;
+  outcome.publish_failures = context->kernels().stats().publish_failures;
+  if (outcome.is_good() && !options.bundle.empty()) {
+    Status ignored;  // prepare() has planned the same without one
+    const auto kernels = plan_kernels(*context, descs.data(), descs.size(), shard, &ignored);
+    DGRT_ASSIGN(const std::optional<CompilerId> compiler, context->kernels().wanted_compiler());
+    DGRT_ASSIGN(outcome.digest,
+                write_kernels(options.bundle, cache_dir, kernels, compiler ? &*compiler : nullptr));
+  }
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return outcome;
 }
@@ -109,7 +140,8 @@ const char* dtype_name(dgrt_dtype dtype) {
 }
 
 OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
-                    const ModelNeeds& needs, const Outcome& outcome) {
+                    const PrewarmInput& input, const Outcome& outcome) {
+  const ModelNeeds needs = input.needs.value_or(ModelNeeds());
   OrderedJson json = {{"kernels", outcome.kernels},
                       {"compiled", outcome.compiled},
                       {"hits", outcome.hits},
@@ -117,13 +149,17 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
                       {"seconds", outcome.seconds},
                       {"not_stored", outcome.publish_failures},
                       {"cache_dir", cache_dir},
+                      {"shard", options.shard},
+                      {"bundle", options.bundle},
+                      {"digest", outcome.digest},
+                      {"descs", input.descs.size()},
                       {"model_type", needs.model_type},
-                      {"engine", options.engine},
+                      {"engine", options.sources.engine},
                       {"arch", options.target.arch},
                       {"sms", options.target.sms},
-                      {"tp", options.profile.tp},
-                      {"ep", options.profile.ep},
-                      {"max_tokens", options.profile.max_tokens},
+                      {"tp", options.sources.profile.tp},
+                      {"ep", options.sources.profile.ep},
+                      {"max_tokens", options.sources.profile.max_tokens},
                       {"layers", OrderedJson::array()},
                       {"quant_fp8_k", needs.quant_ks},
                       {"missing", OrderedJson::array()},
@@ -142,20 +178,26 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
   return json;
 }
 
-void print_summary(const PrewarmOptions& options, const std::string& cache_dir,
-                   const ModelNeeds& needs, const Outcome& outcome) {
+void print_model(const PrewarmOptions& options, const ModelNeeds& needs) {
+  const Profile& profile = options.sources.profile;
   fmt::print("{} layers of {} for {}, {}, {} SMs, tp {}, up to {} tokens:\n", needs.layers.size(),
-             needs.model_type, options.engine, options.target.arch, options.target.sms,
-             options.profile.tp, options.profile.max_tokens);
+             needs.model_type, options.sources.engine, options.target.arch, options.target.sms,
+             profile.tp, profile.max_tokens);
   for (const Linear& l : needs.layers)
     fmt::print("  {:34} n {:6}  k {:6}  {} -> {}\n", l.name, l.n, l.k, dtype_name(l.dtype),
                dtype_name(l.dtype_d));
   for (const int64_t k : needs.quant_ks) fmt::print("  {:34}           k {:6}\n", "quant_fp8", k);
   if (!needs.missing.empty()) fmt::print("dgrt has no kernel for:\n");
   for (const Missing& m : needs.missing) fmt::print("  {}: {}\n", m.name, m.reason);
+}
+
+void print_summary(const PrewarmOptions& options, const std::string& cache_dir,
+                   const PrewarmInput& input, const Outcome& outcome) {
+  if (input.needs) print_model(options, *input.needs);
   fmt::print("{} kernels in {}: {} compiled, {} already there, {} failed, {:.1f} s\n",
              outcome.kernels, cache_dir, outcome.compiled, outcome.hits, outcome.failures.size(),
              outcome.seconds);
+  if (!outcome.digest.empty()) fmt::print("bundle {}, digest {}\n", options.bundle, outcome.digest);
 }
 
 // One kernel's compiler log is enough to start with; the others often say the same.
@@ -173,25 +215,24 @@ void print_failures(const Outcome& outcome, const std::string& cache_dir) {
 }
 
 int run_prewarm(PrewarmOptions options) {
-  Result<Engine> engine = engine_from_name(options.engine);
-  if (!engine.is_ok()) return report(engine.status(), options.json);
-  options.profile.engine = engine.value();
-  const Result<ModelNeeds> needs = model_needs_of_file(options.config, options.profile);
-  if (!needs.is_ok()) return report(needs.status(), options.json);
+  const Result<Shard> shard = parse_shard(options.shard);
+  if (!shard.is_ok()) return report(shard.status(), options.json);
+  const Result<PrewarmInput> input = read_prewarm_input(&options.sources);
+  if (!input.is_ok()) return report(input.status(), options.json);
   const Result<std::string> cache_dir = resolve_cache_dir(options.cache_dir);
   if (!cache_dir.is_ok()) return report(cache_dir.status(), options.json);
   if (const Status status = check_writable(cache_dir.value()); !status.is_ok())
     return report(status, options.json);
 
-  const DescList descs(needs.value(), options.profile.max_tokens);
-  const Result<Outcome> result = prepare_all(options, cache_dir.value(), descs);
+  const Result<Outcome> result =
+      prepare_all(options, cache_dir.value(), input.value(), shard.value());
   if (!result.is_ok()) return report(result.status(), options.json);
   const Outcome& outcome = result.value();
   print_failures(outcome, cache_dir.value());
   if (options.json)
-    print_json(to_json(options, cache_dir.value(), needs.value(), outcome));
+    print_json(to_json(options, cache_dir.value(), input.value(), outcome));
   else
-    print_summary(options, cache_dir.value(), needs.value(), outcome);
+    print_summary(options, cache_dir.value(), input.value(), outcome);
   return outcome.is_good() ? 0 : 1;
 }
 
@@ -199,25 +240,35 @@ int run_prewarm(PrewarmOptions options) {
 
 void add_prewarm(CLI::App& app, int& exit_code) {
   CLI::App* command =
-      app.add_subcommand("prewarm", "Compile a model's kernels into the cache; needs no GPU");
+      app.add_subcommand("prewarm", "Compile kernels into the cache ahead of time; needs no GPU");
   command->footer(
       "Example: dgrt prewarm --config config.json --engine sglang --tp 8 --arch sm_90a --sms 132");
   const auto options = std::make_shared<PrewarmOptions>();
-  command->add_option("--config", options->config, "The model's Hugging Face config.json")
-      ->required();
+  PrewarmSources& sources = options->sources;
+  command->add_option("--config", sources.config, "The model's Hugging Face config.json");
+  command->add_option("--manifest", sources.manifests, "JSON lists of descs");
+  command->add_option("--recording", sources.recordings, "Files that DGRT_RECORD wrote");
   command
-      ->add_option("--engine", options->engine, "Whose fusions apply: sglang, vllm or plain (none)")
+      ->add_option("--engine", sources.engine, "Whose fusions apply: sglang, vllm or plain (none)")
       ->capture_default_str();
   add_target_options(*command, options->target);
-  command->add_option("--tp", options->profile.tp, "Tensor-parallel ranks")->capture_default_str();
-  command->add_option("--ep", options->profile.ep, "Expert-parallel ranks")->capture_default_str();
+  command->add_option("--tp", sources.profile.tp, "Tensor-parallel ranks")->capture_default_str();
+  command->add_option("--ep", sources.profile.ep, "Expert-parallel ranks")->capture_default_str();
   command
-      ->add_option("--max-tokens", options->profile.max_tokens,
+      ->add_option("--max-tokens", sources.profile.max_tokens,
                    "Most tokens in one forward pass (the engine's prefill chunk)")
       ->capture_default_str();
-  command->add_option("--jobs", options->jobs, "Kernels compiled at a time (0: one per core)")
+  command
+      ->add_option("--jobs", options->jobs,
+                   "Kernels compiled at a time (0: what cores and free memory allow)")
+      ->capture_default_str();
+  command->add_option("--timeout", options->timeout_s, "Longest compile, in seconds (0: 120)")
+      ->check(CLI::Range(0u, 86400u))
+      ->capture_default_str();
+  command->add_option("--shard", options->shard, "i/n: only the i-th of n parts of the kernels")
       ->capture_default_str();
   add_cache_dir_option(*command, options->cache_dir);
+  command->add_option("--bundle", options->bundle, "Also write these kernels into one bundle");
   command->add_flag("--json", options->json, "End with one line of JSON");
   command->callback([options, &exit_code] { exit_code = run_prewarm(*options); });
 }

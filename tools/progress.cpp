@@ -29,8 +29,8 @@ std::string progress_line(const ProgressState& state, size_t columns) {
   if (filled < bar_columns) bar += '>';
   bar.resize(bar_columns, ' ');
   std::string line = fmt::format("[{}] {}/{}", bar, state.done, state.total);
-  if (state.done > 0 && state.seconds > 0) {
-    const double rate = state.done / state.seconds;
+  if (state.done > state.skipped && state.seconds > 0) {
+    const double rate = (state.done - state.skipped) / state.seconds;
     const double left = (state.total - std::min(state.done, state.total)) / rate;
     line += fmt::format("  {:.1f}/s  {:.0f} s left", rate, std::ceil(left));
   }
@@ -50,13 +50,14 @@ void ProgressBar::erase() {
   drawn_.clear();
 }
 
-void ProgressBar::update(uint32_t done, uint32_t total, std::string_view current) {
+void ProgressBar::update(uint32_t done, uint32_t total, uint32_t skipped,
+                         std::string_view current) {
   if (!on_) return;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
   const std::lock_guard<std::mutex> guard(mutex_);
   // One column stays free: some terminals wrap when the last one is written.
-  drawn_ =
-      progress_line({done, total, seconds.count(), std::string(current)}, terminal_columns() - 1);
+  drawn_ = progress_line({done, total, skipped, seconds.count(), std::string(current)},
+                         terminal_columns() - 1);
   fmt::print(stderr, "\r\x1b[K{}", drawn_);
   std::fflush(stderr);
 }

@@ -11,8 +11,9 @@ namespace dgrt {
 
 struct ProgressState {
   uint32_t done = 0, total = 0;
-  double seconds = 0;   // since the start
-  std::string current;  // what was finished last
+  uint32_t skipped = 0;  // of done: were there already, and say nothing of how fast it goes
+  double seconds = 0;    // since the start
+  std::string current;   // what was finished last
 };
 
 // The line, cut to `columns`: "[=====>     ] 12/40  8.1/s  3 s left  sm90_gemm_fp8_128x128".
@@ -26,7 +27,7 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  void update(uint32_t done, uint32_t total, std::string_view current);
+  void update(uint32_t done, uint32_t total, uint32_t skipped, std::string_view current);
   // A line of text above the bar, for warnings.
   void print(std::string_view line);
 

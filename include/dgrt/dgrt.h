@@ -134,7 +134,7 @@ typedef struct dgrt_context_options {
   uint32_t sm_count;            /* SMs that kernels are chosen for. 0: the device's. Required without one */
   dgrt_miss_policy miss_policy;
   const char* cache_dir;        /* NULL: DGRT_CACHE_DIR, else the user's cache directory. "": memory only */
-  uint32_t num_jobs;            /* threads that dgrt_prepare compiles with. 0: one per core */
+  uint32_t num_jobs;            /* kernels that dgrt_prepare makes at a time. 0: what cores and free memory allow */
   dgrt_log_level log_level;     /* DGRT_LOG_DEFAULT: DGRT_LOG from the environment, else warn */
   dgrt_log_fn log_fn;           /* NULL: standard error */
   void* log_user;
@@ -144,8 +144,13 @@ typedef struct dgrt_context_options {
                                    bundle_path is NULL, DGRT_BUNDLE_DIGEST */
   uint64_t cache_max_bytes;     /* of kernels in the cache directory: beyond, those unused for longest are removed
                                    when one is added. 0: 4 GiB. UINT64_MAX: no bound */
+  const char* worker_path;      /* the `dgrt` program, whose processes dgrt_prepare compiles with. NULL: beside the
+                                   library, in ../bin, or on PATH. "", or none found: threads of this process */
+  const char* bundle_public_key;/* Ed25519 key, 64 hex digits: every bundle must have FILE.sig by it. NULL: not asked */
+  uint32_t compile_timeout_s;   /* longest compile in a worker process, seconds; then it is killed. 0: 120 */
+  uint32_t reserved;
 } dgrt_context_options;
-#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL, NULL, NULL, NULL, 0}
+#define DGRT_CONTEXT_OPTIONS {sizeof(dgrt_context_options), 0, NULL, 0, DGRT_MISS_DEFAULT, NULL, 0, DGRT_LOG_DEFAULT, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, 0, 0}
 
 /* Opens a device (its primary CUDA context is retained) or, with DGRT_DEVICE_NONE, a compile-only
  * context that needs neither GPU nor driver. `options` NULL means device 0 and defaults. The

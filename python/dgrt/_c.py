@@ -52,7 +52,9 @@ class ContextOptions(Structure):
                 ("sm_count", c_uint32), ("miss_policy", c_uint32), ("cache_dir", c_char_p),
                 ("num_jobs", c_uint32), ("log_level", c_uint32), ("log_fn", LogFn),
                 ("log_user", c_void_p), ("cache_ro_path", c_char_p), ("bundle_path", c_char_p),
-                ("bundle_digest", c_char_p), ("cache_max_bytes", c_uint64)]
+                ("bundle_digest", c_char_p), ("cache_max_bytes", c_uint64),
+                ("worker_path", c_char_p), ("bundle_public_key", c_char_p),
+                ("compile_timeout_s", c_uint32), ("reserved", c_uint32)]
 
 
 class Stats(Structure):

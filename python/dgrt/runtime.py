@@ -111,7 +111,8 @@ class Context:
 
     def __init__(self, device=0, *, arch=None, sm_count=0, miss_policy=CONSTANTS["MISS_DEFAULT"],
                  cache_dir=None, num_jobs=0, log_level=CONSTANTS["LOG_DEFAULT"], log=None,
-                 cache_ro_path=None, bundle_path=None, bundle_digest=None):
+                 cache_ro_path=None, bundle_path=None, bundle_digest=None,
+                 cache_max_bytes=0, worker_path=None, bundle_public_key=None, compile_timeout_s=0):
         """`log(level, message)` receives log lines, from any thread; it must not call dgrt."""
         self._lib = _c.load_library()
         self._plans = weakref.WeakSet()
@@ -120,7 +121,8 @@ class Context:
         options = _c.ContextOptions(
             ctypes.sizeof(_c.ContextOptions), device, _encode(arch), sm_count, miss_policy,
             _encode(cache_dir), num_jobs, log_level, self._log, None, _encode(cache_ro_path),
-            _encode(bundle_path), _encode(bundle_digest))
+            _encode(bundle_path), _encode(bundle_digest), cache_max_bytes,
+            _encode(worker_path), _encode(bundle_public_key), compile_timeout_s, 0)
         handle = ctypes.c_void_p()
         _check(self._lib.dgrt_context_create(ctypes.byref(options), ctypes.byref(handle)))
         self._handle = handle

@@ -44,6 +44,7 @@ Result<Env> read_env(const EnvLookup& lookup) {
   env.bundle_path = text_of(lookup, "DGRT_BUNDLE_PATH");
   env.bundle_digest = text_of(lookup, "DGRT_BUNDLE_DIGEST");
   env.heuristics_path = text_of(lookup, "DGRT_HEURISTICS_PATH");
+  env.record_path = text_of(lookup, "DGRT_RECORD");
   env.dump_dir = text_of(lookup, "DGRT_DUMP");
   env.kernels_dir = text_of(lookup, "DGRT_KERNELS_DIR");
   DGRT_TRY(read_word(

@@ -26,6 +26,7 @@ struct Env {
   bool explain_misses = false;                                 // DGRT_EXPLAIN=miss
   std::string heuristics_path;  // DGRT_HEURISTICS_PATH: directory of tables that come before the
                                 // embedded ones
+  std::string record_path;      // DGRT_RECORD: file that the descs of created plans are added to
   std::string
       dump_dir;  // DGRT_DUMP: directory for the source, image and log of each compiled kernel
   std::string

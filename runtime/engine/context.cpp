@@ -1,8 +1,5 @@
 #include "runtime/engine/context.h"
 
-#include <algorithm>
-#include <thread>
-
 #include "runtime/engine/enumerate.h"
 
 namespace dgrt {
@@ -17,6 +14,7 @@ Status check_options(const dgrt_context_options& options) {
     return invalid("miss_policy={}: must be a DGRT_MISS_ constant", options.miss_policy);
   if (options.log_level > DGRT_LOG_OFF)
     return invalid("log_level={}: must be a DGRT_LOG_ constant", options.log_level);
+  if (options.reserved != 0) return invalid("reserved={}: must be 0", options.reserved);
   if (options.device != DGRT_DEVICE_NONE) return ok();
   if (!options.arch) return invalid("arch=NULL: must be given without a device");
   if (options.sm_count == 0) return invalid("sm_count=0: must be given without a device");
@@ -37,7 +35,7 @@ Result<ReadLayers> open_layers(const dgrt_context_options& options, const Env& e
   const std::string env_digests = options.bundle_path ? "" : env.bundle_digest;
   return ReadLayers::open(bundles, options.bundle_digest ? options.bundle_digest : env_digests,
                           options.cache_ro_path ? options.cache_ro_path : env.cache_ro_path, fs,
-                          problems);
+                          problems, options.bundle_public_key ? options.bundle_public_key : "");
 }
 
 }  // namespace
@@ -50,8 +48,7 @@ Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& opt
   context->ops_ = parts.ops;
   const dgrt_log_level level = options.log_level ? options.log_level : env.log_level;
   context->log_ = std::make_unique<Log>(level, options.log_fn, options.log_user);
-  context->num_jobs_ =
-      options.num_jobs ? options.num_jobs : std::max(1u, std::thread::hardware_concurrency());
+  context->num_jobs_ = options.num_jobs;
   DGRT_TRY(context->open_target(options, parts.driver));
   context->sources_ = std::make_unique<Sources>(env.kernels_dir);
   std::vector<std::string> warnings;
@@ -61,6 +58,7 @@ Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& opt
   for (const std::string& warning : warnings)
     if (context->warned_.insert(warning).second) context->log_->warn("{}", warning);
   DGRT_TRY(context->open_kernels(options, env, parts));
+  context->recorder_ = std::make_unique<Recorder>(env.record_path, *context->log_);
   return context;
 }
 
@@ -96,6 +94,8 @@ Status Context::open_kernels(const dgrt_context_options& options, const Env& env
   store.explain_misses = env.explain_misses;
   store.fs = parts.fs;
   store.compiler = parts.compiler;
+  store.worker_program = find_worker_program(options.worker_path);
+  store.compile_timeout = std::chrono::seconds(options.compile_timeout_s);
   std::vector<Status> problems;
   DGRT_ASSIGN(ReadLayers layers,
               open_layers(options, env, parts.fs ? *parts.fs : real_fs(), &problems));

@@ -16,6 +16,7 @@
 #include "runtime/driver/device.h"
 #include "runtime/engine/desc_copy.h"
 #include "runtime/engine/kernel_store.h"
+#include "runtime/engine/recorder.h"
 #include "runtime/engine/selection.h"
 
 namespace dgrt {
@@ -44,7 +45,9 @@ class Context {
   Log& log() { return *log_; }
   KernelStore& kernels() { return *kernels_; }
   const KernelStore& kernels() const { return *kernels_; }
+  // Kernels that dgrt_prepare works on at a time, as the caller wants it. 0: what the machine bears.
   uint32_t num_jobs() const { return num_jobs_; }
+  Recorder& recorder() { return *recorder_; }
   // Requires: the op is in ops().
   const Table& table(const OpImpl& op) const { return tables_.at(op.stem); }
 
@@ -59,13 +62,14 @@ class Context {
 
   const OpList* ops_ = nullptr;
   Target target_;
-  uint32_t num_jobs_ = 1;
+  uint32_t num_jobs_ = 0;
   std::unique_ptr<Log> log_;
   std::unique_ptr<Sources> sources_;
   std::shared_ptr<const Device> device_;
   std::map<std::string, Table> tables_;  // by stem
   std::mutex warned_mutex_;
-  std::set<std::string> warned_;          // guarded by warned_mutex_
+  std::set<std::string> warned_;  // guarded by warned_mutex_
+  std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<KernelStore> kernels_;  // last: it uses the members above
 };
 

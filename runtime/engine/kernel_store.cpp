@@ -1,5 +1,7 @@
 #include "runtime/engine/kernel_store.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -144,8 +146,8 @@ std::string KernelStore::where() const {
                             : "memory, and there is no cache directory");
 }
 
-// From a layer from `first_layer` on, the cache directory or the compiler. Nothing: someone else is
-// compiling it and `wait` is no.
+// From a layer from `first_layer` on, the cache directory or the compiler. Nothing: `wait` says to
+// leave it.
 Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
                                                              const Instance& instance,
                                                              uint32_t smem_bytes, Wait wait,
@@ -155,6 +157,7 @@ Result<std::optional<KernelStore::Image>> KernelStore::fetch(const Key& key,
     count(&dgrt_stats::disk_hits);
     return image;
   }
+  if (wait == Wait::cached_only) return std::optional<Image>();
   if (options_.explain_misses) explain_miss(key, instance);
   if (options_.miss_policy == DGRT_MISS_ERROR)
     return error(DGRT_MISS, "not in {} and the miss policy forbids compiling", where());
@@ -236,10 +239,45 @@ Result<std::optional<KernelStore::Image>> KernelStore::find_on_disk(const Key& k
       Image{std::move(*found.entry), std::move(facts).value(), DGRT_SOURCE_DISK, layers_.size()});
 }
 
+std::shared_ptr<WorkerPool> KernelStore::workers(uint32_t max_workers, uint64_t memory_bytes) {
+  if (options_.worker_program.empty() || options_.miss_policy == DGRT_MISS_ERROR) return nullptr;
+  const Result<std::shared_ptr<const Nvrtc>> compiler = nvrtc();
+  if (!compiler.is_ok()) return nullptr;
+  const std::lock_guard<std::mutex> guard(mutex_);
+  std::shared_ptr<WorkerPool> pool = workers_.lock();
+  if (pool) return pool;
+  WorkerPool::Options options;
+  options.program = options_.worker_program;
+  options.arguments = {"worker", "--parent", std::to_string(::getpid()), "--nvrtc",
+                       compiler.value()->path()};
+  options.compiler = compiler.value()->id();
+  options.max_workers = max_workers;
+  options.memory_bytes = memory_bytes;
+  if (options_.compile_timeout.count() != 0) options.timeout = options_.compile_timeout;
+  pool = std::make_shared<WorkerPool>(std::move(options), log_);
+  workers_ = pool;
+  return pool;
+}
+
+// By a worker while there are any, else here.
+Result<Compiled> KernelStore::run_compiler(const Key& key, const Instance& instance,
+                                           const Nvrtc& compiler) {
+  std::shared_ptr<WorkerPool> pool;
+  {
+    const std::lock_guard<std::mutex> guard(mutex_);
+    pool = workers_.lock();
+  }
+  if (pool) {
+    DGRT_ASSIGN(std::optional<Compiled> compiled, pool->compile(key, instance));
+    if (compiled) return std::move(*compiled);
+  }
+  return compiler.compile(instance, sources_);
+}
+
 Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& instance,
                                                 uint32_t smem_bytes) {
   DGRT_ASSIGN(const std::shared_ptr<const Nvrtc> compiler, nvrtc());
-  Result<Compiled> result = compiler->compile(instance, sources_);
+  Result<Compiled> result = run_compiler(key, instance, *compiler);
   if (!result.is_ok()) {
     count(&dgrt_stats::compile_failures);
     return result.status();
@@ -353,8 +391,6 @@ Result<std::shared_ptr<const Nvrtc>> KernelStore::nvrtc() {
   return *nvrtc_;
 }
 
-// Whose entries are taken; nothing: anyone's, newest first. Opens the compiler's library only if
-// the answer depends on it.
 Result<std::optional<CompilerId>> KernelStore::wanted_compiler() {
   const bool may_compile = options_.miss_policy != DGRT_MISS_ERROR;
   if (options_.compiler_policy == CompilerPolicy::any) return std::optional<CompilerId>();

@@ -26,6 +26,7 @@
 #include "runtime/driver/device.h"
 #include "runtime/driver/module.h"
 #include "runtime/engine/miss_report.h"
+#include "runtime/engine/worker_pool.h"
 
 namespace dgrt {
 
@@ -49,12 +50,15 @@ class KernelStore {
     CompilerPolicy compiler_policy = CompilerPolicy::automatic;
     std::string dump_dir;  // "": no dumps
     bool explain_misses = false;
-    std::shared_ptr<const Nvrtc> compiler;  // null: the system's, once it is needed
-    FileSystem* fs = nullptr;               // of the cache; null: the real one
+    std::shared_ptr<const Nvrtc> compiler;         // null: the system's, once it is needed
+    FileSystem* fs = nullptr;                      // of the cache; null: the real one
+    std::string worker_program;                    // "": workers() gives none
+    std::chrono::milliseconds compile_timeout{0};  // of workers; 0: the pool's default
   };
-  enum class Wait { yes, no };
+  // If a kernel is in no cache: compile it, compile it unless another process is at it, or leave it.
+  enum class Wait { yes, no, cached_only };
   struct Got {
-    const Kernel* kernel = nullptr;  // null: busy elsewhere, and the caller does not wait
+    const Kernel* kernel = nullptr;  // null: not there, and the caller does not wait
     dgrt_source source = DGRT_SOURCE_NONE;
   };
 
@@ -66,9 +70,16 @@ class KernelStore {
   KernelStore& operator=(const KernelStore&) = delete;
 
   // The kernel of an instance whose key is `key`, loaded if there is a device. `smem_bytes`:
-  // dynamic shared memory of its launches, a function of the instance. Wait::no: if another process
-  // is compiling it, return at once. Failures are not remembered.
+  // dynamic shared memory of its launches, a function of the instance. Failures are not remembered.
   Result<Got> get(const Key& key, const Instance& instance, uint32_t smem_bytes, Wait wait);
+
+  // Workers that compile for this store as long as somebody holds them: at most `max_workers`, in
+  // `memory_bytes` together. Null: there is no program or compiler for them.
+  std::shared_ptr<WorkerPool> workers(uint32_t max_workers, uint64_t memory_bytes);
+
+  // Whose entries are taken; nothing: anyone's, newest first. Opens the compiler's library only if
+  // the answer depends on it.
+  Result<std::optional<CompilerId>> wanted_compiler();
 
   dgrt_stats stats() const;
 
@@ -84,6 +95,7 @@ class KernelStore {
   void explain_miss(const Key& key, const Instance& instance);
   bool is_only_read(const Image& image) const;
   std::string where() const;
+  Result<Compiled> run_compiler(const Key& key, const Instance& instance, const Nvrtc& compiler);
   Result<Image> compile(const Key& key, const Instance& instance, uint32_t smem_bytes);
   void publish(const Image& image);
   void keep_cache_below_cap();
@@ -94,7 +106,6 @@ class KernelStore {
   const Kernel* keep(std::unique_ptr<Kernel> kernel);
 
   Result<std::shared_ptr<const Nvrtc>> nvrtc();
-  Result<std::optional<CompilerId>> wanted_compiler();
   void warn_once(const std::string& text);
   void count(uint64_t dgrt_stats::*counter, uint64_t n = 1);
 
@@ -111,6 +122,7 @@ class KernelStore {
   std::map<Key, std::unique_ptr<Kernel>> kernels_;  // guarded by mutex_
   std::set<std::string> warned_;                    // guarded by mutex_
   dgrt_stats stats_ = DGRT_STATS;                   // guarded by mutex_
+  std::weak_ptr<WorkerPool> workers_;               // guarded by mutex_
   std::mutex nvrtc_mutex_;
   std::optional<Result<std::shared_ptr<const Nvrtc>>> nvrtc_;  // guarded by nvrtc_mutex_
 };

@@ -30,6 +30,7 @@ Result<std::unique_ptr<Plan>> Plan::create(Context& context, const dgrt_desc* de
   plan->find_workspace_bytes();
   if (plan->workspace_bytes_ != 0)
     plan->state_bytes_ = plan->op().state_bytes(plan->desc_.get(), context.target());
+  context.recorder().add(plan->desc_.get());
   return plan;
 }
 

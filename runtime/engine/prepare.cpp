@@ -9,12 +9,17 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/base/machine.h"
 #include "runtime/engine/enumerate.h"
 
 namespace dgrt {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// A worker takes about as long to start as it then takes for one GEMM kernel, so for fewer kernels
+// threads are done sooner.
+constexpr size_t min_kernels_for_workers = 4;
 
 // One list of kernels, worked on by several threads.
 class Preparation {
@@ -28,11 +33,28 @@ class Preparation {
         user_(user) {}
 
   // The first failure in list order.
-  Status run(uint32_t num_threads) {
+  Status run() {
+    const MachineLimits machine = machine_limits();
+    const uint32_t num_jobs = context_.num_jobs() ? context_.num_jobs() : machine.num_cpus;
     std::vector<size_t> all(kernels_.size());
     for (size_t i = 0; i < all.size(); ++i) all[i] = i;
-    pass(std::move(all), num_threads, KernelStore::Wait::no);
-    pass(std::move(busy_), num_threads, KernelStore::Wait::yes);
+    pass(std::move(all), num_jobs, KernelStore::Wait::cached_only);
+    std::shared_ptr<WorkerPool> workers;
+    uint32_t num_threads = num_jobs;
+    if (num_jobs > 1 && left_.size() >= min_kernels_for_workers) {
+      // A number of jobs that was asked for is the asker's to answer for; half of what is free
+      // stays free otherwise.
+      const uint64_t memory = context_.num_jobs() ? UINT64_MAX : machine.memory_bytes / 2;
+      workers = context_.kernels().workers(num_jobs, memory);
+    }
+    // Some threads more than workers: while one stores what it got, its worker has another to serve.
+    if (workers) num_threads = workers->limit() + (workers->limit() + 1) / 2;
+    context_.log().info("prepare: {} of {} kernels to compile, by up to {}", left_.size(),
+                        kernels_.size(),
+                        workers ? fmt::format("{} worker processes", workers->limit())
+                                : fmt::format("{} threads", num_jobs));
+    pass(std::move(left_), num_threads, KernelStore::Wait::no);
+    pass(std::move(left_), num_threads, KernelStore::Wait::yes);
     for (Status& status : results_)
       if (!status.is_ok()) return std::move(status);
     return ok();
@@ -40,7 +62,7 @@ class Preparation {
 
  private:
   void pass(std::vector<size_t> todo, uint32_t num_threads, KernelStore::Wait wait) {
-    busy_.clear();
+    left_.clear();
     std::sort(todo.begin(), todo.end());
     std::atomic<size_t> next{0};
     const auto work = [&] {
@@ -64,7 +86,7 @@ class Preparation {
     const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
     const std::lock_guard<std::mutex> guard(mutex_);
     if (got.is_ok() && !got.value().kernel) {
-      busy_.push_back(kernel_idx);
+      left_.push_back(kernel_idx);
       return;
     }
     results_[kernel_idx] = got.is_ok() ? ok() : got.status();
@@ -101,7 +123,7 @@ class Preparation {
   const std::vector<PlannedKernel> kernels_;
   std::mutex mutex_;
   std::vector<Status> results_;  // guarded by mutex_ while threads run, like the next two
-  std::vector<size_t> busy_;
+  std::vector<size_t> left_;
   uint32_t num_done_ = 0;
   const dgrt_progress_fn progress_;
   void* const user_;
@@ -116,24 +138,37 @@ Result<PlannedKernels> plan_desc(Context& context, const dgrt_desc* desc) {
 
 }  // namespace
 
-Status prepare(Context& context, const dgrt_desc* const* descs, size_t num_descs,
-               dgrt_progress_fn progress, void* user) {
-  Status first;
+bool Shard::holds(const Key& key) const {
+  uint64_t number = 0;  // keys are hashes, so any eight of their bytes spread evenly
+  for (size_t i = 0; i < sizeof(number); ++i) number = number << 8 | key.bytes[i];
+  return number % count == index;
+}
+
+std::vector<PlannedKernel> plan_kernels(Context& context, const dgrt_desc* const* descs,
+                                        size_t num_descs, const Shard& shard, Status* failure) {
   std::set<Key> seen;
   std::vector<PlannedKernel> kernels;
   for (size_t i = 0; i < num_descs; ++i) {
     Result<PlannedKernels> planned = plan_desc(context, descs[i]);
     if (!planned.is_ok()) {
-      if (first.is_ok())
-        first = Status(planned.status().code(),
-                       fmt::format("descs[{}]: {}", i, planned.status().message()));
+      if (failure->is_ok())
+        *failure = Status(planned.status().code(),
+                          fmt::format("descs[{}]: {}", i, planned.status().message()));
       continue;
     }
     for (PlannedKernel& kernel : planned.value().kernels)
-      if (seen.insert(kernel.key).second) kernels.push_back(std::move(kernel));
+      if (shard.holds(kernel.key) && seen.insert(kernel.key).second)
+        kernels.push_back(std::move(kernel));
   }
-  Preparation preparation(context, std::move(kernels), progress, user);
-  Status status = preparation.run(context.num_jobs());
+  return kernels;
+}
+
+Status prepare(Context& context, const dgrt_desc* const* descs, size_t num_descs,
+               dgrt_progress_fn progress, void* user, const Shard& shard) {
+  Status first;
+  Preparation preparation(context, plan_kernels(context, descs, num_descs, shard, &first), progress,
+                          user);
+  Status status = preparation.run();
   return first.is_ok() ? status : first;
 }
 

@@ -118,8 +118,9 @@ Status check_scales(const Spec& s, const Call& x) {
                      static_cast<const void*>(x.a_scale), static_cast<const void*>(x.b_scale));
     return ok();
   }
-  if (s.k == 0) return ok();
+  // Read for k == 0 too: they multiply the sums.
   if (s.scale_mode == DGRT_SCALE_CHANNEL) return check_channel_scales(x);
+  if (s.k == 0) return ok();
   DGRT_TRY(check_pointer("a_scale", x.a_scale, 16));
   DGRT_TRY(check_stride("ld_a_scale", x.ld_a_scale, x.m, 4));
   if (s.grouping == Grouping::masked || s.grouping == Grouping::batched)

@@ -112,13 +112,11 @@ class Run {
     for (const lab::DeviceBuffer* buffer : {&a_, &b_}) DGRT_TRY(buffer->check_guards());
     for (size_t i = 0; i < d_.size(); ++i) {
       const int64_t n = test_.one_matrix ? total_n_ : test_.n[i];
-      const int64_t stride = (n + test_.pad) * 2, used = m * stride;
+      const uint64_t stride = (n + test_.pad) * 2, used = m * stride, all = rows_ * stride;
+      const uint64_t rows = m, row_bytes = n * 2;
       DGRT_TRY(d_[i].check_guards());
-      const auto row = static_cast<uint64_t>(stride);
-      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), static_cast<uint64_t>(m), row,
-                                                 static_cast<uint64_t>(n) * 2, row}));
-      DGRT_TRY(lab::check_untouched(
-          *gpu_->lab, {d_[i].data(), 1, 0, static_cast<uint64_t>(used), d_[i].bytes()}));
+      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), rows, stride, row_bytes, stride}));
+      DGRT_TRY(lab::check_untouched(*gpu_->lab, {d_[i].data(), 1, all, used, all}));
       DGRT_ASSIGN(const int64_t at,
                   lab::first_difference(*gpu_->lab, d_[i].data(), again_[i].data(), d_[i].bytes()));
       if (at >= 0) return error(DGRT_INTERNAL, "the second run differs in d[{}], byte {}", i, at);

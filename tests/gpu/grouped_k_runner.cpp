@@ -122,11 +122,10 @@ class Run {
   Status check_surroundings() const {
     for (const lab::DeviceBuffer* buffer : {&a_, &b_, &c_, &d_}) DGRT_TRY(buffer->check_guards());
     DGRT_TRY(plan_.check_guards());
-    const auto rows = static_cast<uint64_t>(test_.m) * test_.ks.size();
-    const auto stride = static_cast<uint64_t>(ldd_) * 4;
-    return lab::check_untouched(
-        *gpu_->lab, {d_.data(), rows, stride, static_cast<uint64_t>(test_.n) * 4, stride},
-        test_.with_c && test_.in_place ? c_.data() : nullptr);
+    const uint64_t rows = static_cast<uint64_t>(test_.m) * test_.ks.size(), row = ldd_ * 4;
+    return lab::check_untouched(*gpu_->lab,
+                                {d_.data(), rows, row, static_cast<uint64_t>(test_.n) * 4, row},
+                                test_.with_c && test_.in_place ? c_.data() : nullptr);
   }
 
   Status check_group(uint32_t g, double* worst) const {

@@ -29,6 +29,7 @@ class EngineFixture {
     options.sm_count = 132;
     options.cache_dir = cache_dir.c_str();
     options.log_level = DGRT_LOG_INFO;
+    options.worker_path = "";  // tests of workers set it
     options.log_user = this;
     options.log_fn = [](dgrt_log_level level, const char* text, void* user) {
       auto* self = static_cast<EngineFixture*>(user);

@@ -6,18 +6,20 @@
 using dgrt::progress_line;
 
 TEST_CASE("The progress line shows count, rate, time left and the kernel", "[unit]") {
-  CHECK(progress_line({0, 40, 0.0, "start"}, 200) == "[>                       ] 0/40  start");
-  CHECK(progress_line({10, 40, 5.0, "sm90_gemm_fp8_128x128"}, 200) ==
+  CHECK(progress_line({0, 40, 0, 0.0, "start"}, 200) == "[>                       ] 0/40  start");
+  CHECK(progress_line({10, 40, 0, 5.0, "sm90_gemm_fp8_128x128"}, 200) ==
         "[======>                 ] 10/40  2.0/s  15 s left  sm90_gemm_fp8_128x128");
-  CHECK(progress_line({40, 40, 20.0, "last"}, 200) ==
+  CHECK(progress_line({40, 40, 0, 20.0, "last"}, 200) ==
         "[========================] 40/40  2.0/s  0 s left  last");
+  CHECK(progress_line({30, 40, 20, 5.0, "x"}, 200).find("2.0/s  5 s left") != std::string::npos);
+  CHECK(progress_line({20, 40, 20, 5.0, "x"}, 200).find("/s") == std::string::npos);
 }
 
 TEST_CASE("The progress line fits the terminal and survives odd counts", "[unit]") {
-  CHECK(progress_line({10, 40, 5.0, "sm90_gemm_fp8_128x128"}, 30).size() == 30);
-  CHECK(progress_line({10, 40, 5.0, "x"}, 0).empty());
-  CHECK(progress_line({0, 0, 1.0, ""}, 200).starts_with("[>                       ] 0/0"));
-  CHECK(progress_line({5, 4, 1.0, ""}, 200).find("0 s left") != std::string::npos);
+  CHECK(progress_line({10, 40, 0, 5.0, "sm90_gemm_fp8_128x128"}, 30).size() == 30);
+  CHECK(progress_line({10, 40, 0, 5.0, "x"}, 0).empty());
+  CHECK(progress_line({0, 0, 0, 1.0, ""}, 200).starts_with("[>                       ] 0/0"));
+  CHECK(progress_line({5, 4, 0, 1.0, ""}, 200).find("0 s left") != std::string::npos);
 }
 
 TEST_CASE("Module patterns match whole path components", "[unit]") {

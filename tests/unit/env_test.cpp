@@ -42,6 +42,7 @@ TEST_CASE("each variable lands in its field", "[unit]") {
                                   {"DGRT_LOG", "debug"},
                                   {"DGRT_EXPLAIN", "miss"},
                                   {"DGRT_DUMP", "/d"},
+                                  {"DGRT_RECORD", "/record"},
                                   {"DGRT_KERNELS_DIR", "/k"}});
   REQUIRE(env.is_ok());
   CHECK(env.value().cache_dir == "/c");
@@ -54,6 +55,7 @@ TEST_CASE("each variable lands in its field", "[unit]") {
   CHECK(env.value().log_level == DGRT_LOG_DEBUG);
   CHECK(env.value().explain_misses);
   CHECK(env.value().dump_dir == "/d");
+  CHECK(env.value().record_path == "/record");
   CHECK(env.value().kernels_dir == "/k");
 }
 

@@ -177,6 +177,9 @@ TEST_CASE("gemm: bias, single scales and unaligned d have rules of their own", "
                         {[](Args* x) { x->a_scale = nullptr; }, "a_scale=NULL"},
                         {[](Args* x) { x->ld_a_scale = 4; }, "ld_a_scale=4: must be 1"},
                         {[](Args* x) { x->ld_b_scale = -1; }, "ld_b_scale=-1: must be 1"}});
+  desc.k = 0;  // the scales are read all the same
+  check_breaches<Args>(fixture, &desc.op, good,
+                       {{[](Args* x) { x->a_scale = nullptr; }, "a_scale=NULL"}});
   auto rows = product<dgrt_gemm_desc>(DGRT_GEMM_DESC, DGRT_E4M3);
   rows.scale_mode = DGRT_SCALE_ROW;
   Args by_row = operands<Args>(DGRT_GEMM_ARGS, rows, 100);

@@ -1,0 +1,191 @@
+#include "runtime/ops/desc_fields.h"
+
+#include <cstddef>
+
+#include "dgrt/gemm.h"
+#include "dgrt/hyper.h"
+
+namespace dgrt {
+namespace {
+
+using Kind = DescField::Kind;
+
+// ---- What values are called, in all ops ----
+
+constexpr FieldValue dtypes[] = {
+    {"bf16", DGRT_BF16}, {"fp16", DGRT_FP16}, {"fp32", DGRT_FP32}, {"e4m3", DGRT_E4M3}};
+constexpr FieldValue scale_modes[] = {{"none", DGRT_SCALE_NONE},
+                                      {"block", DGRT_SCALE_BLOCK},
+                                      {"row", DGRT_SCALE_ROW},
+                                      {"channel", DGRT_SCALE_CHANNEL}};
+constexpr FieldValue group_layouts[] = {{"group_of_row", DGRT_GROUP_OF_ROW},
+                                        {"end_row", DGRT_GROUP_END_ROW}};
+constexpr FieldValue majors[] = {{"k", DGRT_K_MAJOR}, {"mn", DGRT_MN_MAJOR}};
+constexpr FieldValue quant_blocks[] = {{"1x128", DGRT_QUANT_1X128},
+                                       {"128x128", DGRT_QUANT_128X128}};
+constexpr FieldValue common_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                       {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT}};
+constexpr FieldValue pack_flags[] = {
+    {"pdl", DGRT_FLAG_PDL}, {"ceil", DGRT_SCALE_CEIL}, {"k_grouped", DGRT_SCALE_K_GROUPED}};
+constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                     {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                     {"with_c", DGRT_GEMM_WITH_C},
+                                     {"with_bias", DGRT_GEMM_WITH_BIAS},
+                                     {"unaligned_d", DGRT_GEMM_UNALIGNED_D},
+                                     {"signal", DGRT_GEMM_SIGNAL}};
+
+// ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
+
+template <size_t n>
+constexpr std::span<const FieldValue> values_of(const FieldValue (&values)[n]) {
+  return values;
+}
+constexpr std::span<const FieldValue> values_of() { return {}; }
+
+#define DGRT_FIELD(type, member, kind, ...)                                                   \
+  DescField {                                                                                 \
+#member, offsetof(type, member), sizeof(type::member), Kind::kind, values_of(__VA_ARGS__) \
+  }
+
+constexpr DescField gemm[] = {
+    DGRT_FIELD(dgrt_gemm_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_desc, b_scale_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_desc, a_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, max_block_n, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, head_left, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, head_mid, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, head_right, uint32),
+    DGRT_FIELD(dgrt_gemm_desc, reserved, reserved),
+};
+
+constexpr DescField gemm_grouped_contiguous[] = {
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, num_groups, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, b_scale_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, group_layout, choice, group_layouts),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, alignment, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_contiguous_desc, max_block_n, uint32),
+};
+
+constexpr DescField gemm_grouped_masked[] = {
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, num_groups, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, b_scale_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, max_block_n, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_masked_desc, reserved, reserved),
+};
+
+constexpr DescField gemm_batched[] = {
+    DGRT_FIELD(dgrt_gemm_batched_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_batched_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_batched_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_batched_desc, num_batches, uint32),
+    DGRT_FIELD(dgrt_gemm_batched_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_batched_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_batched_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_batched_desc, b_scale_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_batched_desc, a_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_batched_desc, b_major, choice, majors),
+    DGRT_FIELD(dgrt_gemm_batched_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_batched_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_batched_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_batched_desc, max_block_n, uint32),
+};
+
+constexpr DescField quant_fp8[] = {
+    DGRT_FIELD(dgrt_quant_fp8_desc, k, int64),
+    DGRT_FIELD(dgrt_quant_fp8_desc, max_m, int64),
+    DGRT_FIELD(dgrt_quant_fp8_desc, block, choice, quant_blocks),
+    DGRT_FIELD(dgrt_quant_fp8_desc, scale_major, choice, majors),
+    DGRT_FIELD(dgrt_quant_fp8_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_quant_fp8_desc, reserved, reserved),
+};
+
+constexpr DescField scale_layout[] = {
+    DGRT_FIELD(dgrt_scale_layout_desc, k_blocks, int64),
+    DGRT_FIELD(dgrt_scale_layout_desc, max_m, int64),
+    DGRT_FIELD(dgrt_scale_layout_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_scale_layout_desc, src_major, choice, majors),
+    DGRT_FIELD(dgrt_scale_layout_desc, num_groups, int64),
+};
+
+constexpr DescField scale_pack_ue8m0[] = {
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, k_blocks, int64),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, max_m, int64),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, num_groups, int64),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, src_major, choice, majors),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, gran_k, uint32),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, flags, flags, pack_flags),
+    DGRT_FIELD(dgrt_scale_pack_ue8m0_desc, reserved, reserved),
+};
+
+constexpr DescField hc_prenorm[] = {
+    DGRT_FIELD(dgrt_hc_prenorm_desc, n, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, k, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, max_m, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, max_splits, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_hc_prenorm_desc, reserved, reserved),
+};
+
+constexpr DescField hc_prenorm_weights[] = {
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, n, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, k, int64),
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_hc_prenorm_weights_desc, reserved, reserved),
+};
+
+constexpr DescFields all[] = {
+    {DGRT_OP_GEMM, "gemm", sizeof(dgrt_gemm_desc), gemm},
+    {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, "gemm_grouped_contiguous",
+     sizeof(dgrt_gemm_grouped_contiguous_desc), gemm_grouped_contiguous},
+    {DGRT_OP_GEMM_GROUPED_MASKED, "gemm_grouped_masked", sizeof(dgrt_gemm_grouped_masked_desc),
+     gemm_grouped_masked},
+    {DGRT_OP_GEMM_BATCHED, "gemm_batched", sizeof(dgrt_gemm_batched_desc), gemm_batched},
+    {DGRT_OP_QUANT_FP8, "quant_fp8", sizeof(dgrt_quant_fp8_desc), quant_fp8},
+    {DGRT_OP_SCALE_LAYOUT, "scale_layout", sizeof(dgrt_scale_layout_desc), scale_layout},
+    {DGRT_OP_SCALE_PACK_UE8M0, "scale_pack_ue8m0", sizeof(dgrt_scale_pack_ue8m0_desc),
+     scale_pack_ue8m0},
+    {DGRT_OP_HC_PRENORM, "hc_prenorm", sizeof(dgrt_hc_prenorm_desc), hc_prenorm},
+    {DGRT_OP_HC_PRENORM_WEIGHTS, "hc_prenorm_weights", sizeof(dgrt_hc_prenorm_weights_desc),
+     hc_prenorm_weights},
+};
+
+}  // namespace
+
+std::span<const DescFields> all_desc_fields() { return all; }
+
+const DescFields* find_desc_fields(uint32_t op_id) {
+  for (const DescFields& fields : all)
+    if (fields.op_id == op_id) return &fields;
+  return nullptr;
+}
+
+}  // namespace dgrt
