@@ -119,6 +119,41 @@ constexpr DescField gemm_batched[] = {
     DGRT_FIELD(dgrt_gemm_batched_desc, max_block_n, uint32),
 };
 
+constexpr DescField gemm_grouped_k[] = {
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, m, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, n, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, max_k, int64),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, num_groups, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, scale_mode, choice, scale_modes),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_grouped_k_desc, max_block_n, uint32),
+};
+
+constexpr DescField gemm_fused_linear[] = {
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, k, int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, max_m, int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[0], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[1], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[2], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[3], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[4], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[5], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[6], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, n[7], int64),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, num_segments, uint32),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, dtype_ab, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, dtype_d, choice, dtypes),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, flags, flags, gemm_flags),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, max_block_m, uint32),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, max_block_n, uint32),
+    DGRT_FIELD(dgrt_gemm_fused_linear_desc, reserved, reserved),
+};
+
 constexpr DescField quant_fp8[] = {
     DGRT_FIELD(dgrt_quant_fp8_desc, k, int64),
     DGRT_FIELD(dgrt_quant_fp8_desc, max_m, int64),
@@ -169,6 +204,9 @@ constexpr DescFields all[] = {
     {DGRT_OP_GEMM_GROUPED_MASKED, "gemm_grouped_masked", sizeof(dgrt_gemm_grouped_masked_desc),
      gemm_grouped_masked},
     {DGRT_OP_GEMM_BATCHED, "gemm_batched", sizeof(dgrt_gemm_batched_desc), gemm_batched},
+    {DGRT_OP_GEMM_GROUPED_K, "gemm_grouped_k", sizeof(dgrt_gemm_grouped_k_desc), gemm_grouped_k},
+    {DGRT_OP_GEMM_FUSED_LINEAR, "gemm_fused_linear", sizeof(dgrt_gemm_fused_linear_desc),
+     gemm_fused_linear},
     {DGRT_OP_QUANT_FP8, "quant_fp8", sizeof(dgrt_quant_fp8_desc), quant_fp8},
     {DGRT_OP_SCALE_LAYOUT, "scale_layout", sizeof(dgrt_scale_layout_desc), scale_layout},
     {DGRT_OP_SCALE_PACK_UE8M0, "scale_pack_ue8m0", sizeof(dgrt_scale_pack_ue8m0_desc),

@@ -53,6 +53,8 @@ TEST_CASE("gemm_grouped_k_bf16: tails, strides, c or none, fewer SMs", "[gpu]") 
     cases.push_back(make(520, 392, {384, 256, 0, 128}));
     cases.back().sm_budget = sms;
   }
+  cases.push_back(make(520, 392, {384, 256, 0, 128}));
+  cases.back().dtype_ab = DGRT_FP16;
   cases.push_back(make(264, 136, {0, 0}));
   cases.back().in_place = false;
   cases.back().spare_k = 128;
