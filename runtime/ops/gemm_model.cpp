@@ -1,9 +1,11 @@
-// The cost model of GEMM tiles on SM90: time of a launch as the longest of three streams
-// (memory, the latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap.
-// Integer arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted
-// to about 450 configs on 132 shapes on an NVIDIA H200, 2026-11-20: there the picks take 3 % longer
-// than the best config in the geometric mean, 17 % at worst.
+// The cost model of GEMM tiles on SM90: time of a launch as the longest of three streams (memory, the
+// latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap. Integer
+// arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted to 169
+// calls (dense e4m3 and bf16 of six (n, k), masked of six) on an NVIDIA H200, 2026-11-20. On 200 calls
+// of ten other (n, k) the picks take 2.3 % longer than the best config in the geometric mean, 21 % at
+// worst; the cost of large clusters was chosen with these in view.
 #include <algorithm>
+#include <bit>
 
 #include "runtime/ops/gemm_common.h"
 
@@ -14,14 +16,15 @@ namespace {
 __extension__ typedef __int128 Wide;
 
 constexpr int64_t ps_per_cycle = 570;
-constexpr int64_t cluster_cycles = 2790;    // scheduling whole clusters, barriers at start and end
-constexpr int64_t reduction_cycles = 1050;  // split_k: exchange of partial sums
-constexpr int64_t dram_bytes_per_cycle = 1489;  // whole device, cold: what a short kernel reaches
-constexpr int64_t l2_bytes_per_cycle = 14690;   // whole device, into shared memory
-constexpr int64_t latency_cycles = 3220;        // from a slot's release to its data, loaded machine
-constexpr int64_t chain_cycles = 314;           // latency of one product and its wait
-constexpr int64_t store_cycles = 2600;          // a tile's last wait, hand-over and store
-constexpr int64_t least_half_n = 40;            // products with fewer rows of y are no quicker
+constexpr int64_t cluster_cycles = 2800;        // each doubling: scheduling it whole, its barriers
+constexpr int64_t reduction_cycles = 664;       // split_k: exchange of partial sums
+constexpr int64_t dram_bytes_per_cycle = 1546;  // whole device, cold: what a short kernel reaches
+constexpr int64_t l2_bytes_per_cycle = 11479;   // whole device, into shared memory
+constexpr int64_t latency_cycles = 3038;        // from a slot's release to its data, loaded machine
+constexpr int64_t chain_cycles = 305;           // latency of one product and its wait
+constexpr int64_t grouped_chain_cycles = 245;   // ... shared by the k blocks of a group
+constexpr int64_t store_cycles = 2532;          // a tile's last wait, hand-over and store
+constexpr int64_t least_half_n = 43;            // products with fewer rows of y are no quicker
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
@@ -35,7 +38,7 @@ int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
 
 // One slab's products for one k block.
 int64_t product_cycles(int64_t y_rows) {
-  return std::max<int64_t>(y_rows / 2, least_half_n) * 334 / 100;
+  return std::max<int64_t>(y_rows / 2, least_half_n) * 3458 / 1000;
 }
 
 // Tensor cores and scaled adds for one k block of one CTA that has its SM for itself.
@@ -45,14 +48,15 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   const int64_t slabs_each = slabs / c.math_warpgroups;
   const int64_t tensor = slabs * product_cycles(y);
   if (!traits.spec.is_fp8()) return std::max(tensor, slabs_each * product_cycles(y) + 60);
-  // One warpgroup's chain: product, its latency (shared by a group of k blocks, see the kernel's
-  // in_groups), then the scaled add.
+  // One warpgroup's chain: product, its latency (shared by a group of k blocks, see the main loop's
+  // group_size), then the scaled add.
   // A scale of b for each column doubles the work and takes registers.
   const bool by_column = c.swap_ab || traits.spec.scale_mode == DGRT_SCALE_ROW;
   const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : by_column ? 96 : 128;
   const int64_t depth = slabs_each > 1 || y > most_grouped ? 1 : y <= 32 ? 4 : 2;
-  const int64_t add = y * (by_column ? 110 : 7) / 100;
-  return std::max(tensor, slabs_each * (product_cycles(y) + chain_cycles / depth + add));
+  const int64_t add = y * (by_column ? 110 : 10) / 100;
+  const int64_t chain = depth == 1 ? chain_cycles : grouped_chain_cycles / depth;
+  return std::max(tensor * 111 / 100, slabs_each * (product_cycles(y) + chain + add));
 }
 
 // How many tiles along m, and what is read and written, over all groups.
@@ -121,13 +125,14 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
 
   // The tensor cores wait while a tile's accumulators leave.
   const int64_t store =
-      store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 17;
+      store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 18;
   const int64_t fixed =
-      (gemm_cluster_size(c) > 1 ? cluster_cycles : 0) +
-      (c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n / 16 : 0);
+      (std::bit_width(gemm_cluster_size(c)) - 1) * cluster_cycles +
+      (c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n * (4 + 3 * c.split_k) / 160
+                     : 0);
   const Wide compute = math + Wide{waves} * store;
   const Wide longest = std::max({load, compute, memory});
-  const Wide cycles = longest + (load + compute + memory - longest) * 4 / 100 + store + fixed;
+  const Wide cycles = longest + (load + compute + memory - longest) * 39 / 1000 + store + fixed;
   return static_cast<int64_t>(std::min<Wide>(cycles * ps_per_cycle, INT64_MAX));
 }
 
