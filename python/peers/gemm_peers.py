@@ -11,31 +11,21 @@ wrong. "floor" is max(bytes / 4.268 TB/s, flops / rate) + an empty kernel, rates
 on another day, bench/results/peers_h200_2026-11-20.json."""
 
 import argparse
-import datetime
 import json
-import math
 import pathlib
-import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "python"))
+import torch
 
-import torch  # noqa: E402
+from peer_common import (BYTES_PER_US, EMPTY_US, FLOPS_PER_US, ROOT, environment, geometric_mean,
+                         numbers, rounded)
 
-import dgrt  # noqa: E402
-from clean_timer import CleanTimer, EmptyKernel, yardsticks  # noqa: E402
-from gemm_work import Work  # noqa: E402
+import dgrt  # peer_common says where it is
+from clean_timer import CleanTimer, EmptyKernel, yardsticks
+from gemm_work import Work
 
 PUBLISHED = ROOT / "bench" / "results" / "peers_h200_2026-11-20.json"
-BYTES_PER_US = 4.268e6
-FLOPS_PER_US = {"fp8": 1458e6, "bf16": 798e6}
-EMPTY_US = 2.85
 MODEL = "DeepSeek-V3"
-
-
-def numbers(text):
-    return [int(x) for x in text.split(",")]
 
 
 def shape_list(text):
@@ -65,23 +55,6 @@ def shapes_of(dtype, options):
 def published_rows():
     rows = json.loads(PUBLISHED.read_text())["rows"]
     return {(row["op"], row["m"], row["n"], row["k"]): row for row in rows}
-
-
-def output_of(*command):
-    try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
-                              check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def environment():
-    driver = output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    return {"device": torch.cuda.get_device_name(0), "driver": driver.split("\n")[0],
-            "cuda": torch.version.cuda, "torch": torch.__version__,
-            "dgrt": ".".join(map(str, dgrt.version())),
-            "commit": output_of("git", "rev-parse", "--short=12", "HEAD"),
-            "date": datetime.date.today().isoformat()}
 
 
 def measure(context, timer, dtype, n, k, m_list, published):
@@ -137,10 +110,6 @@ def print_row(row):
         print(f"  {row['check']}", flush=True)
 
 
-def geometric_mean(values):
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
-
-
 def geometric_means(rows):
     """Per op and range of m: share of the floor, and each peer's time over dgrt's (above 1: dgrt is
     faster)."""
@@ -156,8 +125,7 @@ def geometric_means(rows):
                 entry[name] = geometric_mean(
                     [time_of(row, name) / row["impls"]["dgrt"]["us"] for row in some
                      if time_of(row, name) is not None])
-            result.append({key: round(x, 4) if isinstance(x, float) else x
-                           for key, x in entry.items()})
+            result.append(rounded(entry))
     return result
 
 

@@ -5,8 +5,9 @@ by hand. Each table stands between <!-- results:NAME --> and <!-- /results -->.
     python3 python/peers/render_results.py           rewrites README.md
     python3 python/peers/render_results.py --check   exits 1 if README.md is not what the records say
 
-Records: gemm_peers.py --json FILE, dgrt bench --json FILE, and dgrt_bench --benchmark_out=FILE. The newest
-record wins; of dgrt_bench every record is shown."""
+Records: gemm_peers.py --json FILE, family_peers.py --json FILE, dgrt bench --json FILE, and dgrt_bench
+--benchmark_out=FILE. The newest record wins, of family_peers.py the newest with that op; of dgrt_bench
+every record is shown."""
 
 import json
 import pathlib
@@ -97,6 +98,59 @@ def means(record, op, published):
     return text
 
 
+FAMILY_OPS = ("gemm_grouped_masked", "gemm_grouped_contiguous", "gemm_grouped_k", "gemm_batched",
+              "gemm_fused_linear", "hc_prenorm")
+NOT_SHAPE = ("op", "kernel", "flops", "floor_us", "impls", "check")
+
+
+def family_table(records):
+    found = {op: next((r for r in records if r["kind"] == "family_peers" and
+                       any(row["op"] == op for row in r["rows"])), None) for op in FAMILY_OPS}
+    sources = list({r["file"]: r for r in found.values() if r}.values())
+    if not sources:
+        return NOTHING
+    header = ["op", "shape", "dgrt us", "p10–p90", "share of floor", "DeepGEMM us", "over dgrt",
+              "torch us", "over dgrt"]
+    rows = [family_line(row) for op, record in found.items() if record
+            for row in record["rows"] if row["op"] == op]
+    ratios = [family_means(op, record) for op, record in found.items() if record]
+    return ("\n".join(map(caption, sources)) + "\n" + table(header, rows) +
+            "\nGeometric means:\n" + "".join(ratios))
+
+
+def family_times(row):
+    """Of dgrt, DeepGEMM and the fastest way of torch: us, or None."""
+    of_torch = [x["us"] for name, x in row["impls"].items() if name.startswith("torch")]
+    return (row["impls"]["dgrt"]["us"], row["impls"].get("deep_gemm", {}).get("us"),
+            min(of_torch, default=None))
+
+
+def family_line(row):
+    shape = ", ".join(f"{key} {value}" for key, value in row.items() if key not in NOT_SHAPE)
+    line = [row["op"], shape]
+    if not row["check"]["ok"]:
+        return line + ["wrong result"] + ["–"] * 6
+    dgrt, *peers = row["impls"]["dgrt"], *family_times(row)[1:]
+    line += [f"**{dgrt['us']:.1f}**", f"{dgrt['p10']:.1f}–{dgrt['p90']:.1f}",
+             cell(row["floor_us"] / dgrt["us"], 2)]
+    for us in peers:
+        line += [cell(us), cell(None if us is None else us / dgrt["us"], 2)]
+    return line
+
+
+def family_means(op, record):
+    rows = [row for row in record["rows"] if row["op"] == op and row["check"]["ok"]]
+    if not rows:
+        return ""
+    share = statistics.geometric_mean(row["floor_us"] / family_times(row)[0] for row in rows)
+    parts = [f"{share:.2f} of the floor"]
+    for index, title in ((1, "DeepGEMM"), (2, "the fastest way of torch")):
+        ratios = [t[index] / t[0] for t in map(family_times, rows) if t[index] is not None]
+        if ratios:
+            parts.append(f"{statistics.geometric_mean(ratios):.2f} × {title} ({len(ratios)} shapes)")
+    return f"- {op}, {len(rows)} shapes: {', '.join(parts)}\n"
+
+
 def input_ops_table(records):
     rows, sources = [], []
     for op in ("quant_fp8", "scale_layout"):
@@ -162,6 +216,7 @@ def render(text, records):
     """README text with every block filled anew."""
     makers = {"gemm_fp8": lambda: gemm_table(records, "gemm_fp8"),
               "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
+              "family": lambda: family_table(records),
               "input_ops": lambda: input_ops_table(records),
               "host": lambda: host_table(records)}
     return BLOCK.sub(lambda m: m.group(1) + makers[m.group(2)]() + m.group(3), text)

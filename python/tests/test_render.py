@@ -12,7 +12,7 @@ sys.path.insert(0, str(PEERS))
 import render_results  # noqa: E402
 
 BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n"
-                 for name in ("gemm_fp8", "gemm_bf16", "input_ops", "host"))
+                 for name in ("gemm_fp8", "gemm_bf16", "family", "input_ops", "host"))
 
 
 def peers_record(date, us):
@@ -24,6 +24,17 @@ def peers_record(date, us):
             "date": date, "commit": "abc", "repeats": 40, "empty_us": {"us": 2.8}, "rows": [row],
             "geometric_means": [{"op": "gemm_fp8", "range": "m <= 128", "rows": 1,
                                  "floor_share": 0.5, "cublaslt_fp8": 1.28, "published": 1.32}]}
+
+
+def family_record(date, op, us, **changes):
+    row = {"op": op, "groups": 4, "n": 4096, "kernel": "x", "flops": 1, "floor_us": 10.0,
+           "check": {"ok": True}, "impls": {"dgrt": {"us": us, "p10": us - 1, "p90": us + 1},
+                                            "deep_gemm": {"us": 30.0, "p10": 29, "p90": 31},
+                                            "torch_a": {"us": 50.0, "p10": 49, "p90": 51},
+                                            "torch_b": {"us": 45.0, "p10": 44, "p90": 46}}}
+    return {"kind": "family_peers", "device": "GPU", "driver": "1", "cuda": "13", "torch": "2",
+            "date": date, "commit": "abc", "repeats": 40, "empty_us": {"us": 2.8},
+            "rows": [{**row, **changes}]}
 
 
 HOST_RECORD = {
@@ -46,7 +57,7 @@ class Render(unittest.TestCase):
 
     def test_without_records_it_says_so(self):
         text = self.render()
-        self.assertEqual(text.count(render_results.NOTHING), 4)
+        self.assertEqual(text.count(render_results.NOTHING), 5)
         self.assertNotIn("old", text)
 
     def test_the_newest_record_is_shown(self):
@@ -56,7 +67,7 @@ class Render(unittest.TestCase):
         self.assertIn("| 0.50 |", text)           # floor 10 / 20
         self.assertIn("1.28 × cuBLASLt FP8", text)
         self.assertIn("| 13.2 |", text)
-        self.assertEqual(text.count(render_results.NOTHING), 3)  # the others
+        self.assertEqual(text.count(render_results.NOTHING), 4)  # the others
 
     def test_a_wrong_result_shows_no_time(self):
         record = peers_record("2026-01-03", 20.0)
@@ -64,6 +75,26 @@ class Render(unittest.TestCase):
         text = self.render(record)
         self.assertIn("wrong result", text)
         self.assertNotIn("**20.0**", text)
+
+    def test_families_show_the_newest_record_of_every_op(self):
+        text = self.render(family_record("2026-01-04", "gemm_batched", 20.0),
+                           family_record("2026-01-03", "gemm_batched", 40.0),
+                           family_record("2026-01-02", "hc_prenorm", 25.0))
+        self.assertIn("| gemm_batched | groups 4, n 4096 | **20.0** | 19.0–21.0 | 0.50 | 30.0 | 1.50 "
+                      "| 45.0 | 2.25 |", text)
+        self.assertIn("| hc_prenorm | groups 4, n 4096 | **25.0** |", text)
+        self.assertNotIn("**40.0**", text)
+        self.assertIn("- gemm_batched, 1 shapes: 0.50 of the floor, 1.50 × DeepGEMM (1 shapes), "
+                      "2.25 × the fastest way of torch (1 shapes)", text)
+
+    def test_families_show_no_time_of_a_wrong_result_or_an_absent_peer(self):
+        wrong = family_record("2026-01-04", "gemm_batched", 20.0, check={"ok": False})
+        alone = family_record("2026-01-04", "hc_prenorm", 25.0,
+                              impls={"dgrt": {"us": 25.0, "p10": 24, "p90": 26}})
+        text = self.render(wrong, alone)
+        self.assertIn("| gemm_batched | groups 4, n 4096 | wrong result |", text)
+        self.assertNotIn("**20.0**", text)
+        self.assertIn("| 0.40 | – | – | – | – |", text)
 
     def test_input_ops_show_what_was_checked(self):
         row = {"op": "quant_fp8", "m": 128, "k": 7168, "check": {"ok": True}, "gb_per_s": 517.0,
@@ -84,7 +115,7 @@ class Render(unittest.TestCase):
         text = (render_results.ROOT / "README.md").read_text()
         records = render_results.load_records(render_results.ROOT / "bench" / "results")
         self.assertEqual({m.group(2) for m in render_results.BLOCK.finditer(text)},
-                         {"gemm_fp8", "gemm_bf16", "input_ops", "host"})
+                         {"gemm_fp8", "gemm_bf16", "family", "input_ops", "host"})
         self.assertEqual(text, render_results.render(text, records),
                          "run python/peers/render_results.py")
 
