@@ -19,7 +19,8 @@ SAMPLE = 128  # rows at either end of a group that are compared
 @dataclasses.dataclass
 class Case:
     """One shape. A call returns its output, a tensor or several; "peer/variant" names are variants of
-    one column, of which the fastest is shown. `sample` picks of an output what `want` holds."""
+    one column, of which the fastest is shown. `sample` picks of an output what `want` holds: matrices,
+    each of them judged alone. Many rows in one make the error of the whole mean something."""
     op: str
     shape: dict
     flops: int

@@ -72,7 +72,8 @@ def masked_case(plan, counts, expected, n, k):
     return Case("gemm_grouped_masked", {"groups": num_groups, "expected_m": expected, "rows": total,
                                         "n": n, "k": k},
                 2 * total * n * k, fp8_floor(total, num_groups, n, k), calls, {"dgrt": kernel},
-                lambda out: [out[g][rows[g]] for g in range(num_groups)], want)
+                lambda out: [torch.cat([out[g][rows[g]] for g in range(num_groups)])],
+                [torch.cat(want)])
 
 
 def contiguous_cases(context):
@@ -117,7 +118,7 @@ def contiguous_case(plan, counts, mean, n, k):
     return Case("gemm_grouped_contiguous", {"groups": num_groups, "mean_m": mean, "rows": total,
                                             "n": n, "k": k},
                 2 * total * n * k, fp8_floor(total, num_groups, n, k), calls, {"dgrt": kernel},
-                lambda out: [out[x] for x in rows], want)
+                lambda out: [out[torch.cat(rows)]], [torch.cat(want)])
 
 
 # ---- Weight gradients --------------------------------------------------------------------------------
@@ -167,7 +168,8 @@ def grouped_k_case(plan, ks, m, n):
     moved = (m + n) * (k + k // 32) + 2 * 4 * num_groups * m * n
     return Case("gemm_grouped_k", {"groups": num_groups, "m": m, "n": n, "k": k}, 2 * m * n * k,
                 floor_us(moved, 2 * m * n * k, "fp8"), calls, {"dgrt": kernel},
-                lambda out: [x[rows] for x in out], want, (LIMIT_FP8_SUM, LIMIT_FP8_SUM), START)
+                lambda out: [torch.cat([x[rows] for x in out])], [torch.cat(want)],
+                (LIMIT_FP8_SUM, LIMIT_FP8_SUM), START)
 
 
 # ---- bf16 --------------------------------------------------------------------------------------------
@@ -205,7 +207,8 @@ def batched_case(plan, expr, w, m, n, k):
     flops = 2 * h * m * n * k
     return Case("gemm_batched", {"expr": expr, "batches": h, "m": m, "n": n, "k": k}, flops,
                 floor_us(2 * h * (m * k + n * k + m * n), flops, "bf16"), calls, {"dgrt": kernel},
-                lambda y: list(y[rows].transpose(0, 1)), list(want), graph=True)
+                lambda y: [y[rows].transpose(0, 1).flatten(0, 1)], [want.flatten(0, 1)],
+                graph=True)
 
 
 def fused_linear_cases(context):
@@ -220,7 +223,7 @@ def fused_linear_cases(context):
 def fused_linear_case(plan, w, m):
     n, k = w.shape
     x, rows = torch.randn(m, k, device="cuda").bfloat16(), some_rows(0, m)
-    want = (x[rows].float() @ w.float().t()).split(KDA_WIDTHS, dim=1)
+    want = x[rows].float() @ w.float().t()
     outs = [bf16_out(m, width) for width in KDA_WIDTHS]
     launch, kernel = dgrt_call(plan, outs, a=x, b=w, d=outs, m=m)
     stacked, apart = bf16_out(m, n), [bf16_out(m, width) for width in KDA_WIDTHS]
@@ -236,7 +239,8 @@ def fused_linear_case(plan, w, m):
     return Case("gemm_fused_linear", {"m": m, "n": "+".join(map(str, KDA_WIDTHS)), "k": k}, flops,
                 floor_us(2 * (m * k + n * k + m * n), flops, "bf16"),
                 {"dgrt": launch, "torch_stacked": one_product, "torch_apart": six_products},
-                {"dgrt": kernel}, lambda out: [y[rows] for y in out], list(want), graph=True)
+                {"dgrt": kernel}, lambda out: [torch.cat([y[rows] for y in out], dim=1)], [want],
+                graph=True)
 
 
 # ---- Hyper-connections -------------------------------------------------------------------------------
