@@ -248,11 +248,12 @@ typedef struct dgrt_gemm_batched_desc {
   uint32_t sm_budget;
   uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C, DGRT_GEMM_UNALIGNED_D */
   uint32_t max_block_m, max_block_n;
+  uint32_t reserved;
 } dgrt_gemm_batched_desc;
 #define DGRT_GEMM_BATCHED_DESC                                                                     \
   {                                                                                                \
     {DGRT_OP_GEMM_BATCHED, sizeof(dgrt_gemm_batched_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-        0                                                                                          \
+        0, 0                                                                                       \
   }
 
 typedef struct dgrt_gemm_batched_args {

@@ -168,7 +168,8 @@ class GemmBatchedDesc(Structure):
                 ("num_batches", c_uint32), ("dtype_ab", c_uint32), ("dtype_d", c_uint32),
                 ("scale_mode", c_uint32), ("b_scale_major", c_uint32), ("a_major", c_uint32),
                 ("b_major", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32),
-                ("max_block_m", c_uint32), ("max_block_n", c_uint32)]
+                ("max_block_m", c_uint32), ("max_block_n", c_uint32),
+                ("reserved", c_uint32)]
 
 
 class GemmBatchedArgs(Structure):

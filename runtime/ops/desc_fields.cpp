@@ -117,6 +117,7 @@ constexpr DescField gemm_batched[] = {
     DGRT_FIELD(dgrt_gemm_batched_desc, flags, flags, gemm_flags),
     DGRT_FIELD(dgrt_gemm_batched_desc, max_block_m, uint32),
     DGRT_FIELD(dgrt_gemm_batched_desc, max_block_n, uint32),
+    DGRT_FIELD(dgrt_gemm_batched_desc, reserved, reserved),
 };
 
 constexpr DescField gemm_grouped_k[] = {

@@ -136,6 +136,10 @@ struct Batched : OpBase<T, dgrt_gemm_batched_desc, dgrt_gemm_batched_args> {
             .max_block_m = d.max_block_m,
             .max_block_n = d.max_block_n};
   }
+  static Status check_desc(const Desc& d) {
+    if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
+    return check_spec(spec(d), known_flags);
+  }
   static Call call(const Desc&, const Args& x) {
     return {.a = x.a,
             .b = x.b,

@@ -2,7 +2,7 @@
 // latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap. Integer
 // arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted to 169
 // calls (dense e4m3 and bf16 of six (n, k), masked of six) on an NVIDIA H200, 2026-11-20. On 200 calls
-// of ten other (n, k) the picks take 2.3 % longer than the best config in the geometric mean, 21 % at
+// of ten other (n, k) the picks take 2.2 % longer than the best config in the geometric mean, 21 % at
 // worst; the cost of large clusters was chosen with these in view.
 #include <algorithm>
 #include <bit>
@@ -19,11 +19,13 @@ constexpr int64_t ps_per_cycle = 570;
 constexpr int64_t cluster_cycles = 2800;        // each doubling: scheduling it whole, its barriers
 constexpr int64_t reduction_cycles = 664;       // split_k: exchange of partial sums
 constexpr int64_t dram_bytes_per_cycle = 1546;  // whole device, cold: what a short kernel reaches
-constexpr int64_t l2_bytes_per_cycle = 11479;   // whole device, into shared memory
+constexpr int64_t l2_bytes_per_cycle = 13182;   // whole device, into shared memory
 constexpr int64_t latency_cycles = 3038;        // from a slot's release to its data, loaded machine
-constexpr int64_t chain_cycles = 305;           // latency of one product and its wait
+constexpr int64_t chain_cycles = 330;           // latency of one product and its wait
 constexpr int64_t grouped_chain_cycles = 245;   // ... shared by the k blocks of a group
-constexpr int64_t store_cycles = 2532;          // a tile's last wait, hand-over and store
+constexpr int64_t slab_chain_cycles = 224;      // ... of one of several slabs
+constexpr int64_t second_scale_cycles = 12;     // per chunk of columns, where two scales of b meet
+constexpr int64_t store_cycles = 2523;          // a tile's last wait, hand-over and store
 constexpr int64_t least_half_n = 43;            // products with fewer rows of y are no quicker
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
@@ -38,7 +40,7 @@ int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
 
 // One slab's products for one k block.
 int64_t product_cycles(int64_t y_rows) {
-  return std::max<int64_t>(y_rows / 2, least_half_n) * 3458 / 1000;
+  return std::max<int64_t>(y_rows / 2, least_half_n) * 3537 / 1000;
 }
 
 // Tensor cores and scaled adds for one k block of one CTA that has its SM for itself.
@@ -54,9 +56,12 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   const bool by_column = c.swap_ab || traits.spec.scale_mode == DGRT_SCALE_ROW;
   const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : by_column ? 96 : 128;
   const int64_t depth = slabs_each > 1 || y > most_grouped ? 1 : y <= 32 ? 4 : 2;
-  const int64_t add = y * (by_column ? 110 : 10) / 100;
-  const int64_t chain = depth == 1 ? chain_cycles : grouped_chain_cycles / depth;
-  return std::max(tensor * 111 / 100, slabs_each * (product_cycles(y) + chain + add));
+  int64_t add = y * (by_column ? 110 : 2) / 100;
+  if (!c.swap_ab && 128 % y != 0) add += y / gemm_store_columns(c.block_n) * second_scale_cycles;
+  const int64_t chain = slabs_each > 1 ? slab_chain_cycles
+                        : depth == 1   ? chain_cycles
+                                       : grouped_chain_cycles / depth;
+  return std::max(tensor * 108 / 100, slabs_each * (product_cycles(y) + chain + add));
 }
 
 // How many tiles along m, and what is read and written, over all groups.
