@@ -19,8 +19,8 @@ namespace dgrt::test {
 namespace {
 
 // CPU time of one compile on one core of a CI machine that may share it. An idle 3 GHz core takes
-// half.
-constexpr double budget_ms = 600;
+// half. The largest e4m3 tiles, whose loop is unrolled, come closest.
+constexpr double budget_ms = 900;
 
 double thread_cpu_ms() {
   timespec now{};

@@ -45,8 +45,11 @@ struct Fp8 {
                                              ? 2
                                              : 1;
   // Copies of the loop's body: they let the scales and barriers of the next k block overlap the
-  // scaled add of this one. 5 % for large tiles, which have no groups.
-  static constexpr uint32_t unroll = group_size > 1 || b_by_row ? 1 : Tile::slabs > 1 ? 4 : 2;
+  // scaled add of this one. 2 to 5 % for large tiles, which have no groups; each copy costs 30 ms of
+  // compile time, so that the slower stores go without.
+  static constexpr uint32_t unroll = group_size > 1 || store != GemmStore::tma ? 1
+                                     : Tile::slabs > 1                         ? 4
+                                                                               : 2;
   // Can a tile touch a second row of b's scales?
   static constexpr bool two_rows =
       128 % (swap ? Cfg::block_n / Cfg::math_warpgroups : Tile::columns) != 0;
@@ -257,7 +260,8 @@ struct Fp8TileMath {
       float part[count];
       issue(part, ring.slot, slab);
       ptx::wgmma_wait<0>();
-      if (slab + 1 == Tile::slabs || !is_live(slab + 1)) release_slot<Cfg>(ring.empty(), walk, lane);
+      if (slab + 1 == Tile::slabs || !is_live(slab + 1))
+        release_slot<Cfg>(ring.empty(), walk, lane);
       add(sum[slab], part, scales[slab], slab);
     }
     ring.advance();
