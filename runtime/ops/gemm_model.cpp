@@ -2,10 +2,9 @@
 // latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap. Integer
 // arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted to 169
 // calls (dense e4m3 and bf16 of six (n, k), masked of six) on an NVIDIA H200, 2026-11-20. On 200 calls
-// of ten other (n, k) the picks take 2.2 % longer than the best config in the geometric mean, 21 % at
-// worst; the cost of large clusters was chosen with these in view.
+// of ten other (n, k) the picks take 2.0 % longer than the best config in the geometric mean, 21 % at
+// worst; how the cost of a cluster grows was chosen with these in view.
 #include <algorithm>
-#include <bit>
 
 #include "runtime/ops/gemm_common.h"
 
@@ -16,16 +15,17 @@ namespace {
 __extension__ typedef __int128 Wide;
 
 constexpr int64_t ps_per_cycle = 570;
-constexpr int64_t cluster_cycles = 2800;        // each doubling: scheduling it whole, its barriers
-constexpr int64_t reduction_cycles = 664;       // split_k: exchange of partial sums
+constexpr int64_t cluster_cycles = 2800;   // each pair of CTAs: scheduling all at once, barriers
+constexpr int64_t reduction_cycles = 664;  // split_k: exchange of partial sums
 constexpr int64_t dram_bytes_per_cycle = 1546;  // whole device, cold: what a short kernel reaches
-constexpr int64_t l2_bytes_per_cycle = 13182;   // whole device, into shared memory
+constexpr int64_t l2_bytes_per_cycle = 8025;    // whole device, into shared memory
+constexpr int64_t smem_bytes_per_cycle = 128;   // of one SM, TMA writes and wgmma reads together
 constexpr int64_t latency_cycles = 3038;        // from a slot's release to its data, loaded machine
-constexpr int64_t chain_cycles = 330;           // latency of one product and its wait
+constexpr int64_t chain_cycles = 385;           // latency of one product and its wait
 constexpr int64_t grouped_chain_cycles = 245;   // ... shared by the k blocks of a group
-constexpr int64_t slab_chain_cycles = 224;      // ... of one of several slabs
-constexpr int64_t second_scale_cycles = 12;     // per chunk of columns, where two scales of b meet
-constexpr int64_t store_cycles = 2523;          // a tile's last wait, hand-over and store
+constexpr int64_t slab_chain_cycles = 270;      // ... of one of several slabs
+constexpr int64_t second_scale_cycles = 15;     // per chunk of columns, where two scales of b meet
+constexpr int64_t store_cycles = 1809;          // a tile's last wait, hand-over and store
 constexpr int64_t least_half_n = 43;            // products with fewer rows of y are no quicker
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
@@ -40,7 +40,7 @@ int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
 
 // One slab's products for one k block.
 int64_t product_cycles(int64_t y_rows) {
-  return std::max<int64_t>(y_rows / 2, least_half_n) * 3537 / 1000;
+  return std::max<int64_t>(y_rows / 2, least_half_n) * 3491 / 1000;
 }
 
 // Tensor cores and scaled adds for one k block of one CTA that has its SM for itself.
@@ -56,12 +56,12 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   const bool by_column = c.swap_ab || traits.spec.scale_mode == DGRT_SCALE_ROW;
   const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : by_column ? 96 : 128;
   const int64_t depth = slabs_each > 1 || y > most_grouped ? 1 : y <= 32 ? 4 : 2;
-  int64_t add = y * (by_column ? 110 : 2) / 100;
+  int64_t add = y * (by_column ? 110 : 13) / 100;
   if (!c.swap_ab && 128 % y != 0) add += y / gemm_store_columns(c.block_n) * second_scale_cycles;
   const int64_t chain = slabs_each > 1 ? slab_chain_cycles
                         : depth == 1   ? chain_cycles
                                        : grouped_chain_cycles / depth;
-  return std::max(tensor * 108 / 100, slabs_each * (product_cycles(y) + chain + add));
+  return std::max(tensor * 126 / 100, slabs_each * (product_cycles(y) + chain + add));
 }
 
 // How many tiles along m, and what is read and written, over all groups.
@@ -116,8 +116,13 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   const Wide load = Wide{steps} * latency_cycles / c.stages;
   const int64_t y = (c.swap_ab ? c.block_m : c.block_n) / c.warpgroups_n;
   const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows * c.warpgroups_n;
-  const Wide math =
-      Wide{steps} * std::max(math_cycles(traits, c), slabs * product_cycles(y) * per_sm);
+  // Each slab reads itself and y from shared memory, for every 32 bytes of k anew.
+  const int64_t smem = (slabs * (gemm_slab_rows + y) + c.block_m + c.block_n) * gemm_block_k_bytes /
+                       smem_bytes_per_cycle;
+  Wide math = Wide{steps} *
+              std::max(math_cycles(traits, c), std::max(slabs * product_cycles(y), smem) * per_sm);
+  // CTAs that share loads wait for each other.
+  if (!c.swap_ab && gemm_cluster_size(c) > 1) math += math * 23 / 1000;
 
   const int64_t d_bytes = spec.d_bytes();
   const Wide d_traffic = Wide{work.rows} * n * d_bytes;
@@ -130,9 +135,9 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
 
   // The tensor cores wait while a tile's accumulators leave.
   const int64_t store =
-      store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 18;
+      store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 17;
   const int64_t fixed =
-      (std::bit_width(gemm_cluster_size(c)) - 1) * cluster_cycles +
+      gemm_cluster_size(c) / 2 * cluster_cycles +
       (c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n * (4 + 3 * c.split_k) / 160
                      : 0);
   const Wide compute = math + Wide{waves} * store;
