@@ -213,7 +213,7 @@ static void check_descs(dgrt_context* context) {
   desc = fp8_desc();
   desc.dtype_ab = 77;
   CHECK_ERROR(dgrt_plan_create(context, &desc.op, &plan), DGRT_UNSUPPORTED,
-              "gemm: no kernel takes these types (dtype_ab=77 ");
+              "dtype_ab=77 ");
   desc = fp8_desc();
   desc.max_m = -1;
   CHECK_ERROR(dgrt_plan_create(context, &desc.op, &plan), DGRT_INVALID_ARGUMENT, "max_m=-1");
