@@ -58,7 +58,47 @@ Result<ModelNeeds> model_needs_of_file(const std::string& path, const Profile& p
   return needs;
 }
 
+namespace {
+
+// What both grouped ops say alike of a rank's experts.
+template <class Desc>
+void set_experts(const Experts& experts, Desc* desc) {
+  desc->n = experts.n;
+  desc->k = experts.k;
+  desc->num_groups = static_cast<uint32_t>(experts.num_experts);
+  desc->dtype_ab = experts.dtype;
+  desc->dtype_d = DGRT_BF16;
+  desc->scale_mode = experts.dtype == DGRT_E4M3 ? DGRT_SCALE_BLOCK : DGRT_SCALE_NONE;
+  desc->b_scale_major = DGRT_K_MAJOR;  // as checkpoints store weight_scale_inv
+}
+
+}  // namespace
+
 DescList::DescList(const ModelNeeds& needs, int64_t max_tokens) {
+  constexpr int64_t alignment = 128;  // of groups, as the engines pad them
+  for (const Experts& experts : needs.experts) {
+    dgrt_gemm_grouped_contiguous_desc contiguous = DGRT_GEMM_GROUPED_CONTIGUOUS_DESC;
+    set_experts(experts, &contiguous);
+    contiguous.alignment = alignment;
+    const int64_t most = std::min(experts.top_k, experts.num_experts);
+    contiguous.max_m =
+        std::min<int64_t>(max_tokens * most + experts.num_experts * alignment, INT32_MAX);
+    contiguous_.push_back(contiguous);
+    dgrt_gemm_grouped_masked_desc masked = DGRT_GEMM_GROUPED_MASKED_DESC;
+    set_experts(experts, &masked);
+    masked.max_m = max_tokens;
+    masked_.push_back(masked);
+  }
+  for (const PerHead& product : needs.per_head) {
+    dgrt_gemm_batched_desc desc = DGRT_GEMM_BATCHED_DESC;
+    desc.n = product.n;
+    desc.k = product.k;
+    desc.max_m = max_tokens;
+    desc.num_batches = static_cast<uint32_t>(product.num_heads);
+    desc.dtype_ab = desc.dtype_d = DGRT_BF16;
+    desc.b_major = DGRT_MN_MAJOR;
+    batched_.push_back(desc);
+  }
   for (const Linear& linear : needs.layers) {
     dgrt_gemm_desc desc = DGRT_GEMM_DESC;
     const bool fp8 = linear.dtype == DGRT_E4M3;
@@ -83,6 +123,9 @@ DescList::DescList(const ModelNeeds& needs, int64_t max_tokens) {
     quants_.push_back(desc);
   }
   for (const dgrt_gemm_desc& desc : gemms_) pointers_.push_back(&desc.op);
+  for (const dgrt_gemm_batched_desc& desc : batched_) pointers_.push_back(&desc.op);
+  for (const dgrt_gemm_grouped_contiguous_desc& desc : contiguous_) pointers_.push_back(&desc.op);
+  for (const dgrt_gemm_grouped_masked_desc& desc : masked_) pointers_.push_back(&desc.op);
   for (const dgrt_quant_fp8_desc& desc : quants_) pointers_.push_back(&desc.op);
 }
 

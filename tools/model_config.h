@@ -38,13 +38,29 @@ struct Linear {
   dgrt_dtype dtype_d = DGRT_BF16;  // DGRT_BF16 or DGRT_FP32
 };
 
+// One product of every expert of one rank, over the tokens that were sent to it.
+struct Experts {
+  std::string name;  // "mlp.experts.gate_up_proj"
+  int64_t num_experts = 0, n = 0, k = 0;
+  int64_t top_k = 1;             // experts that a token goes to
+  dgrt_dtype dtype = DGRT_BF16;  // DGRT_BF16 or DGRT_E4M3
+};
+
+// One BF16 product of every head, its weight stored [k, n] per head.
+struct PerHead {
+  std::string name;
+  int64_t num_heads = 0, n = 0, k = 0;
+};
+
 struct Missing {
   std::string name, reason;
 };
 
 struct ModelNeeds {
   std::string model_type;
-  std::vector<Linear> layers;  // distinct in name, n, k and dtype
+  std::vector<Linear> layers;     // distinct in name, n, k and dtype
+  std::vector<Experts> experts;   // prefill: gemm_grouped_contiguous, decode: gemm_grouped_masked
+  std::vector<PerHead> per_head;  // gemm_batched
   std::vector<int64_t>
       quant_ks;  // row lengths of the E4M3 activations that quant_fp8 makes; ascending
   std::vector<Missing> missing;
@@ -64,6 +80,9 @@ class DescList {
 
  private:
   std::deque<dgrt_gemm_desc> gemms_;
+  std::deque<dgrt_gemm_grouped_contiguous_desc> contiguous_;
+  std::deque<dgrt_gemm_grouped_masked_desc> masked_;
+  std::deque<dgrt_gemm_batched_desc> batched_;
   std::deque<dgrt_quant_fp8_desc> quants_;
   std::vector<const dgrt_desc*> pointers_;
 };

@@ -187,7 +187,7 @@ Status Builder::build_lm_head() {
   return ok();
 }
 
-// The router stays in BF16; the experts are one grouped product each, which dgrt cannot do yet.
+// The router stays in BF16; the experts are one grouped product each.
 Status Builder::build_experts(const char* count_field) {
   DGRT_ASSIGN(const int64_t experts, size(count_field));
   DGRT_ASSIGN(int64_t intermediate, size("moe_intermediate_size"));
@@ -198,12 +198,21 @@ Status Builder::build_experts(const char* count_field) {
   }
   const WeightScheme scheme =
       quant_.scheme_of(fmt::format("model.layers.{}.mlp.experts.0.up_proj", layers_.moe.front()));
-  const char* dtype = scheme == WeightScheme::bf16        ? "BF16"
-                      : scheme == WeightScheme::fp8_block ? "FP8"
-                                                          : "quantised";
+  DGRT_ASSIGN(const int64_t top_k, size("num_experts_per_tok"));
+  const bool fp8 = scheme == WeightScheme::fp8_block;
   const auto grouped = [&](const char* name, int64_t n, int64_t k) {
-    add_missing(name, fmt::format("grouped {} GEMM of {} experts, n={} k={}: no grouped kernel",
-                                  dtype, experts / profile_.ep, n, k));
+    const int64_t num_experts = experts / profile_.ep;
+    if (scheme != WeightScheme::bf16 && !fp8)
+      return add_missing(name, fmt::format("grouped GEMM of {} experts, n={} k={}, whose weights "
+                                           "are quantised in a way that dgrt does not know",
+                                           num_experts, n, k));
+    if (fp8 && intermediate % scale_block != 0)
+      return add_missing(name,
+                         fmt::format("grouped GEMM of {} experts, n={} k={}: a rank's part of "
+                                     "moe_intermediate_size must be a multiple of 128, the "
+                                     "size of a scale block",
+                                     num_experts, n, k));
+    needs_.experts.push_back({name, num_experts, n, k, top_k, fp8 ? DGRT_E4M3 : DGRT_BF16});
   };
   grouped("mlp.experts.gate_up_proj", 2 * intermediate, hidden_);
   grouped("mlp.experts.down_proj", hidden_, intermediate);
@@ -243,9 +252,9 @@ Status Builder::build_deepseek_attention() {
               fmt::format("latent attention, {} heads of {} + {}, values of {}: no "
                           "attention kernel",
                           heads, kv_rank, rope, v_dim));
-  add_missing("self_attn.kv_b_proj (absorbed, decode)",
-              fmt::format("batched GEMM over {} heads, {} x {} and {} x {}: no batched kernel",
-                          heads, nope, kv_rank, kv_rank, v_dim));
+  // Decode multiplies with the two halves of kv_b_proj head by head; engines keep them in BF16.
+  needs_.per_head.push_back({"self_attn.kv_b_proj (absorbed, q)", heads, kv_rank, nope});
+  needs_.per_head.push_back({"self_attn.kv_b_proj (absorbed, v)", heads, v_dim, kv_rank});
   return ok();
 }
 

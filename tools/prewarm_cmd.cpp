@@ -161,6 +161,8 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
                       {"ep", options.sources.profile.ep},
                       {"max_tokens", options.sources.profile.max_tokens},
                       {"layers", OrderedJson::array()},
+                      {"experts", OrderedJson::array()},
+                      {"per_head", OrderedJson::array()},
                       {"quant_fp8_k", needs.quant_ks},
                       {"missing", OrderedJson::array()},
                       {"failures", OrderedJson::array()}};
@@ -170,6 +172,15 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
                               {"k", l.k},
                               {"dtype", dtype_name(l.dtype)},
                               {"dtype_d", dtype_name(l.dtype_d)}});
+  for (const Experts& e : needs.experts)
+    json["experts"].push_back({{"name", e.name},
+                               {"num_experts", e.num_experts},
+                               {"n", e.n},
+                               {"k", e.k},
+                               {"dtype", dtype_name(e.dtype)}});
+  for (const PerHead& p : needs.per_head)
+    json["per_head"].push_back(
+        {{"name", p.name}, {"num_heads", p.num_heads}, {"n", p.n}, {"k", p.k}});
   for (const Missing& m : needs.missing)
     json["missing"].push_back({{"name", m.name}, {"reason", m.reason}});
   for (const Failure& f : outcome.failures)
@@ -186,6 +197,11 @@ void print_model(const PrewarmOptions& options, const ModelNeeds& needs) {
   for (const Linear& l : needs.layers)
     fmt::print("  {:34} n {:6}  k {:6}  {} -> {}\n", l.name, l.n, l.k, dtype_name(l.dtype),
                dtype_name(l.dtype_d));
+  for (const Experts& e : needs.experts)
+    fmt::print("  {:34} n {:6}  k {:6}  {} -> bf16, {} experts\n", e.name, e.n, e.k,
+               dtype_name(e.dtype), e.num_experts);
+  for (const PerHead& p : needs.per_head)
+    fmt::print("  {:34} n {:6}  k {:6}  bf16 -> bf16, {} heads\n", p.name, p.n, p.k, p.num_heads);
   for (const int64_t k : needs.quant_ks) fmt::print("  {:34}           k {:6}\n", "quant_fp8", k);
   if (!needs.missing.empty()) fmt::print("dgrt has no kernel for:\n");
   for (const Missing& m : needs.missing) fmt::print("  {}: {}\n", m.name, m.reason);

@@ -25,7 +25,9 @@ std::ostream& operator<<(std::ostream& out, const Linear& l) {
 
 namespace {
 
+using dgrt::DescList;
 using dgrt::Engine;
+using dgrt::Experts;
 using dgrt::Linear;
 using dgrt::ModelNeeds;
 using dgrt::Profile;
@@ -62,6 +64,17 @@ const Linear* find(const ModelNeeds& needs, const std::string& name) {
   const auto it = std::find_if(needs.layers.begin(), needs.layers.end(),
                                [&](const Linear& l) { return l.name == name; });
   return it == needs.layers.end() ? nullptr : &*it;
+}
+
+// gate_up_proj as given, and down_proj, which turns its halves back.
+void check_experts(const ModelNeeds& needs, int64_t num_experts, int64_t n, int64_t k,
+                   int64_t top_k, dgrt_dtype dtype) {
+  REQUIRE(needs.experts.size() == 2);
+  const Experts &up = needs.experts[0], &down = needs.experts[1];
+  CHECK((up.name == "mlp.experts.gate_up_proj" && down.name == "mlp.experts.down_proj"));
+  CHECK((up.n == n && up.k == k && down.n == k && down.k == n / 2));
+  for (const Experts& experts : needs.experts)
+    CHECK((experts.num_experts == num_experts && experts.top_k == top_k && experts.dtype == dtype));
 }
 
 std::string missing_reason(const ModelNeeds& needs, const std::string& name) {
@@ -123,9 +136,11 @@ TEST_CASE("DeepSeek-V3's layers", "[unit]") {
   CHECK(plain.layers == deepseek_plain);
   CHECK(plain.quant_ks == std::vector<int64_t>{512, 1536, 2048, 7168, 16384, 18432});
   // Nothing that the model needs and dgrt lacks is hidden.
-  for (const char* name : {"self_attn.mla", "self_attn.kv_b_proj (absorbed, decode)",
-                           "mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.topk"})
+  for (const char* name : {"self_attn.mla", "mlp.topk"})
     CHECK_FALSE(missing_reason(plain, name).empty());
+  REQUIRE(plain.per_head.size() == 2);
+  CHECK((plain.per_head[0].num_heads == 128 && plain.per_head[0].n == 512));
+  CHECK((plain.per_head[0].k == 128 && plain.per_head[1].n == 128 && plain.per_head[1].k == 512));
 }
 
 TEST_CASE("Qwen3's and Llama's layers", "[unit]") {
@@ -147,8 +162,7 @@ TEST_CASE("Qwen3-MoE's layers", "[unit]") {
                                             bf16("self_attn.o_proj", 2048, 4096),
                                             bf16("mlp.gate", 128, 2048),
                                             bf16("lm_head", 151936, 2048)});
-  CHECK(missing_reason(fused, "mlp.experts.gate_up_proj").find("128 experts, n=1536 k=2048") !=
-        std::string::npos);
+  check_experts(fused, 128, 1536, 2048, 8, DGRT_BF16);
   CHECK(
       needs_of(model("qwen3-30b-a3b.json"), profile(Engine::plain)).layers ==
       std::vector<Linear>{bf16("self_attn.q_proj", 4096, 2048), bf16("self_attn.k_proj", 512, 2048),
@@ -187,10 +201,17 @@ TEST_CASE("Expert parallelism changes the experts alone", "[unit]") {
   const ModelNeeds one = needs_of(config, profile(Engine::sglang, 8));
   const ModelNeeds many = needs_of(config, profile(Engine::sglang, 8, 8));
   CHECK(one.layers == many.layers);
-  CHECK(missing_reason(one, "mlp.experts.gate_up_proj").find("256 experts, n=512 k=7168") !=
-        std::string::npos);
-  CHECK(missing_reason(many, "mlp.experts.gate_up_proj").find("32 experts, n=4096 k=7168") !=
-        std::string::npos);
+  check_experts(one, 256, 512, 7168, 8, DGRT_E4M3);
+  check_experts(many, 32, 4096, 7168, 8, DGRT_E4M3);
+  CHECK(missing_reason(needs_of(config, profile(Engine::sglang, 32)), "mlp.experts.down_proj")
+            .find("multiple of 128") != std::string::npos);
+  const DescList descs(many, 1024);
+  int contiguous = 0, masked = 0;
+  for (const dgrt_desc* desc : descs.pointers()) {
+    contiguous += desc->id == DGRT_OP_GEMM_GROUPED_CONTIGUOUS;
+    masked += desc->id == DGRT_OP_GEMM_GROUPED_MASKED;
+  }
+  CHECK((contiguous == 2 && masked == 2));
   CHECK(message_of(config, profile(Engine::sglang, 1, 3)) ==
         "n_routed_experts=256 ep=3: ep must divide it");
 }
