@@ -137,7 +137,9 @@ Result<DescBytes> desc_from_json(const Json& json) {
   DescBytes desc(of->desc_size);
   const dgrt_op head = {of->op_id, of->desc_size};
   std::memcpy(desc.data(), &head, sizeof(head));
-  for (const auto& [name, value] : json.items()) {
+  for (const auto& item : json.items()) {
+    const std::string& name = item.key();
+    const auto& value = item.value();
     if (name == "op") continue;
     const auto field = std::find_if(of->fields.begin(), of->fields.end(),
                                     [&](const DescField& f) { return name == f.name; });
