@@ -335,8 +335,9 @@ TEST_CASE("Bad configs name the field", "[unit]") {
 TEST_CASE("Descs of a model are distinct and bounded by max-tokens", "[unit]") {
   const ModelNeeds needs = needs_of(model("deepseek-v3.json"), profile(Engine::plain));
   const dgrt::DescList descs(needs, 4096);
-  // gate and up have one shape, twice: 14 layers make 12 products; and 6 rows to quantise.
-  REQUIRE(descs.pointers().size() == 12 + 6);
+  // gate and up have one shape, twice: 14 layers make 12 products; 2 per head; 2 of experts, each
+  // for prefill and decode; and 6 rows to quantise.
+  REQUIRE(descs.pointers().size() == 12 + 2 + 2 * 2 + 6);
   size_t num_fp8 = 0;
   for (const dgrt_desc* desc : descs.pointers()) {
     if (desc->id != DGRT_OP_GEMM) continue;
@@ -346,6 +347,14 @@ TEST_CASE("Descs of a model are distinct and bounded by max-tokens", "[unit]") {
     num_fp8 += gemm->dtype_ab == DGRT_E4M3;
   }
   CHECK(num_fp8 == 9);
+  for (const dgrt_desc* desc : descs.pointers()) {
+    if (desc->id == DGRT_OP_GEMM_GROUPED_MASKED)
+      CHECK(reinterpret_cast<const dgrt_gemm_grouped_masked_desc*>(desc)->max_m == 4096);
+    // 8 experts of each token, and up to 128 rows of padding for each of the 256.
+    if (desc->id == DGRT_OP_GEMM_GROUPED_CONTIGUOUS)
+      CHECK(reinterpret_cast<const dgrt_gemm_grouped_contiguous_desc*>(desc)->max_m ==
+            4096 * 8 + 256 * 128);
+  }
   const auto* quant = reinterpret_cast<const dgrt_quant_fp8_desc*>(descs.pointers().back());
   CHECK(quant->op.id == DGRT_OP_QUANT_FP8);
   CHECK(quant->k == 18432);
