@@ -22,7 +22,7 @@ namespace {
 // half. The largest tiles may take longer: e4m3 ones pay for an unrolled loop, others for adding c to
 // 128 sums of each thread.
 double budget_ms(const Instance& instance) {
-  if (instance.cfg["block_m"] * instance.cfg["block_n"] <= 128 * 192) return 600;
+  if (instance.cfg["block_m"] * instance.cfg["block_n"] < 128 * 192) return 600;
   const bool is_unrolled = instance.cfg.find("scale_mode") && instance.cfg["store_buffers"] != 0;
   return is_unrolled || instance.cfg["with_c"] != 0 ? 900 : 600;
 }
