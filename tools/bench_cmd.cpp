@@ -37,9 +37,10 @@ struct Rates {
   const char* device;
   double bytes, fp8_flops, bf16_flops;
 };
-// H200, driver 580.159, CUDA 13.0, 2026-11-20: device-to-device copy 4.268 TB/s read + written;
-// cuBLASLt fp8 1458 and cuBLAS bf16 798 TFLOPS on 8192^3 of random data.
-constexpr Rates known_rates[] = {{"NVIDIA H200", 4.268e6, 1458e6, 798e6}};
+// Device-to-device copy, read + written; cuBLASLt fp8 and cuBLAS bf16 on 8192^3 of random data. Driver
+// 580.159, CUDA 13.0; the H200 on 2026-11-20, the H100 on 2026-11-26.
+constexpr Rates known_rates[] = {{"NVIDIA H200", 4.268e6, 1458e6, 798e6},
+                                 {"NVIDIA H100 80GB HBM3", 3.027e6, 1442e6, 782e6}};
 
 struct Line {
   std::string op;

@@ -6,9 +6,9 @@ DeepGEMM: correctness first, then time, in one process on one GPU.
     python3 python/peers/family_peers.py --quick --op gemm_grouped_masked,hc_prenorm
 
 Needs torch with CUDA. Exit code 1 if any result of dgrt is wrong. A peer whose call fails, or whose result
-is not that of the product, gets no column. "floor" is max(bytes / 4.268 TB/s, flops / rate) + an empty
-kernel, rates as measured on an H200 (fp8 1458, bf16 798 TFLOPS), counting rows that hold tokens only;
-share = floor / time."""
+is not that of the product, gets no column. "floor" is max(bytes / copy rate, flops / product rate) + an
+empty kernel, rates as peer_common has them for the device, counting rows that hold tokens only; share =
+floor / time."""
 
 import argparse
 import json

@@ -6,9 +6,8 @@ time, in one process on one GPU.
     python3 python/peers/gemm_peers.py --quick --dtype fp8 --m 1,64 --nk 7168x2048
 
 Shapes are those of DeepSeek-V3 in bench/shapes. Needs torch with CUDA. Exit code 1 if any result of dgrt is
-wrong. "floor" is max(bytes / 4.268 TB/s, flops / rate) + an empty kernel, rates as measured on an H200
-(fp8 1458, bf16 798 TFLOPS); share = floor / time. The DeepGEMM column in brackets comes from another run
-on another day, bench/results/peers_h200_2026-11-20.json."""
+wrong. "floor" is max(bytes / copy rate, flops / product rate) + an empty kernel, rates as peer_common has
+them for the device; share = floor / time."""
 
 import argparse
 import json
@@ -17,14 +16,12 @@ import sys
 
 import torch
 
-from peer_common import (BYTES_PER_US, EMPTY_US, FLOPS_PER_US, ROOT, environment, geometric_mean,
-                         numbers, rounded)
+from peer_common import ROOT, environment, geometric_mean, numbers, rounded
 
 import dgrt  # peer_common says where it is
 from clean_timer import CleanTimer, EmptyKernel, yardsticks
 from gemm_work import Work
 
-PUBLISHED = ROOT / "bench" / "results" / "peers_h200_2026-11-20.json"
 MODEL = "DeepSeek-V3"
 
 
@@ -52,12 +49,7 @@ def shapes_of(dtype, options):
     return options.nk or known, options.m or shapes["m"]
 
 
-def published_rows():
-    rows = json.loads(PUBLISHED.read_text())["rows"]
-    return {(row["op"], row["m"], row["n"], row["k"]): row for row in rows}
-
-
-def measure(context, timer, dtype, n, k, m_list, published):
+def measure(context, timer, dtype, n, k, m_list):
     """Yields one row per m."""
     max_m = max(16, -(-max(m_list) // 16) * 16)
     work = Work(context, dtype, n, k, max_m, seed=n * 31 + k)
@@ -67,27 +59,18 @@ def measure(context, timer, dtype, n, k, m_list, published):
             impls = timer.interleaved(calls)
             for name, call in calls.items():
                 impls[name]["graph_us"] = timer.graph(call)
-            floor = work.floor_us(m, bytes_per_us=BYTES_PER_US, flops_per_us=FLOPS_PER_US[dtype],
-                                  empty_us=EMPTY_US)
-            row = {"op": f"gemm_{dtype}", "m": m, "n": n, "k": k, "kernel": kernel,
-                   "floor_us": round(floor, 2), "impls": impls, "check": check}
-            other = published.get((row["op"], m, n, k))
-            if other:
-                row["published_deep_gemm_us"] = other["deep_gemm"]
-            yield row
+            yield {"op": f"gemm_{dtype}", "m": m, "n": n, "k": k, "kernel": kernel,
+                   "floor_us": work.floor_us(m), "impls": impls, "check": check}
     finally:
         work.close()
 
 
 def time_of(row, name):
-    """Microseconds of a column, or None. "published": DeepGEMM in another run."""
-    if name == "published":
-        return row.get("published_deep_gemm_us")
+    """Microseconds of a column, or None."""
     return row["impls"][name]["us"] if name in row["impls"] else None
 
 
-COLUMNS = (("cublaslt_fp8", "cuBLASLt8"), ("torch_bf16", "torch16"), ("deep_gemm", "DeepGEMM"),
-           ("published", "(DeepGEMM)"))
+COLUMNS = (("cublaslt_fp8", "cuBLASLt8"), ("torch_bf16", "torch16"), ("deep_gemm", "DeepGEMM"))
 
 
 def print_header():
@@ -142,12 +125,11 @@ def main():
     torch.cuda.empty_cache()
     print({key: value for key, value in report.items() if key != "rows"})
     print_header()
-    published = published_rows()
     with dgrt.Context(device=0) as context:
         for dtype in ("fp8", "bf16") if options.dtype == "all" else (options.dtype,):
             nk_list, m_list = shapes_of(dtype, options)
             for n, k in nk_list:
-                for row in measure(context, timer, dtype, n, k, m_list, published):
+                for row in measure(context, timer, dtype, n, k, m_list):
                     report["rows"].append(row)
                     print_row(row)
                 torch.cuda.empty_cache()

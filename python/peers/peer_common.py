@@ -14,10 +14,10 @@ import torch  # noqa: E402
 
 import dgrt  # noqa: E402
 
-# As measured on an H200: the rates no kernel passed, and what an empty kernel takes.
-BYTES_PER_US = 4.268e6
-FLOPS_PER_US = {"fp8": 1458e6, "bf16": 798e6}
-EMPTY_US = 2.85
+# The rates that no kernel passed, as measured: a large copy, large products of cuBLASLt and cuBLAS.
+RATES = {"NVIDIA H200": {"bytes": 4.268e6, "fp8": 1458e6, "bf16": 798e6},  # per us, 2026-11-20
+         "NVIDIA H100 80GB HBM3": {"bytes": 3.027e6, "fp8": 1442e6, "bf16": 782e6}}  # 2026-11-26
+EMPTY_US = 2.85  # what an empty kernel takes
 
 
 def numbers(text):
@@ -50,4 +50,8 @@ def rounded(entry):
 
 
 def floor_us(num_bytes, num_flops, dtype):
-    return round(max(num_bytes / BYTES_PER_US, num_flops / FLOPS_PER_US[dtype]) + EMPTY_US, 2)
+    device = torch.cuda.get_device_name(0)
+    if device not in RATES:
+        sys.exit(f"nobody measured the rates of {device} yet: add them to RATES in {__file__}")
+    rates = RATES[device]
+    return round(max(num_bytes / rates["bytes"], num_flops / rates[dtype]) + EMPTY_US, 2)

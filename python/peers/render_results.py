@@ -55,9 +55,8 @@ def gemm_table(records, op):
     columns = [("cublaslt_fp8", "cuBLASLt FP8"), ("torch_bf16", "torch bf16"),
                ("deep_gemm", "DeepGEMM")]
     columns = [c for c in columns if any(time_of(row, c[0]) is not None for row in rows)]
-    published = any("published_deep_gemm_us" in row for row in rows)
     header = ["m", "n", "k", "dgrt us", "p10–p90", "TFLOPS", "share of floor"]
-    header += [f"{title} us" for _, title in columns] + ["DeepGEMM us ¹"] * published
+    header += [f"{title} us" for _, title in columns]
     body = []
     for row in rows:
         own = row["impls"]["dgrt"]
@@ -66,10 +65,9 @@ def gemm_table(records, op):
                 f"{own['p10']:.1f}–{own['p90']:.1f}", cell(tflops, 0),
                 cell(row["floor_us"] / own["us"], 2)]
         line += [cell(time_of(row, name)) for name, _ in columns]
-        line += [cell(row.get("published_deep_gemm_us"))] * published
         body.append(line if row["check"]["ok"] else line[:3] + ["wrong result"] +
                     ["–"] * (len(line) - 4))
-    return (caption(record) + "\n" + table(header, body) + "\n" + means(record, op, published))
+    return (caption(record) + "\n" + table(header, body) + "\n" + means(record, op))
 
 
 def caption(record):
@@ -80,9 +78,8 @@ def caption(record):
             f"([record]({record['file']})).\n")
 
 
-def means(record, op, published):
-    names = {"cublaslt_fp8": "cuBLASLt FP8", "torch_bf16": "torch bf16", "deep_gemm": "DeepGEMM",
-             "published": "DeepGEMM ¹"}
+def means(record, op):
+    names = {"cublaslt_fp8": "cuBLASLt FP8", "torch_bf16": "torch bf16", "deep_gemm": "DeepGEMM"}
     lines = []
     for entry in record["geometric_means"]:
         if entry["op"] != op:
@@ -91,11 +88,7 @@ def means(record, op, published):
                   if entry.get(key) is not None]
         lines.append(f"- {entry['range']}, {entry['rows']} shapes: {entry['floor_share']:.2f} of the "
                      f"floor; speed against peers: {', '.join(ratios)}\n")
-    text = "Geometric means:\n" + "".join(lines)
-    if published:
-        text += ("\n¹ measured by us on the same kind of device in another run "
-                 "([record](bench/results/peers_h200_2026-11-20.json)).\n")
-    return text
+    return "Geometric means:\n" + "".join(lines)
 
 
 FAMILY_OPS = ("gemm_grouped_masked", "gemm_grouped_contiguous", "gemm_grouped_k", "gemm_batched",
