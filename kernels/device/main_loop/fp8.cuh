@@ -132,14 +132,31 @@ struct Fp8TileMath {
   const Smem& smem;
   const Walk& walk;
   uint32_t first_slab, first_column, lane, fragment_row;
+  uint64_t x, y;  // descriptors of the warpgroup's part of slot 0
+
+  __device__ __forceinline__ Fp8TileMath(const GemmParams& p, const Smem& smem, const Walk& walk,
+                                         uint32_t warpgroup)
+      : p(p),
+        smem(smem),
+        walk(walk),
+        first_slab(Tile::first_slab(warpgroup)),
+        first_column(Tile::first_column(warpgroup)),
+        lane(threadIdx.x % 32),
+        fragment_row(threadIdx.x % 128 / 32 * 16 + lane / 4),
+        x(operand_descriptor<false>((swap ? smem.b(0) : smem.a(0)) +
+                                    first_slab * gemm_slab_rows * gemm_block_k_bytes)),
+        y(operand_descriptor<false>((swap ? smem.a(0) : smem.b(0)) +
+                                    first_column * gemm_block_k_bytes)) {}
 
   __device__ __forceinline__ void issue(float (&part)[count], uint32_t slot, uint32_t slab) const {
-    const uint32_t x_row = (first_slab + slab) * gemm_slab_rows;
-    const uint32_t x = (swap ? smem.b(slot) : smem.a(slot)) + x_row * gemm_block_k_bytes;
+    // Descriptors count 16 bytes.
+    constexpr uint32_t x_bytes = swap ? Tile::b_bytes : Tile::a_bytes;
+    constexpr uint32_t y_bytes = swap ? Tile::a_bytes : Tile::b_bytes;
+    constexpr uint32_t slab_bytes = gemm_slab_rows * gemm_block_k_bytes;
     keep_all(part);
     ptx::wgmma_fence();
-    const uint32_t y = (swap ? smem.a(slot) : smem.b(slot)) + first_column * gemm_block_k_bytes;
-    issue_slab_product<Wgmma>(part, x, y, false);
+    issue_described_product<Wgmma>(part, x + slot * (x_bytes / 16) + slab * (slab_bytes / 16),
+                                   y + slot * (y_bytes / 16), false);
     ptx::wgmma_commit();
   }
 
@@ -245,24 +262,21 @@ struct Fp8TileMath {
            walk.m_start + (first_slab + slab) * gemm_slab_rows < walk.m_end;
   }
 
-  // One k block. Scales are read before the products are issued: what is read later delays the
-  // other warpgroup's turn.
+  // One k block. A slab's scales are read before its products are issued: what is read later delays
+  // the other warpgroup's turn.
   __device__ __forceinline__ void run_one(float (&sum)[Tile::slabs][count], const BlockScales& b,
                                           uint32_t idx, Ring<Cfg::stages>& ring) const {
     ring.wait_full();
-    Scales scales[Tile::slabs];
-#pragma unroll
-    for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
-      scales[slab] = read_scales(b, ring.slot, idx, slab);
 #pragma unroll
     for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
       if (slab > 0 && !is_live(slab)) break;
+      const Scales scales = read_scales(b, ring.slot, idx, slab);
       float part[count];
       issue(part, ring.slot, slab);
       ptx::wgmma_wait<0>();
       if (slab + 1 == Tile::slabs || !is_live(slab + 1))
         release_slot<Cfg>(ring.empty(), walk, lane);
-      add(sum[slab], part, scales[slab], slab);
+      add(sum[slab], part, scales, slab);
     }
     ring.advance();
   }
@@ -309,21 +323,17 @@ __device__ void fp8_math(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
   using Tile = GemmTile<Cfg>;
   constexpr bool swap = Cfg::swap_ab;
   const uint32_t warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
-  const uint32_t thread = threadIdx.x % 128, lane = threadIdx.x % 32;
-  const uint32_t first_slab = Tile::first_slab(warpgroup);
-  const uint32_t first_column = Tile::first_column(warpgroup);
 
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, Fp8<Cfg>::group_size);
-  const Fp8TileMath<Cfg, Walk> tile{
-      p, smem, walk, first_slab, first_column, lane, thread / 32 * 16 + lane / 4};
+  const Fp8TileMath<Cfg, Walk> tile(p, smem, walk, warpgroup);
   TileStore<Cfg, Fp8<Cfg>::store> store(p, smem.staging(), smem.reduction_barriers(), warpgroup);
   // The next tile and its first scales are looked up before the store, which hides them.
   const auto scales_of_tile = [&] {
     BlockScales scales(p, Walk::b_grouped ? walk.group : 0,
-                       walk.n_start + (swap ? first_slab * gemm_slab_rows : first_column),
+                       walk.n_start + (swap ? tile.first_slab * gemm_slab_rows : tile.first_column),
                        walk.k_begin);
-    if constexpr (Cfg::scale_mode == scale_block) scales.fetch(p, 0, lane);
+    if constexpr (Cfg::scale_mode == scale_block) scales.fetch(p, 0, tile.lane);
     return scales;
   };
 

@@ -7,19 +7,26 @@
 
 namespace dgrt {
 
-// Issues the four products (32 bytes of k each) and returns at once. `accumulate` false: the first
-// product overwrites d. Requires wgmma_fence() before and commit and wait after.
+// Issues the four products (32 bytes of k each) and returns at once. x and y: descriptors of the first
+// 32 bytes. `accumulate` false: the first product overwrites d. Requires wgmma_fence() before and
+// commit and wait after.
 template <class Wgmma, uint32_t count>
-__device__ __forceinline__ void issue_slab_product(float (&d)[count], uint32_t x_address,
-                                                   uint32_t y_address, bool accumulate) {
-  const uint64_t x = operand_descriptor<false>(x_address);
-  const uint64_t y = operand_descriptor<false>(y_address);
+__device__ __forceinline__ void issue_described_product(float (&d)[count], uint64_t x, uint64_t y,
+                                                        bool accumulate) {
 #pragma unroll
   for (uint32_t step = 0; step < 4; ++step)  // 32 bytes: 2 in the descriptor's 16-byte units
     Wgmma::mma(d, x + step * 2, y + step * 2, step != 0 || accumulate);
 }
 
-// The same for 16-bit types, whose operands may also lie MN-major: there a step is 16 rows of 128
+// The same, given shared addresses.
+template <class Wgmma, uint32_t count>
+__device__ __forceinline__ void issue_slab_product(float (&d)[count], uint32_t x_address,
+                                                   uint32_t y_address, bool accumulate) {
+  issue_described_product<Wgmma>(d, operand_descriptor<false>(x_address),
+                                 operand_descriptor<false>(y_address), accumulate);
+}
+
+// For 16-bit types, whose operands may also lie MN-major: there a step is 16 rows of 128
 // bytes.
 template <class Wgmma, bool x_mn, bool y_mn, uint32_t count>
 __device__ __forceinline__ void issue_slab_product(float (&d)[count], uint32_t x_address,
