@@ -13,6 +13,13 @@ constexpr uint32_t first_round_share = 4;
 constexpr size_t max_finalists = 8;
 constexpr double final_distance = 1.1;  // of the fastest time of the first round
 
+// Long calls are repeated as often as fits into about 40 ms, so that prefill takes no longer than
+// decode; 16 still tell 2 % apart.
+uint32_t affordable(uint32_t repeats, double us) {
+  constexpr double budget_us = 40'000;
+  return std::min(repeats, std::max(16u, static_cast<uint32_t>(budget_us / std::max(us, 1.0))));
+}
+
 // Of the candidate's config in the list, where it is put if it is missing.
 size_t place_of(const Candidate& candidate, std::vector<Contender>* contenders) {
   const auto it = std::find_if(contenders->begin(), contenders->end(),
@@ -137,7 +144,9 @@ Status Tuner::measure(OpBench& bench, TunedPoint* point) const {
               [&](size_t a, size_t b) { return point->us(a) < point->us(b); });
     return ok();
   };
-  DGRT_TRY(time(right, std::max(1u, options_.repeats / first_round_share)));
+  const double modelled_us = static_cast<double>(contenders[right[0]].cost_ps) * 1e-6;
+  const uint32_t repeats = affordable(options_.repeats, modelled_us);
+  DGRT_TRY(time(right, std::max(1u, repeats / first_round_share)));
   const auto is_finalist = [&, fastest_us = point->us(right[0])](size_t place) {
     const size_t i = right[place];
     return i == point->model_pick || i == point->table_pick ||
@@ -147,7 +156,7 @@ Status Tuner::measure(OpBench& bench, TunedPoint* point) const {
   for (size_t place = 0; place < right.size(); ++place)
     (is_finalist(place) ? order : others).push_back(right[place]);
   point->num_finalists = order.size();
-  DGRT_TRY(time(order, options_.repeats));
+  DGRT_TRY(time(order, affordable(options_.repeats, point->us(order[0]))));
   order.insert(order.end(), others.begin(), others.end());
   reorder(order, point);
   return ok();

@@ -40,7 +40,7 @@ class Tuner {
  public:
   struct Options {
     size_t top = 0;  // contenders by the model, besides the library's picks; 0: all candidates
-    uint32_t repeats = 0;
+    uint32_t repeats = 0;  // of the final round at most
   };
   // Requires: host.context was made by dgrt_context_create, so that it is a Context.
   Tuner(const BenchHost& host, const Options& options) : host_(host), options_(options) {}
