@@ -3,34 +3,16 @@
 // shortest time that the device's measured rates allow; for devices whose rates nobody measured
 // there is none.
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <ctime>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "tools/bench_shapes.h"
+#include "tools/bench_session.h"
 #include "tools/command.h"
-#include "tools/gemm_bench.h"
-#include "tools/hyper_bench.h"
-#include "tools/input_ops_bench.h"
-#include "tools/segmented_bench.h"
 
 namespace dgrt {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
-
-struct BenchOptions {
-  std::vector<std::string> ops = {"gemm_fp8",          "gemm_bf16",        "quant_fp8",
-                                  "scale_layout",      "scale_pack_ue8m0", "hc_prenorm",
-                                  "hc_prenorm_weights"};
-  std::vector<int64_t> m;
-  std::string shapes, json, cache_dir, commit;
-  int device = 0;
-  bool quick = false;
-};
 
 // Rates that a device was measured to reach, in bytes and operations per microsecond.
 struct Rates {
@@ -51,34 +33,6 @@ struct Line {
   int64_t m() const { return shape.rows > 0 ? shape.rows : row.m; }
   int64_t k() const { return shape.rows > 0 ? row.m : shape.k; }  // gemm_grouped_k: k varies
 };
-
-struct ContextCloser {
-  void operator()(dgrt_context* context) const { dgrt_context_destroy(context); }
-};
-
-Result<std::vector<BenchShapes>> load_shapes(const BenchOptions& options) {
-  std::vector<BenchShapes> result;
-  if (!options.shapes.empty()) {
-    std::ifstream file(options.shapes, std::ios::binary);
-    const std::string text((std::istreambuf_iterator<char>(file)),
-                           std::istreambuf_iterator<char>());
-    if (!file) return error(DGRT_IO_ERROR, "shapes={}: {}", options.shapes, std::strerror(errno));
-    DGRT_ASSIGN(BenchShapes shapes, parse_bench_shapes(text));
-    result.push_back(std::move(shapes));
-  } else {
-    for (const std::string& op : options.ops) {
-      DGRT_ASSIGN(BenchShapes shapes, builtin_bench_shapes(op));
-      result.push_back(std::move(shapes));
-    }
-  }
-  for (BenchShapes& shapes : result) {
-    if (!options.m.empty()) shapes.m = options.m;
-    if (!options.quick) continue;
-    const std::string model = shapes.shapes.front().model;  // the first model stands for all
-    std::erase_if(shapes.shapes, [&](const BenchShape& shape) { return shape.model != model; });
-  }
-  return result;
-}
 
 double floor_us(const Rates* rates, const BenchCost& cost, double empty_us) {
   if (rates == nullptr) return 0;
@@ -114,14 +68,6 @@ void print_line(const Line& line) {
   std::fflush(stdout);
 }
 
-OrderedJson to_json(const lab::Timing& timing) {
-  return {{"us", timing.median_us},
-          {"p10", timing.p10_us},
-          {"p90", timing.p90_us},
-          {"min", timing.min_us},
-          {"repeats", timing.repeats}};
-}
-
 // Fields that an op, or this device, does not have are left out: num_groups, n, tflops, floor_us, floor_share.
 OrderedJson to_json(const Line& line) {
   const BenchRow& row = line.row;
@@ -138,8 +84,8 @@ OrderedJson to_json(const Line& line) {
     return json;
   }
   const double us = row.cold.median_us;
-  json["cold"] = to_json(row.cold);
-  json["graph"] = to_json(row.graph);
+  json["cold"] = timing_json(row.cold);
+  json["graph"] = timing_json(row.graph);
   if (row.cost.flops > 0) json["tflops"] = row.cost.flops / us / 1e6;
   json["gb_per_s"] = row.cost.bytes / us / 1e3;
   if (line.floor_us > 0) {
@@ -149,57 +95,32 @@ OrderedJson to_json(const Line& line) {
   return json;
 }
 
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  return fmt::format("{:04}-{:02}-{:02}", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday);
-}
-
-Status write_json(const BenchOptions& options, const lab::Device& device, const lab::Timing& empty,
+Status write_json(const BenchOptions& options, const BenchSession& session,
                   const std::vector<Line>& lines) {
-  const lab::DeviceInfo& info = device.info();
-  OrderedJson json = {
-      {"kind", "dgrt_bench"},
-      {"schema", 1},
-      {"device", info.name},
-      {"sms", info.sm_count},
-      {"clocks", "as found"},
-      {"cuda_driver",
-       fmt::format("{}.{}", info.driver_version / 1000, info.driver_version % 1000 / 10)},
-      {"compiler", info.compiler},
-      {"dgrt", fmt::format("{}.{}.{}", DGRT_VERSION_MAJOR, DGRT_VERSION_MINOR, DGRT_VERSION_PATCH)},
-      {"date", today()},
-      {"empty_us", to_json(empty)},
-      {"rows", OrderedJson::array()}};
-  if (!options.commit.empty()) json["commit"] = options.commit;
+  OrderedJson json = session.head("dgrt_bench", options);
+  json["rows"] = OrderedJson::array();
   for (const Line& line : lines) json["rows"].push_back(to_json(line));
-  std::ofstream file(options.json, std::ios::binary);
-  file << json.dump(1) << '\n';
-  file.close();
-  if (!file) return error(DGRT_IO_ERROR, "json={}: {}", options.json, std::strerror(errno));
-  return ok();
+  return write_text("json", options.json, json.dump(1) + '\n');
 }
 
 // Runs every shape; `lines` holds what was measured, also after a failure.
-Status run_shapes(const BenchHost& host, const std::vector<BenchShapes>& all, uint32_t repeats,
-                  const lab::Timing& empty, std::vector<Line>* lines) {
+Status run_shapes(const BenchSession& session, const std::vector<BenchShapes>& all,
+                  uint32_t repeats, std::vector<Line>* lines) {
   const auto rates =
       std::find_if(std::begin(known_rates), std::end(known_rates),
-                   [&](const Rates& r) { return host.device.info().name == r.device; });
+                   [&](const Rates& r) { return session.device().info().name == r.device; });
   const Rates* device_rates = rates == std::end(known_rates) ? nullptr : rates;
   print_header();
   for (const BenchShapes& shapes : all) {
     for (const BenchShape& shape : shapes.shapes) {
       DGRT_ASSIGN(const std::unique_ptr<OpBench> bench,
-                  std::visit([&](const auto& desc) { return make_bench(host, desc); },
-                             complete_desc(shapes, shape)));
+                  make_any_bench(session.host(), complete_desc(shapes, shape)));
       for (const int64_t m : shapes.m) {
         Line line;
         line.op = shapes.stem;
         line.shape = shape;
         DGRT_ASSIGN(line.row, bench->run(m, repeats));
-        line.floor_us = floor_us(device_rates, line.row.cost, empty.median_us);
+        line.floor_us = floor_us(device_rates, line.row.cost, session.empty().median_us);
         print_line(line);
         lines->push_back(std::move(line));
       }
@@ -210,27 +131,13 @@ Status run_shapes(const BenchHost& host, const std::vector<BenchShapes>& all, ui
 
 Result<std::vector<Line>> run(const BenchOptions& options) {
   DGRT_ASSIGN(const std::vector<BenchShapes> shapes, load_shapes(options));
-  Result<std::unique_ptr<lab::Device>> opened = lab::Device::open(options.device);
-  if (!opened.is_ok())
-    return error(opened.status().code(), "bench needs a GPU: {}", opened.status().message());
-  const std::unique_ptr<lab::Device> device = std::move(opened).value();
-  DGRT_ASSIGN(const std::unique_ptr<lab::Timer> timer, lab::Timer::make(*device));
-  DGRT_ASSIGN(const lab::Timing empty, timer->time_empty());
-
-  dgrt_context_options context_options = DGRT_CONTEXT_OPTIONS;
-  context_options.device = options.device;
-  if (!options.cache_dir.empty()) context_options.cache_dir = options.cache_dir.c_str();
-  dgrt_context* raw = nullptr;
-  if (const dgrt_status status = dgrt_context_create(&context_options, &raw); status != DGRT_OK)
-    return Status(status, dgrt_last_error());
-  const std::unique_ptr<dgrt_context, ContextCloser> context(raw);
-
-  fmt::print("{}, {} SMs, empty kernel {:.2f} us\n", device->info().name, device->info().sm_count,
-             empty.median_us);
+  DGRT_ASSIGN(const std::unique_ptr<BenchSession> session, BenchSession::open(options, "bench"));
+  const lab::DeviceInfo& device = session->device().info();
+  fmt::print("{}, {} SMs, empty kernel {:.2f} us\n", device.name, device.sm_count,
+             session->empty().median_us);
   std::vector<Line> lines;
-  const uint32_t repeats = options.quick ? 12 : lab::Timer::default_repeats;
-  const Status finished = run_shapes({*device, *timer, raw}, shapes, repeats, empty, &lines);
-  if (!options.json.empty()) DGRT_TRY(write_json(options, *device, empty, lines));
+  const Status finished = run_shapes(*session, shapes, options.repeats(), &lines);
+  if (!options.json.empty()) DGRT_TRY(write_json(options, *session, lines));
   DGRT_TRY(finished);
   return lines;
 }
@@ -251,21 +158,9 @@ void add_bench(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("bench", "Check and time kernels on this machine's GPU");
   command->footer("Example: dgrt bench --op gemm_fp8 --m 1,64,4096 --json bench.json");
   const auto options = std::make_shared<BenchOptions>();
-  command
-      ->add_option("--op", options->ops,
-                   "Which shapes: names of files in bench/shapes, without .json")
-      ->delimiter(',')
-      ->capture_default_str();
-  command->add_option("--shapes", options->shapes,
-                      "A file laid out like bench/shapes/gemm_fp8.json, instead of --op");
-  command->add_option("--m", options->m, "Rows, e.g. 1,64,4096 (default: those of the shapes)")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{1}, int64_t{INT32_MAX}));
-  command->add_flag("--quick", options->quick, "The first model's layers alone, fewer repeats");
-  command->add_option("--json", options->json, "Write everything measured to this file");
-  command->add_option("--commit", options->commit, "Recorded in the JSON");
-  command->add_option("--device", options->device, "CUDA device ordinal")->capture_default_str();
-  add_cache_dir_option(*command, options->cache_dir);
+  options->ops = {"gemm_fp8",         "gemm_bf16",  "quant_fp8",         "scale_layout",
+                  "scale_pack_ue8m0", "hc_prenorm", "hc_prenorm_weights"};
+  add_bench_options(*command, *options);
   command->callback([options, &exit_code] { exit_code = run_bench(*options); });
 }
 

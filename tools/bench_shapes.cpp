@@ -1,6 +1,7 @@
 #include "tools/bench_shapes.h"
 
 #include <algorithm>
+#include <charconv>
 #include <climits>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -245,6 +246,24 @@ Result<BenchShapes> builtin_bench_shapes(std::string_view stem) {
   for (const EmbeddedFile& file : embedded_files())
     if (file.path == path) return parse_bench_shapes(file.text);
   return error(DGRT_UNSUPPORTED, "op={}: no bench/shapes/{}.json", stem, stem);
+}
+
+Result<BenchShape> parse_nk(const BenchShapes& shapes, std::string_view nk, int64_t num_groups) {
+  const BenchShape& form = shapes.shapes.front();
+  if (form.n == 0 || form.rows != 0 || !form.widths.empty())
+    return invalid("nk={}: sizes of {} come from its shapes or a file", nk, shapes.stem);
+  if ((form.num_groups != 0) != (num_groups != 0))
+    return invalid("num_groups={}: {} has {}", num_groups, shapes.stem,
+                   form.num_groups != 0 ? "groups" : "none");
+  BenchShape shape{.model = "command line", .layer = std::string(nk), .num_groups = num_groups};
+  const char* const end = nk.data() + nk.size();
+  const auto [cross, bad_n] = std::from_chars(nk.data(), end, shape.n);
+  const bool has_cross = bad_n == std::errc() && cross != end && *cross == 'x';
+  const auto [last, bad_k] = std::from_chars(has_cross ? cross + 1 : end, end, shape.k);
+  if (!has_cross || bad_k != std::errc() || last != end || shape.n < 1 || shape.k < 1 ||
+      shape.n > INT32_MAX || shape.k > INT32_MAX)
+    return invalid("nk={}: must look like 7168x2048", nk);
+  return shape;
 }
 
 BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape) {

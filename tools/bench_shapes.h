@@ -45,6 +45,10 @@ Result<BenchShapes> parse_bench_shapes(std::string_view json);
 // The file that is embedded for a stem.
 Result<BenchShapes> builtin_bench_shapes(std::string_view stem);
 
+// "7168x2048" as a shape of the op: n and k; with `num_groups` groups or batches, 0 for ops without any.
+// INVALID_ARGUMENT: not of that form, or the op's sizes are others.
+Result<BenchShape> parse_nk(const BenchShapes& shapes, std::string_view nk, int64_t num_groups);
+
 // For one of the shapes and every m.
 BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
@@ -25,6 +26,7 @@ constexpr size_t max_candidates_shown = 10;
 struct ExplainOptions {
   std::string dtype = "bf16", dtype_d = "bf16", block = "1x128", scale_major = "mn";
   std::string group_layout = "rows";
+  std::vector<int64_t> widths;
   int64_t n = 0, k = 0, k_blocks = 0, m = 0;
   uint32_t sm_budget = 0, num_groups = 1, alignment = 128;
   bool with_c = false, batch_invariant = false, json = false, b_mn = false;
@@ -32,13 +34,14 @@ struct ExplainOptions {
 };
 
 struct Answer {
-  std::string stem;
+  std::string stem, var;  // var: the selector variable, "m"
   Explanation explanation;
   std::string entry, key, table_digest;
   uint32_t smem_bytes = 0;
 };
 
-Result<Answer> explain_desc(const dgrt_desc* desc, const ExplainOptions& options) {
+// `value`: of the op's selector variable.
+Result<Answer> explain_desc(const dgrt_desc* desc, int64_t value, const ExplainOptions& options) {
   DGRT_ASSIGN(const Env env, read_env());
   DGRT_ASSIGN(const DescCopy copy, DescCopy::make(desc, all_ops()));
   const OpImpl& op = copy.op();
@@ -50,8 +53,9 @@ Result<Answer> explain_desc(const dgrt_desc* desc, const ExplainOptions& options
   for (const std::string& warning : warnings) fmt::print(stderr, "dgrt: {}\n", warning);
   Answer answer;
   answer.stem = op.stem;
+  answer.var = op.selector(copy.get()).front().name;
   answer.table_digest = table.digest_hex();
-  DGRT_ASSIGN(answer.explanation, explain(op, copy.get(), target, table, Point{options.m, 0, 0}));
+  DGRT_ASSIGN(answer.explanation, explain(op, copy.get(), target, table, Point{value, 0, 0}));
   const Config& winner = answer.explanation.winner.config;
   const Instance instance = op.instance(copy.get(), target, winner);
   DGRT_ASSIGN(const Key key, kernel_key(instance, sources));
@@ -70,7 +74,7 @@ OrderedJson to_json(const Candidate& candidate) {
 OrderedJson to_json(const Answer& answer) {
   const Explanation& e = answer.explanation;
   OrderedJson json = {{"op", answer.stem},
-                      {"decided_at_m", e.decided_at[0]},
+                      {"decided_at_" + answer.var, e.decided_at[0]},
                       {"kernel", answer.entry},
                       {"key", answer.key},
                       {"reason", e.reason},
@@ -86,8 +90,8 @@ OrderedJson to_json(const Answer& answer) {
 
 void print(const Answer& answer) {
   const Explanation& e = answer.explanation;
-  fmt::print("{}: the best of {} candidates by the model, decided at m = {}\n", answer.stem,
-             e.candidates.size(), e.decided_at[0]);
+  fmt::print("{}: the best of {} candidates by the model, decided at {} = {}\n", answer.stem,
+             e.candidates.size(), answer.var, e.decided_at[0]);
   for (size_t i = 0; i < std::min(e.candidates.size(), max_candidates_shown); ++i) {
     const Candidate& c = e.candidates[i];
     const bool won = c.config == e.winner.config;
@@ -100,7 +104,8 @@ void print(const Answer& answer) {
              answer.smem_bytes, answer.key);
 }
 
-int finish(const Result<Answer>& answer, const ExplainOptions& options) {
+int run_desc(const dgrt_desc* desc, int64_t value, const ExplainOptions& options) {
+  const Result<Answer> answer = explain_desc(desc, value, options);
   if (!answer.is_ok()) return report(answer.status(), options.json);
   if (options.json)
     print_json(to_json(answer.value()));
@@ -130,7 +135,7 @@ Desc product_desc(const ExplainOptions& options, Desc desc) {
 
 int run_gemm(const ExplainOptions& options) {
   const auto desc = product_desc<dgrt_gemm_desc>(options, DGRT_GEMM_DESC);
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
 }
 
 int run_contiguous(const ExplainOptions& options) {
@@ -139,19 +144,49 @@ int run_contiguous(const ExplainOptions& options) {
   desc.num_groups = options.num_groups;
   desc.alignment = options.alignment;
   desc.group_layout = options.group_layout == "ends" ? DGRT_GROUP_END_ROW : DGRT_GROUP_OF_ROW;
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
 }
 
 int run_masked(const ExplainOptions& options) {
   auto desc = product_desc<dgrt_gemm_grouped_masked_desc>(options, DGRT_GEMM_GROUPED_MASKED_DESC);
   desc.num_groups = options.num_groups;
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
 }
 
 int run_batched(const ExplainOptions& options) {
   auto desc = product_desc<dgrt_gemm_batched_desc>(options, DGRT_GEMM_BATCHED_DESC);
   desc.num_batches = options.num_groups;
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
+}
+
+// Here k varies by call.
+int run_grouped_k(const ExplainOptions& options) {
+  dgrt_gemm_grouped_k_desc desc = DGRT_GEMM_GROUPED_K_DESC;
+  const bool fp8 = options.dtype == "fp8";
+  desc.m = options.m;
+  desc.n = options.n;
+  desc.max_k = std::max<int64_t>(options.k, 1);
+  desc.num_groups = options.num_groups;
+  desc.dtype_ab = fp8 ? DGRT_E4M3 : options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
+  desc.dtype_d = DGRT_FP32;
+  desc.scale_mode = fp8 ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
+  desc.sm_budget = options.sm_budget;
+  desc.flags = options.with_c ? DGRT_GEMM_WITH_C : 0;
+  return run_desc(&desc.op, options.k, options);
+}
+
+int run_fused_linear(const ExplainOptions& options) {
+  dgrt_gemm_fused_linear_desc desc = DGRT_GEMM_FUSED_LINEAR_DESC;
+  if (options.widths.size() > DGRT_MAX_SEGMENTS)
+    return report(invalid("n={} widths: must be 1 to {}", options.widths.size(), DGRT_MAX_SEGMENTS),
+                  options.json);
+  desc.num_segments = static_cast<uint32_t>(options.widths.size());
+  std::copy(options.widths.begin(), options.widths.end(), desc.n);
+  desc.k = options.k;
+  desc.max_m = std::max<int64_t>(options.m, 1);
+  desc.dtype_ab = desc.dtype_d = options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
+  desc.sm_budget = options.sm_budget;
+  return run_desc(&desc.op, options.m, options);
 }
 
 int run_quant_fp8(const ExplainOptions& options) {
@@ -160,21 +195,21 @@ int run_quant_fp8(const ExplainOptions& options) {
   desc.max_m = std::max<int64_t>(options.m, 1);
   desc.block = options.block == "128x128" ? DGRT_QUANT_128X128 : DGRT_QUANT_1X128;
   desc.scale_major = options.scale_major == "k" ? DGRT_K_MAJOR : DGRT_MN_MAJOR;
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
 }
 
 int run_scale_layout(const ExplainOptions& options) {
   dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
   desc.k_blocks = options.k_blocks;
   desc.max_m = std::max<int64_t>(options.m, 1);
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
 }
 
 int run_scale_pack(const ExplainOptions& options) {
   dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
   desc.k_blocks = options.k_blocks;
   desc.max_m = std::max<int64_t>(options.m, 1);
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
 }
 
 int run_hc_prenorm(const ExplainOptions& options) {
@@ -183,7 +218,7 @@ int run_hc_prenorm(const ExplainOptions& options) {
   desc.k = options.k;
   desc.max_m = std::max<int64_t>(options.m, 1);
   desc.flags = options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0;
-  return finish(explain_desc(&desc.op, options), options);
+  return run_desc(&desc.op, options.m, options);
 }
 
 using RunOp = int (*)(const ExplainOptions&);
@@ -192,7 +227,9 @@ CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
                  const std::shared_ptr<ExplainOptions>& options, RunOp run, int& exit_code) {
   CLI::App* command = explain->add_subcommand(op, std::string("Explain a call of ") + op);
   command->footer(std::string("Example: ") + example);
-  command->add_option("--m", options->m, "Rows of this call; of masked groups, expected_m")
+  command
+      ->add_option("--m", options->m,
+                   "Rows of this call; of masked groups, expected_m; of gemm_grouped_k, of d")
       ->check(CLI::Range(int64_t{0}, int64_t{INT32_MAX}))
       ->required();
   add_target_options(*command, options->target);
@@ -201,23 +238,53 @@ CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
   return command;
 }
 
-// A product, with the options that all of them have.
+void add_dtype(CLI::App* product, std::set<std::string> dtypes,
+               const std::shared_ptr<ExplainOptions>& options) {
+  product->add_option("--dtype", options->dtype, "Of a and b; fp8: E4M3 with scales per block")
+      ->check(CLI::IsMember(std::move(dtypes)))
+      ->capture_default_str();
+  product->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
+}
+
+void add_groups(CLI::App* product, const char* name,
+                const std::shared_ptr<ExplainOptions>& options) {
+  product->add_option(name, options->num_groups, "How many")->required();
+}
+
+// A product, with the options that most of them have.
 CLI::App* add_product(CLI::App* explain, const char* op, const char* example, RunOp run,
                       const std::shared_ptr<ExplainOptions>& options, int& exit_code) {
   CLI::App* command = add_op(explain, op, example, options, run, exit_code);
   command->add_option("--n", options->n, "Columns of d")->required();
   command->add_option("--k", options->k, "Columns of a and b")->required();
-  command
-      ->add_option("--dtype", options->dtype,
-                   "Of a and b: bf16, fp16 or fp8 (E4M3 with block scales)")
-      ->check(CLI::IsMember({"bf16", "fp16", "fp8"}))
-      ->capture_default_str();
+  add_dtype(command, {"bf16", "fp16", "fp8"}, options);
   command->add_option("--dtype-d", options->dtype_d, "Of d: bf16 (fp16 where a and b are) or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
   command->add_flag("--b-mn", options->b_mn, "b is MN-major");
-  command->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
   return command;
+}
+
+// Products whose sizes are cut into parts: k by groups, n by outputs.
+void add_segmented(CLI::App* explain, int& exit_code) {
+  auto options = std::make_shared<ExplainOptions>();
+  CLI::App* grouped_k =
+      add_op(explain, "gemm_grouped_k",
+             "dgrt explain gemm_grouped_k --dtype fp8 --num-groups 4 --m 4096 --n 7168 --k 32768",
+             options, run_grouped_k, exit_code);
+  add_groups(grouped_k, "--num-groups", options);
+  grouped_k->add_option("--n", options->n, "Columns of d")->required();
+  grouped_k->add_option("--k", options->k, "Of this call, all groups together")->required();
+  add_dtype(grouped_k, {"bf16", "fp16", "fp8"}, options);
+  grouped_k->add_flag("--with-c", options->with_c, "c is added");
+
+  options = std::make_shared<ExplainOptions>();
+  CLI::App* fused = add_op(explain, "gemm_fused_linear",
+                           "dgrt explain gemm_fused_linear --n 4096,1024,1024 --k 4096 --m 64",
+                           options, run_fused_linear, exit_code);
+  fused->add_option("--n", options->widths, "Columns of each output")->delimiter(',')->required();
+  fused->add_option("--k", options->k, "Columns of a and b")->required();
+  add_dtype(fused, {"bf16", "fp16"}, options);
 }
 
 }  // namespace
@@ -233,10 +300,6 @@ void add_explain(CLI::App& app, int& exit_code) {
                   run_gemm, options, exit_code);
   gemm->add_flag("--with-c", options->with_c, "c is added");
 
-  const auto add_groups = [](CLI::App* product, const char* name,
-                             const std::shared_ptr<ExplainOptions>& of) {
-    product->add_option(name, of->num_groups, "How many")->required();
-  };
   options = std::make_shared<ExplainOptions>();
   CLI::App* contiguous =
       add_product(command, "gemm_grouped_contiguous",
@@ -264,6 +327,7 @@ void add_explain(CLI::App& app, int& exit_code) {
       run_batched, options, exit_code);
   add_groups(batched, "--num-batches", options);
   batched->add_flag("--with-c", options->with_c, "c is added");
+  add_segmented(command, exit_code);
 
   options = std::make_shared<ExplainOptions>();
   CLI::App* quant = add_op(command, "quant_fp8", "dgrt explain quant_fp8 --k 7168 --m 64", options,

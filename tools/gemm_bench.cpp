@@ -122,10 +122,9 @@ class ProductBench final : public OpBench {
   ProductBench(const BenchHost& host, const Desc& desc, const Args& args)
       : OpBench(host), desc_(desc), args_(args) {}
 
-  Status init() {
-    DGRT_TRY(make_plan(&desc_.op));
-    return allocate();
-  }
+  Status init() { return allocate(); }
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
   // Batches lie side by side in the rows of a and d, as attention has them.
@@ -136,7 +135,6 @@ class ProductBench final : public OpBench {
   int64_t n_blocks() const { return ceil_div(desc_.n, 128); }
 
   Status allocate();
-  Result<const dgrt_args*> prepare(int64_t m) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
 

@@ -21,7 +21,6 @@ class HcPrenormBench final : public OpBench {
       : OpBench(host), context_(host.context), desc_(desc) {}
 
   Status init() {
-    DGRT_TRY(make_plan(&desc_.op));
     const uint64_t num_f = desc_.n * desc_.k, num_x = desc_.max_m * desc_.k;
     DGRT_ASSIGN(f_, lab::DeviceBuffer::make(device(), num_f * sizeof(float)));
     DGRT_ASSIGN(w_, lab::DeviceBuffer::make(device(), 2 * padded(desc_.n) * desc_.k * 2));
@@ -30,6 +29,8 @@ class HcPrenormBench final : public OpBench {
     DGRT_TRY(lab::fill_normal_bf16(device(), x_.data(), num_x, seed + 1));
     return make_w();
   }
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
   Status make_w() {
@@ -48,7 +49,6 @@ class HcPrenormBench final : public OpBench {
     DGRT_TRY(status);
     return device().synchronize();
   }
-  Result<const dgrt_args*> prepare(int64_t m) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
 
@@ -96,9 +96,7 @@ class HcPrenormWeightsBench final : public OpBench {
  public:
   HcPrenormWeightsBench(const BenchHost& host, const dgrt_hc_prenorm_weights_desc& desc)
       : OpBench(host), desc_(desc) {}
-  Status init() { return make_plan(&desc_.op); }
-
- private:
+  const dgrt_desc* desc() const override { return &desc_.op; }
   Result<const dgrt_args*> prepare(int64_t) override {
     const uint64_t num_f = desc_.n * desc_.k;
     DGRT_ASSIGN(f_, lab::DeviceBuffer::make(device(), num_f * sizeof(float)));
@@ -109,6 +107,8 @@ class HcPrenormWeightsBench final : public OpBench {
     args_.ldf = desc_.k;
     return &args_.op;
   }
+
+ private:
   Status check(BenchCheck* check) const override {
     check->elements = w_.bytes() / 2;
     for (const lab::DeviceBuffer* buffer : {&f_, &w_}) DGRT_TRY(buffer->check_guards());

@@ -20,12 +20,12 @@ class QuantFp8Bench final : public OpBench {
  public:
   QuantFp8Bench(const BenchHost& host, const dgrt_quant_fp8_desc& desc)
       : OpBench(host), desc_(desc) {}
-  Status init() { return make_plan(&desc_.op); }
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
   int64_t num_m(int64_t m) const { return desc_.block == DGRT_QUANT_1X128 ? m : ceil_div(m, 128); }
   int64_t num_k() const { return ceil_div(desc_.k, 128); }
-  Result<const dgrt_args*> prepare(int64_t m) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
 
@@ -81,10 +81,10 @@ class ScaleLayoutBench final : public OpBench {
  public:
   ScaleLayoutBench(const BenchHost& host, const dgrt_scale_layout_desc& desc)
       : OpBench(host), desc_(desc) {}
-  Status init() { return make_plan(&desc_.op); }
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
-  Result<const dgrt_args*> prepare(int64_t m) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
   int64_t num_groups() const { return std::max<int64_t>(desc_.num_groups, 1); }
@@ -124,10 +124,10 @@ class ScalePackBench final : public OpBench {
  public:
   ScalePackBench(const BenchHost& host, const dgrt_scale_pack_ue8m0_desc& desc)
       : OpBench(host), desc_(desc) {}
-  Status init() { return make_plan(&desc_.op); }
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
-  Result<const dgrt_args*> prepare(int64_t m) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
   int64_t num_groups() const { return std::max<int64_t>(desc_.num_groups, 1); }

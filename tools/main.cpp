@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   dgrt::add_bundle(app, exit_code);
   dgrt::add_explain(app, exit_code);
   dgrt::add_bench(app, exit_code);
+  dgrt::add_tune(app, exit_code);
   dgrt::add_doctor(app, exit_code);
   dgrt::add_version(app, exit_code);
   dgrt::add_worker(app, exit_code);

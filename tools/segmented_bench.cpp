@@ -35,10 +35,9 @@ class GroupedKBench final : public OpBench {
  public:
   GroupedKBench(const BenchHost& host, const dgrt_gemm_grouped_k_desc& desc)
       : OpBench(host), desc_(desc) {}
-  Status init() {
-    DGRT_TRY(make_plan(&desc_.op));
-    return allocate();
-  }
+  Status init() { return allocate(); }
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t k) override;
 
  private:
   bool is_fp8() const { return desc_.dtype_ab == DGRT_E4M3; }
@@ -46,7 +45,6 @@ class GroupedKBench final : public OpBench {
   // What the groups have of k, about.
   std::vector<int32_t> draw(int64_t k) const;
   Status allocate();
-  Result<const dgrt_args*> prepare(int64_t k) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t k) const override;
 
@@ -156,17 +154,15 @@ class FusedLinearBench final : public OpBench {
  public:
   FusedLinearBench(const BenchHost& host, const dgrt_gemm_fused_linear_desc& desc)
       : OpBench(host), desc_(desc) {}
-  Status init() {
-    DGRT_TRY(make_plan(&desc_.op));
-    return allocate();
-  }
+  Status init() { return allocate(); }
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
   int64_t all_n() const {
     return std::accumulate(desc_.n, desc_.n + desc_.num_segments, int64_t{0});
   }
   Status allocate();
-  Result<const dgrt_args*> prepare(int64_t m) override;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
 

@@ -17,20 +17,23 @@ bool is_current_context_stream(CUstream stream) { return reinterpret_cast<uintpt
 
 }  // namespace
 
-Result<std::unique_ptr<Plan>> Plan::create(Context& context, const dgrt_desc* desc) {
+Result<std::unique_ptr<Plan>> Plan::create(Context& context, const dgrt_desc* desc,
+                                           const Config* only) {
   DGRT_ASSIGN(DescCopy copy, DescCopy::make(desc, context.ops()));
   if (copy.op().args_size > max_args_bytes)
     return error(DGRT_INTERNAL, "{}: args of {} bytes", copy.op().stem, copy.op().args_size);
   std::unique_ptr<Plan> plan(new Plan(std::move(copy)));
   plan->device_ = context.device();
-  DGRT_ASSIGN(plan->selection_, context.choose(plan->desc_));
+  DGRT_ASSIGN(plan->selection_,
+              only ? select_only(plan->op(), plan->desc_.get(), context.target(), *only)
+                   : context.choose(plan->desc_));
   DGRT_ASSIGN(const PlannedKernels planned,
               planned_kernels(plan->desc_, plan->selection_, context.target(), context.sources()));
   DGRT_TRY(plan->fill(context, planned));
   plan->find_workspace_bytes();
   if (plan->workspace_bytes_ != 0)
     plan->state_bytes_ = plan->op().state_bytes(plan->desc_.get(), context.target());
-  context.recorder().add(plan->desc_.get());
+  if (!only) context.recorder().add(plan->desc_.get());
   return plan;
 }
 

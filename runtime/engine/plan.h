@@ -19,7 +19,9 @@ namespace dgrt {
 // Immutable and thread safe. Kernels belong to the context and stay loaded when the plan goes.
 class Plan {
  public:
-  static Result<std::unique_ptr<Plan>> create(Context& context, const dgrt_desc* desc);
+  // `only`: the config that every call gets, see select_only(); null: what selection chooses.
+  static Result<std::unique_ptr<Plan>> create(Context& context, const dgrt_desc* desc,
+                                              const Config* only = nullptr);
 
   Status launch(const dgrt_args* args, void* workspace, size_t workspace_bytes,
                 CUstream stream) const;

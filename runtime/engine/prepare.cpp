@@ -166,10 +166,14 @@ std::vector<PlannedKernel> plan_kernels(Context& context, const dgrt_desc* const
 Status prepare(Context& context, const dgrt_desc* const* descs, size_t num_descs,
                dgrt_progress_fn progress, void* user, const Shard& shard) {
   Status first;
-  Preparation preparation(context, plan_kernels(context, descs, num_descs, shard, &first), progress,
-                          user);
-  Status status = preparation.run();
+  Status status =
+      prepare(context, plan_kernels(context, descs, num_descs, shard, &first), progress, user);
   return first.is_ok() ? status : first;
+}
+
+Status prepare(Context& context, std::vector<PlannedKernel> kernels, dgrt_progress_fn progress,
+               void* user) {
+  return Preparation(context, std::move(kernels), progress, user).run();
 }
 
 }  // namespace dgrt

@@ -24,4 +24,8 @@ std::vector<PlannedKernel> plan_kernels(Context& context, const dgrt_desc* const
 Status prepare(Context& context, const dgrt_desc* const* descs, size_t num_descs,
                dgrt_progress_fn progress, void* user, const Shard& shard = {});
 
+// The same for a list of kernels. Requires: distinct keys.
+Status prepare(Context& context, std::vector<PlannedKernel> kernels, dgrt_progress_fn progress,
+               void* user);
+
 }  // namespace dgrt

@@ -92,6 +92,17 @@ Result<Selection> select(const OpImpl& op, const dgrt_desc* desc, const Target& 
   return selection;
 }
 
+Result<Selection> select_only(const OpImpl& op, const dgrt_desc* desc, const Target& target,
+                              const Config& config) {
+  DGRT_TRY(op.check_config(desc, target, config));
+  Selection selection;
+  for (const SelectorVar& var : op.selector(desc))
+    selection.axes.push_back({var.name, var.max, {var.breaks.back()}});
+  selection.cells = {0};
+  selection.choices.push_back({config, "the only one", 0});
+  return selection;
+}
+
 Result<Explanation> explain(const OpImpl& op, const dgrt_desc* desc, const Target& target,
                             const Table& table, const Point& point) {
   SelectionGrid grid(op, desc, target);

@@ -47,6 +47,11 @@ struct Selection {
 Result<Selection> select(const OpImpl& op, const dgrt_desc* desc, const Target& target,
                          const Table& table);
 
+// One config for every point, whatever model and table say: what `dgrt tune` measures. INVALID_ARGUMENT:
+// it is not legal. Requires: desc passed check_desc.
+Result<Selection> select_only(const OpImpl& op, const dgrt_desc* desc, const Target& target,
+                              const Config& config);
+
 // Why a point gets what it gets.
 struct Candidate {
   Config config;

@@ -181,7 +181,7 @@ Config encode(const GemmConfig& c) {
 }
 
 Config shape(const Spec& s) {
-  return {{"n", s.n}, {"k", s.k}, {"num_groups", s.num_groups}, {"plain", s.is_plain()}};
+  return {{"n", s.n}, {"k", s.k}, {"num_groups", s.num_groups}, {"plain", s.plainness()}};
 }
 
 Status check_config(const Traits& traits, const GemmConfig& c) {

@@ -84,7 +84,8 @@ TEST_CASE("Every command has help with an example", "[process]") {
   for (const char* command :
        {"", "prewarm", "cache", "cache ls", "cache show", "cache verify", "cache extract",
         "cache trim", "explain", "explain gemm", "explain quant_fp8", "explain scale_layout",
-        "explain scale_pack_ue8m0", "bench", "doctor", "version"}) {
+        "explain scale_pack_ue8m0", "explain gemm_grouped_k", "explain gemm_fused_linear", "bench",
+        "tune", "doctor", "version"}) {
     INFO(command);
     const Run run = dgrt_command(std::string(command) + " --help");
     CHECK(run.exit_code == 0);
@@ -245,9 +246,40 @@ TEST_CASE("explain says why, or what is wrong", "[process]") {
   CHECK(dgrt_command("explain quant_fp8 --k 7168 --m 64").exit_code == 0);
   CHECK(dgrt_command("explain scale_layout --k-blocks 56 --m 64").exit_code == 0);
   CHECK(dgrt_command("explain scale_pack_ue8m0 --k-blocks 56 --m 64").exit_code == 0);
+  const Run wgrad = dgrt_command(
+      "explain gemm_grouped_k --dtype fp8 --num-groups 4 --m 4096 --n 7168 --k 32768 --json");
+  CHECK(wgrad.exit_code == 0);
+  CHECK(wgrad.last_json()["op"] == "gemm_grouped_k_fp8");
+  CHECK(wgrad.last_json()["decided_at_k"] == 65536);
+  const Run fused =
+      dgrt_command("explain gemm_fused_linear --n 1024,1024,8 --k 2304 --m 32 --json");
+  CHECK(fused.exit_code == 0);
+  CHECK(fused.last_json()["op"] == "gemm_fused_linear_bf16");
+  CHECK(fused.last_json()["decided_at_m"] == 32);
+  CHECK(dgrt_command("explain gemm_fused_linear --n 1,1,1,1,1,1,1,1,1 --k 128 --m 1").exit_code ==
+        1);
+  CHECK(dgrt_command("explain gemm_grouped_k --num-groups 0 --m 1 --n 128 --k 64").exit_code == 1);
   CHECK(dgrt_command("explain gemm --n 0 --k 128 --m 1").exit_code == 1);
   CHECK(dgrt_command("explain gemm --dtype fp4 --n 128 --k 128 --m 1").exit_code != 0);
   CHECK(dgrt_command("explain gemm --n 128 --k 128 --m -1").exit_code != 0);
+}
+
+// CUDA_VISIBLE_DEVICES hides a GPU where there is one.
+TEST_CASE("what needs a GPU says that there is none, and what is wrong with its options",
+          "[process]") {
+  for (const std::string command : {"bench", "tune"}) {
+    const std::string hidden =
+        "CUDA_VISIBLE_DEVICES= " DGRT_CLI_PATH " " + command + " --op gemm_fp8 --nk 128x128 --m 1";
+    const Run run = run_command(hidden + " 2>&1 >/dev/null");
+    INFO(run.out);
+    CHECK(run.out.starts_with("dgrt: NO_DEVICE: " + command + " needs a GPU: "));
+    CHECK(run_command(hidden + " >/dev/null 2>&1").exit_code == 1);
+
+    CHECK(errors_of(command + " --op nothing").find("op=nothing") != std::string::npos);
+    CHECK(errors_of(command + " --op gemm_fp8 --nk 128").find("nk=128") != std::string::npos);
+    CHECK(errors_of(command + " --shapes /nonexistent").find("/nonexistent") != std::string::npos);
+    CHECK(dgrt_command(command + " --m 0").exit_code != 0);
+  }
 }
 
 TEST_CASE("doctor's exit code says whether prewarm would work", "[process]") {

@@ -126,6 +126,33 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(pack.flags == DGRT_SCALE_CEIL);
 }
 
+TEST_CASE("bench_shapes: n and k of the command line, as a shape of the op", "[unit]") {
+  const auto nk = [](const char* stem, const char* text, int64_t num_groups) {
+    const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
+    REQUIRE(shapes.is_ok());
+    return parse_nk(shapes.value(), text, num_groups);
+  };
+  const Result<BenchShape> dense = nk("gemm_fp8", "7168x2048", 0);
+  REQUIRE(dense.is_ok());
+  CHECK(dense.value().n == 7168);
+  CHECK(dense.value().k == 2048);
+  const Result<BenchShape> masked = nk("gemm_grouped_masked_bf16", "64x128", 8);
+  REQUIRE(masked.is_ok());
+  CHECK(masked.value().num_groups == 8);
+  CHECK(nk("hc_prenorm", "24x16384", 0).is_ok());
+  for (const char* bad : {"", "7168", "7168x", "x2048", "7168x2048x1", "7168 x 2048", "0x1", "1x0",
+                          "-1x1", "1x4294967296", "1x99999999999999999999"}) {
+    INFO(bad);
+    CHECK(nk("gemm_fp8", bad, 0).status().code() == DGRT_INVALID_ARGUMENT);
+  }
+  CHECK(nk("gemm_fp8", "7168x2048", 2).status().message().find("gemm_fp8 has none") !=
+        std::string::npos);
+  CHECK_FALSE(nk("gemm_batched_bf16", "128x512", 0).is_ok());
+  CHECK_FALSE(nk("gemm_grouped_k_fp8", "7168x2048", 4).is_ok());
+  CHECK_FALSE(nk("gemm_fused_linear_bf16", "7168x2048", 0).is_ok());
+  CHECK_FALSE(nk("quant_fp8", "7168x2048", 0).is_ok());
+}
+
 TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
   const auto check_refused = [](const std::string& json, dgrt_status code, const char* word) {
     const Result<BenchShapes> shapes = parse_bench_shapes(json);

@@ -1,6 +1,7 @@
 // Contexts, plans and where their kernels come from, without GPU and without compiler: caches are
 // filled by hand, and a fake driver stands for CUDA's.
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -349,6 +350,27 @@ TEST_CASE("a launch passes what the op bound to the driver", "[unit]") {
                  "cuLaunchKernelEx");
   }
   CHECK(FakeCuda::num_loaded == 0);
+}
+
+TEST_CASE("a plan of one config gives it to every call, and is not recorded", "[unit]") {
+  DeviceFixture fixture;
+  const test::TempDir dir;
+  const std::string record = dir.path() + "/record.jsonl";
+  const test::ScopedEnv recording("DGRT_RECORD", record);
+  const auto context = fixture.open();
+  const Config config = test::fake_big.candidates(base(fixture.desc), context->target(), {}).back();
+  const auto plan = Plan::create(*context, base(fixture.desc), &config);
+  REQUIRE(plan.is_ok());
+  CHECK(plan.value()->kernels().size() == 1);
+  for (const int64_t m : {1, 1000}) {
+    const uint32_t choice = plan.value()->selection().lookup({m, 0, 0});
+    CHECK(plan.value()->selection().choices[choice].config == config);
+    CHECK(plan.value()->launch(base(args_of(m)), nullptr, 0, FakeCuda::stream_of(100)).is_ok());
+  }
+  CHECK(FakeCuda::num_launches == 2);
+  CHECK(std::filesystem::file_size(record) == 0);
+  const Config illegal = {{"block", -1}};
+  CHECK_FALSE(Plan::create(*context, base(fixture.desc), &illegal).is_ok());
 }
 
 TEST_CASE("only streams of the context's device are accepted", "[unit]") {

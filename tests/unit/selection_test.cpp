@@ -274,6 +274,21 @@ TEST_CASE("table rules keep their kernels when others must go", "[unit]") {
   CHECK(blocks.size() == max_plan_kernels);
 }
 
+TEST_CASE("one config for every point, if it is legal", "[unit]") {
+  FakeDesc desc;
+  desc.num_vars = 2;
+  const Config config = fake_big.candidates(base(desc), target, {}).back();
+  const Result<Selection> only = select_only(fake_big, base(desc), target, config);
+  REQUIRE(only.is_ok());
+  CHECK(only.value().axes.size() == 2);
+  CHECK(only.value().choices.size() == 1);
+  for (const Point& point : {Point{0, 0, 0}, Point{1, 999, 0}, Point{1000, 1000, 0}})
+    CHECK(config_at(only.value(), point) == config);
+  Config illegal = config;
+  illegal.set("block", -1);
+  CHECK_FALSE(select_only(fake_big, base(desc), target, illegal).is_ok());
+}
+
 TEST_CASE("an arch without kernels is unsupported", "[unit]") {
   const FakeDesc desc;
   const Result<Selection> selection = select(fake_big, base(desc), {"sm_100a", 148}, {});
