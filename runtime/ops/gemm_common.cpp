@@ -181,7 +181,10 @@ Config encode(const GemmConfig& c) {
 }
 
 Config shape(const Spec& s) {
-  return {{"n", s.n}, {"k", s.k}, {"num_groups", s.num_groups}, {"plain", s.plainness()}};
+  Spec k_major = s;
+  k_major.b_major = DGRT_K_MAJOR;
+  const int64_t plain = s.is_plain() ? 1 : k_major.is_plain() ? 2 : 0;  // 2: but for b
+  return {{"n", s.n}, {"k", s.k}, {"num_groups", s.num_groups}, {"plain", plain}};
 }
 
 Status check_config(const Traits& traits, const GemmConfig& c) {

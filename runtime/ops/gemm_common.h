@@ -57,14 +57,11 @@ struct Spec {
     return dtype_d == DGRT_FP32 || has(DGRT_GEMM_WITH_C) || has(DGRT_GEMM_UNALIGNED_D) ||
            is_ragged();
   }
-  // What tables measure: 1: nothing is asked for that would bar a config or make the store slower; 2:
-  // nothing but an MN-major b; 0: something else.
-  int64_t plainness() const {
-    const bool is_plain = !is_direct() && a_major == DGRT_K_MAJOR &&
-                          scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
-                          max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) &&
-                          !has(DGRT_FLAG_BATCH_INVARIANT);
-    return !is_plain ? 0 : b_major == DGRT_MN_MAJOR ? 2 : 1;
+  // Nothing asked for that would bar a config or make the store slower: what tables measure.
+  bool is_plain() const {
+    return !is_direct() && a_major == DGRT_K_MAJOR && b_major == DGRT_K_MAJOR &&
+           scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
+           max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) && !has(DGRT_FLAG_BATCH_INVARIANT);
   }
   // c and d have a third axis.
   bool has_d_groups() const {

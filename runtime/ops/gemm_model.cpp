@@ -1,10 +1,10 @@
 // The cost model of GEMM tiles on SM90: time of a launch as the longest of three streams (memory, the
 // latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap. Integer
 // arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted to 169
-// calls (dense e4m3 and bf16 of six (n, k), masked of six) on an NVIDIA H200, 2026-11-20. The rate of
-// L2, the latency and the cost of a split k's later tiles were refitted on an H100, 2026-11-26, to 140
-// calls of ten other (n, k), of which every candidate was timed: there the picks take 1.9 % (e4m3) and
-// 3.9 % (bf16) longer than the best in the geometric mean, 18 % and 31 % at worst.
+// calls (dense e4m3 and bf16 of six (n, k), masked of six) on an NVIDIA H200, 2026-11-20; those of
+// clusters, split_k, L2 and latency to 260 calls of 20 other (n, k) on an NVIDIA H100, 2026-11-26. On
+// these the picks take 1.7 % (e4m3) and 2.6 % (bf16) longer than the best config in the geometric mean,
+// 12 % and 33 % at worst.
 #include <algorithm>
 
 #include "runtime/ops/gemm_common.h"
@@ -16,10 +16,10 @@ namespace {
 __extension__ typedef __int128 Wide;
 
 constexpr int64_t ps_per_cycle = 570;
-constexpr int64_t cluster_cycles = 2800;   // each pair of CTAs: scheduling all at once, barriers
-constexpr int64_t reduction_cycles = 664;  // split_k: exchange of partial sums
+constexpr int64_t cluster_cycles = 2000;    // each pair of CTAs: scheduling all at once, barriers
+constexpr int64_t reduction_cycles = 2500;  // split_k: a tile's exchange of partial sums
 constexpr int64_t dram_bytes_per_cycle = 1546;  // whole device, cold: what a short kernel reaches
-constexpr int64_t l2_bytes_per_cycle = 6900;    // whole device, into shared memory
+constexpr int64_t l2_bytes_per_cycle = 7400;    // whole device, into shared memory
 constexpr int64_t smem_bytes_per_cycle = 128;   // of one SM, TMA writes and wgmma reads together
 constexpr int64_t latency_cycles = 3400;        // from a slot's release to its data, loaded machine
 constexpr int64_t chain_cycles = 385;           // latency of one product and its wait
@@ -138,12 +138,11 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   const int64_t store =
       store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 17;
   const int64_t reduction =
-      c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n * (4 + 3 * c.split_k) / 160
-                    : 0;
-  const int64_t fixed = gemm_cluster_size(c) / 2 * cluster_cycles + reduction;
-  const Wide compute = math + Wide{waves} * store + Wide{waves - 1} * reduction;
+      c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n * (4 + c.split_k) / 16 : 0;
+  const int64_t fixed = gemm_cluster_size(c) / 2 * cluster_cycles + store + reduction;
+  const Wide compute = math + Wide{waves} * (store + reduction);
   const Wide longest = std::max({load, compute, memory});
-  const Wide cycles = longest + (load + compute + memory - longest) * 39 / 1000 + store + fixed;
+  const Wide cycles = longest + (load + compute + memory - longest) * 39 / 1000 + fixed;
   return static_cast<int64_t>(std::min<Wide>(cycles * ps_per_cycle, INT64_MAX));
 }
 
