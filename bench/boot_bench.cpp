@@ -28,9 +28,8 @@ constexpr size_t num_boot_kernels = 200;
 Result<std::vector<BenchDesc>> boot_descs() {
   std::vector<BenchDesc> descs;
   std::set<Key> keys;
-  for (const char* stem : {"gemm_fp8", "gemm_bf16", "gemm_grouped_masked_fp8",
-                           "gemm_grouped_contiguous_fp8", "gemm_batched_bf16", "quant_fp8"}) {
-    DGRT_ASSIGN(const std::vector<BenchDesc> layers, layer_descs(stem));
+  for (const OpImpl* op : all_ops()) {
+    DGRT_ASSIGN(const std::vector<BenchDesc> layers, layer_descs(op->stem));
     for (const BenchDesc& desc : layers) {
       if (keys.size() >= num_boot_kernels) return descs;
       DGRT_ASSIGN(const std::vector<PlannedKernel> kernels,
