@@ -50,6 +50,7 @@ class Running {
     for (std::thread& thread : threads) thread.join();
     contexts_.clear();
     if (failure_) return *failure_;
+    if (on_launch_ != 0) return error(DGRT_INTERNAL, "work inside launches: {}", line());
     const double growth = most_mib_ - settled_mib_;
     if (growth > allowed_growth_mib || most_files_ > settled_files_ + allowed_files)
       return error(DGRT_INTERNAL, "grew by {:.0f} MiB and {} files: {}", growth,
