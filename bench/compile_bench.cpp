@@ -1,5 +1,5 @@
-// Cold compiles: every kernel that DeepSeek-V3's linear layers need, one after the other on one
-// core, with the compiler's phases. The compiler library is loaded and warmed up before, as it is
+// Cold compiles: every kernel that the model layers of bench/shapes need, one after the other on
+// one core, with the compiler's phases. The compiler library is loaded and warmed up before, as it is
 // in a process that compiles more than one kernel.
 #include <benchmark/benchmark.h>
 
@@ -57,20 +57,24 @@ void compile_cold(benchmark::State& state, const Instance& instance) {
 }  // namespace
 
 void register_compile_benchmarks() {
-  const Result<std::vector<dgrt_gemm_desc>> descs = model_descs();
-  if (!descs.is_ok()) return;
   std::set<Key> known;
-  for (const dgrt_gemm_desc& desc : descs.value()) {
-    const Result<std::vector<PlannedKernel>> kernels =
-        enumerate(&desc.op, {bench_arch, bench_sm_count});
-    if (!kernels.is_ok()) continue;
-    for (const PlannedKernel& kernel : kernels.value()) {
-      if (!known.insert(kernel.key).second) continue;
-      benchmark::RegisterBenchmark(
-          ("compile/" + kernel.instance.entry).c_str(),
-          [instance = kernel.instance](benchmark::State& state) { compile_cold(state, instance); })
-          ->Unit(benchmark::kMillisecond)
-          ->Iterations(3);
+  for (const OpImpl* op : all_ops()) {
+    const Result<std::vector<BenchDesc>> descs = layer_descs(op->stem);
+    if (!descs.is_ok()) continue;
+    for (const BenchDesc& desc : descs.value()) {
+      const Result<std::vector<PlannedKernel>> kernels =
+          enumerate(base(desc), {bench_arch, bench_sm_count});
+      if (!kernels.is_ok()) continue;
+      for (const PlannedKernel& kernel : kernels.value()) {
+        if (!known.insert(kernel.key).second) continue;
+        benchmark::RegisterBenchmark(
+            fmt::format("compile/{}/{}", op->stem, kernel.instance.entry).c_str(),
+            [instance = kernel.instance](benchmark::State& state) {
+              compile_cold(state, instance);
+            })
+            ->Unit(benchmark::kMillisecond)
+            ->Iterations(3);
+      }
     }
   }
 }

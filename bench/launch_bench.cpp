@@ -4,7 +4,6 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,7 +16,6 @@
 namespace dgrt {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int batch_launches = 200;
 constexpr size_t pool_bytes = size_t{64} << 20;
 constexpr size_t part_bytes = pool_bytes / 8;  // of one operand; more than any below needs
@@ -96,8 +94,10 @@ class BareLaunch {
                 context.kernels().get(key, instance, op.smem_bytes(desc.get(), config),
                                       KernelStore::Wait::yes));
     function_ = reinterpret_cast<CUfunction>(got.kernel->loaded->handle());
-    const Prepared prepared = op.prepare(desc.get(), context.target(), config);
-    DGRT_TRY(op.bind(desc.get(), sample.args, prepared, *driver_, workspace, &launch_));
+    prepared_ = op.prepare(desc.get(), context.target(), config);
+    DGRT_TRY(op.bind(desc.get(), sample.args, prepared_, *driver_, workspace, &launch_));
+    op_ = &op;
+    desc_.emplace(desc);
     config_ = {launch_.grid[0],
                launch_.grid[1],
                launch_.grid[2],
@@ -115,6 +115,11 @@ class BareLaunch {
     }
     return ok();
   }
+  // What a launch must do again when its operands move: their tensor maps, the parameters.
+  bool bind_again(const Sample& sample, void* workspace) {
+    Launch launch;
+    return op_->bind(desc_->get(), sample.args, prepared_, *driver_, workspace, &launch).is_ok();
+  }
   bool operator()() {
     void* params[] = {launch_.params};
     return driver_->cuLaunchKernelEx(&config_, function_, params, nullptr) == CUDA_SUCCESS;
@@ -122,6 +127,9 @@ class BareLaunch {
 
  private:
   const Driver* driver_ = nullptr;
+  const OpImpl* op_ = nullptr;
+  std::optional<DescCopy> desc_;
+  Prepared prepared_{};
   CUfunction function_ = nullptr;
   Launch launch_;
   CUlaunchConfig config_{};
@@ -165,6 +173,7 @@ class Session {
   }
 
   bool bare() { return bare_(); }
+  bool bind_again() { return bare_.bind_again(sample_, workspace()); }
   dgrt_status dgrt() {
     return dgrt_launch(plan_, sample_.args, workspace(), 3 * part_bytes, stream_);
   }
@@ -194,7 +203,7 @@ template <class Fn>
 double batch_us(Fn&& launch) {
   const Clock::time_point start = Clock::now();
   for (int i = 0; i < batch_launches; ++i) launch();
-  return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / batch_launches;
+  return 1e6 * seconds_since(start) / batch_launches;
 }
 
 double median(std::vector<double> values) {
@@ -206,13 +215,14 @@ void launch_overhead(benchmark::State& state, const char* name) {
   Session session(name);
   if (const Status status = session.start(); !status.is_ok())
     return state.SkipWithError(("skipped: " + status.message()).c_str());
-  std::vector<double> bare, ours;
+  std::vector<double> bare, ours, bind;
   for (auto _ : state) {
     bool is_good = true;
     bare.push_back(batch_us([&] { is_good &= session.bare(); }));
     const Status between = session.synchronize();
     ours.push_back(batch_us([&] { is_good &= session.dgrt() == DGRT_OK; }));
     const Status after = session.synchronize();
+    bind.push_back(batch_us([&] { is_good &= session.bind_again(); }));
     if (!is_good || !between.is_ok() || !after.is_ok())
       return state.SkipWithError("a launch failed");
     state.SetIterationTime(ours.back() / 1e6);
@@ -220,6 +230,7 @@ void launch_overhead(benchmark::State& state, const char* name) {
   state.counters["bare_us"] = median(bare);
   state.counters["dgrt_us"] = median(ours);
   state.counters["over_us"] = median(ours) - median(bare);
+  state.counters["bind_us"] = median(bind);  // part of over_us: tensor maps and parameters
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <variant>
 
 #include "bench/host_cost.h"
-#include "tools/bench_shapes.h"
 
 namespace dgrt {
 
@@ -24,12 +23,27 @@ Result<std::vector<dgrt_gemm_desc>> model_descs() {
   return descs;
 }
 
+Result<std::vector<BenchDesc>> layer_descs(std::string_view stem) {
+  DGRT_ASSIGN(const BenchShapes shapes, builtin_bench_shapes(stem));
+  std::vector<BenchDesc> descs;
+  for (const BenchShape& shape : shapes.shapes) {
+    descs.push_back(complete_desc(shapes, shape));
+    std::visit(
+        [](auto& desc) {
+          if constexpr (requires { desc.max_m; }) desc.max_m = 4096;
+        },
+        descs.back());
+  }
+  return descs;
+}
+
 }  // namespace dgrt
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   dgrt::register_plan_benchmarks();
+  dgrt::register_boot_benchmarks();
   dgrt::register_compile_benchmarks();
   dgrt::register_launch_benchmarks();
   benchmark::RunSpecifiedBenchmarks();

@@ -2,7 +2,6 @@
 // loaded, and loaded onto the device), finding a kernel that the context has, making a key.
 #include <benchmark/benchmark.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,12 +14,6 @@
 
 namespace dgrt {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 struct ContextCloser {
   void operator()(dgrt_context* context) const { dgrt_context_destroy(context); }

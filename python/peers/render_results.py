@@ -5,8 +5,8 @@ by hand. Each table stands between <!-- results:NAME --> and <!-- /results -->.
     python3 python/peers/render_results.py           rewrites README.md
     python3 python/peers/render_results.py --check   exits 1 if README.md is not what the records say
 
-Records: gemm_peers.py --json FILE, family_peers.py --json FILE, dgrt bench --json FILE, and dgrt_bench
---benchmark_out=FILE. The newest record wins, of family_peers.py the newest with that op; of dgrt_bench
+Records: gemm_peers.py --json FILE, family_peers.py --json FILE, dgrt bench --json FILE, dgrt_bench
+--benchmark_out=FILE, and dgrt prewarm --json with kind, date and cpus added. The newest record wins, of family_peers.py the newest with that op; of dgrt_bench
 every record is shown."""
 
 import json
@@ -168,41 +168,83 @@ def input_ops_table(records):
 
 
 def host_table(records):
-    """One table per record: launches and plans come from a machine with a GPU, compiles from any."""
+    """One table per record of dgrt_bench: launches and boots come from a machine with a GPU, compiles
+    from any. Then the newest prewarm of each model."""
     tables = [one_host_table(r) for r in reversed(records) if r["kind"] == "host"]
+    prewarms = {r["model_type"]: r for r in reversed(records) if r["kind"] == "prewarm"}
+    if prewarms:
+        tables.append(prewarm_table(prewarms.values()))
     return "\n".join(tables) if tables else NOTHING
+
+
+def prewarm_table(records):
+    rows = [[f"{r['model_type']}, {r['engine']}, tp {r['tp']}, ep {r['ep']}", str(r["compiled"]),
+             str(r["cpus"]), f"{r['seconds']:.1f} s", f"{r['date']} ([record]({r['file']}))"]
+            for r in records if not r["failed"]]
+    return table(["`dgrt prewarm` into an empty cache, no GPU used", "kernels", "processors", "time",
+                  "measured"], rows)
 
 
 def one_host_table(record):
     good = [b for b in record["benchmarks"]
             if not b.get("error_occurred") and b.get("run_type", "iteration") == "iteration"]
     found = {b["name"].split("/iterations")[0]: b for b in good}
+    rows = launch_rows(found) + boot_rows(found)
+    b = found.get("kernel/find_in_memory")
+    if b:
+        rows.append(["finding a kernel that the context has",
+                     f"{b['real_time']:.0f} {b['time_unit']}"])
+    text = (f"Google Benchmark, {record['context']['num_cpus']} CPUs, {record['date']} "
+            f"([record]({record['file']})).\n\n")
+    if rows:
+        text += table(["what", "cost"], rows)
+    return text + compile_table(found)
+
+
+def launch_rows(found):
     rows = []
     for name in ("gemm_fp8", "gemm_bf16", "quant_fp8"):
         b = found.get(f"launch/{name}")
         if b:
+            bind = f", {b['bind_us']:.2f} of it tensor maps and parameters" if "bind_us" in b else ""
             rows.append([f"`dgrt_launch` of {name}, over bare cuLaunchKernelEx",
-                         f"{b['over_us']:.2f} us ({b['dgrt_us']:.2f} against {b['bare_us']:.2f})"])
+                         f"{b['over_us']:.2f} us ({b['dgrt_us']:.2f} against {b['bare_us']:.2f})"
+                         + bind])
+    return rows
+
+
+def boot_rows(found):
+    rows = []
     for name, what in (("not_loaded", "not loaded"), ("loaded", "loaded onto the GPU")):
         b = found.get(f"plan_warm/{name}")
         if b:
             rows.append([f"plan of {b['kernels']:.0f} kernels from a warm cache, {what}",
                          f"{b['real_time']:.2f} {b['time_unit']}"])
-    compiles = [b for name, b in found.items() if name.startswith("compile/")]
-    if compiles:
-        times = [b["cpu_time"] for b in compiles]
-        phases = [statistics.median(b[p] for b in compiles)
-                  for p in ("front_ms", "nvvm_ms", "ptxas_ms")]
-        rows.append([f"cold compile of a GEMM kernel, one core, {len(compiles)} kernels",
-                     f"median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms"])
-        rows.append(["of it front end, NVVM, ptxas (medians)",
-                     " + ".join(f"{phase:.0f}" for phase in phases) + " ms"])
-    b = found.get("kernel/find_in_memory")
-    if b:
-        rows.append(["finding a kernel that the context has",
-                     f"{b['real_time']:.0f} {b['time_unit']}"])
-    return (f"Google Benchmark, {record['context']['num_cpus']} CPUs, {record['date']} "
-            f"([record]({record['file']})).\n\n" + table(["what", "cost"], rows))
+    for source in ("bundle", "directory"):
+        b = found.get(f"boot/{source}/loaded")
+        if b:
+            rows.append([f"boot from a {source}: {b['kernels']:.0f} kernels read, checked, loaded, one "
+                         "thread", f"{b['kernels_ms']:.1f} ms"])
+            rows.append([f"the same, a new context and {b['plans']:.0f} plans with it",
+                         f"{b['real_time']:.0f} ms, {b['first_mib']:.0f} MiB of memory"])
+    return rows
+
+
+def compile_table(found):
+    stems = {}
+    for name, b in found.items():
+        if name.startswith("compile/"):
+            stems.setdefault(name.split("/")[1], []).append(b)
+    if not stems:
+        return ""
+    rows = []
+    for stem, of_stem in stems.items():
+        times = [b["cpu_time"] for b in of_stem]
+        phases = [statistics.median(b[p] for b in of_stem) for p in ("front_ms", "nvvm_ms", "ptxas_ms")]
+        rows.append([stem, str(len(of_stem)), f"{statistics.median(times):.0f}", f"{max(times):.0f}",
+                     " + ".join(f"{phase:.0f}" for phase in phases)])
+    return table(["cold compile on one core", "kernels", "median ms", "slowest ms",
+                  "front end + NVVM + ptxas (medians)"], rows)
 
 
 def render(text, records):

@@ -47,6 +47,7 @@ Result<Env> read_env(const EnvLookup& lookup) {
   env.record_path = text_of(lookup, "DGRT_RECORD");
   env.dump_dir = text_of(lookup, "DGRT_DUMP");
   env.kernels_dir = text_of(lookup, "DGRT_KERNELS_DIR");
+  env.nvtx_injection = text_of(lookup, "NVTX_INJECTION64_PATH");
   DGRT_TRY(read_word(
       lookup, "DGRT_MISS",
       std::array{MissWord{"compile", DGRT_MISS_COMPILE}, MissWord{"error", DGRT_MISS_ERROR}},

@@ -1,4 +1,4 @@
-// Env: every DGRT_ variable, resolved once per context, so that a run can be explained from this
+// Env: every variable that dgrt reads, resolved once per context, so that a run can be explained from this
 // one struct. (Where the user's cache lives by default is cache/disk_cache's to say.) A process
 // with raised privileges (AT_SECURE) sees an empty environment.
 #pragma once
@@ -29,6 +29,7 @@ struct Env {
   std::string record_path;      // DGRT_RECORD: file that the descs of created plans are added to
   std::string
       dump_dir;  // DGRT_DUMP: directory for the source, image and log of each compiled kernel
+  std::string nvtx_injection;  // NVTX_INJECTION64_PATH: a profiler's library, set by the profiler
   std::string
       kernels_dir;  // DGRT_KERNELS_DIR: kernel templates read from here, not from the library
 };

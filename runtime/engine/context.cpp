@@ -1,5 +1,6 @@
 #include "runtime/engine/context.h"
 
+#include "runtime/base/nvtx.h"
 #include "runtime/engine/enumerate.h"
 
 namespace dgrt {
@@ -49,6 +50,8 @@ Result<std::unique_ptr<Context>> Context::create(const dgrt_context_options& opt
   const dgrt_log_level level = options.log_level ? options.log_level : env.log_level;
   context->log_ = std::make_unique<Log>(level, options.log_fn, options.log_user);
   context->num_jobs_ = options.num_jobs;
+  if (const Status status = open_nvtx(env.nvtx_injection); !status.is_ok())
+    context->log_->warn("{}", status.message());
   DGRT_TRY(context->open_target(options, parts.driver));
   context->sources_ = std::make_unique<Sources>(env.kernels_dir);
   std::vector<std::string> warnings;

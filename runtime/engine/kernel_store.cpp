@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/base/nvtx.h"
 #include "runtime/engine/kernel_dump.h"
 #include "runtime/engine/kernel_metadata.h"
 #include "runtime/engine/launch_scope.h"
@@ -276,6 +277,7 @@ Result<Compiled> KernelStore::run_compiler(const Key& key, const Instance& insta
 
 Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& instance,
                                                 uint32_t smem_bytes) {
+  const NvtxRange range("dgrt compile", instance.entry);
   DGRT_ASSIGN(const std::shared_ptr<const Nvrtc> compiler, nvrtc());
   Result<Compiled> result = run_compiler(key, instance, *compiler);
   if (!result.is_ok()) {
@@ -349,6 +351,7 @@ Result<std::unique_ptr<Kernel>> KernelStore::load(const Image& image, const Inst
   kernel->num_registers = image.facts.num_registers;
   kernel->smem_bytes = smem_bytes;
   if (!device_) return kernel;
+  const NvtxRange range("dgrt load", instance.entry);
   KernelImage code;
   code.cubin = {reinterpret_cast<const uint8_t*>(image.entry.cubin.data()),
                 image.entry.cubin.size()};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "runtime/base/nvtx.h"
 #include "runtime/driver/launch.h"
 #include "runtime/engine/launch_scope.h"
 
@@ -22,6 +23,7 @@ Result<std::unique_ptr<Plan>> Plan::create(Context& context, const dgrt_desc* de
   DGRT_ASSIGN(DescCopy copy, DescCopy::make(desc, context.ops()));
   if (copy.op().args_size > max_args_bytes)
     return error(DGRT_INTERNAL, "{}: args of {} bytes", copy.op().stem, copy.op().args_size);
+  const NvtxRange range("dgrt plan", copy.op().stem);
   std::unique_ptr<Plan> plan(new Plan(std::move(copy)));
   plan->device_ = context.device();
   DGRT_ASSIGN(plan->selection_,
@@ -147,6 +149,7 @@ Status Plan::launch(const dgrt_args* args, void* workspace, size_t workspace_byt
   DGRT_TRY(check_stream(stream));
   const Driver& driver = device_->driver();
   const Kernel& kernel = *call.choice->kernel;
+  const NvtxRange range(infos_[call.choice->kernel_idx].name);
   Launch launch;
   DGRT_TRY(
       desc_.op().bind(desc_.get(), call.args, call.choice->prepared, driver, workspace, &launch));

@@ -61,15 +61,23 @@ Status check_heads(const Spec& s) {
   return ok();
 }
 
+// Of `elements` > 0. No division by a variable: these run on the launch path.
+bool is_too_far(int64_t elements, uint32_t element_bytes) {
+  return elements > max_stride_bytes || elements * element_bytes > max_stride_bytes;
+}
+bool is_16_bytes(int64_t elements, uint32_t element_bytes) {
+  return elements * element_bytes % 16 == 0;
+}
+
 // `least`: elements a row holds.
 Status check_stride(const char* name, int64_t stride, int64_t least, uint32_t element_bytes) {
   if (stride < least)
     return invalid("{}={}: must be at least {}, what a row holds", name, stride, least);
-  if (stride % (16 / element_bytes) != 0)
+  if (is_too_far(stride, element_bytes))
+    return invalid("{}={}: rows must be less than 2^40 bytes apart", name, stride);
+  if (!is_16_bytes(stride, element_bytes))
     return invalid("{}={}: must be a multiple of {} (16-byte rows)", name, stride,
                    16 / element_bytes);
-  if (stride > max_stride_bytes / element_bytes)
-    return invalid("{}={}: rows must be less than 2^40 bytes apart", name, stride);
   return ok();
 }
 
@@ -77,8 +85,7 @@ Status check_stride(const char* name, int64_t stride, int64_t least, uint32_t el
 Status check_group_stride(const Call& x, const char* name, int64_t stride, uint32_t groups,
                           uint32_t element_bytes) {
   if (groups == 1) return ok();
-  if (stride <= 0 || stride % (16 / element_bytes) != 0 ||
-      stride > max_stride_bytes / element_bytes)
+  if (stride <= 0 || is_too_far(stride, element_bytes) || !is_16_bytes(stride, element_bytes))
     return invalid("{}{}={}: must be a positive multiple of {} (16 bytes), below 2^40 bytes", name,
                    x.stride_suffix, stride, 16 / element_bytes);
   return ok();
@@ -348,7 +355,7 @@ void set_grid(const Spec& s, const Call& x, const Plan& plan, Launch* launch) {
 
 Status check_pointer(const char* name, const void* pointer, uint32_t alignment) {
   if (pointer == nullptr) return invalid("{}=NULL: must point to device memory", name);
-  if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
+  if ((reinterpret_cast<uintptr_t>(pointer) & (alignment - 1)) != 0)
     return invalid("{}={}: must be {}-byte aligned", name, pointer, alignment);
   return ok();
 }

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The symbols that libdgrt exports are a promise: exactly these, at this version, and nothing of the
 libraries inside it. Usage: check_symbols.py libdgrt.so"""
+import os
 import subprocess
 import sys
+import tempfile
 
 VERSION = "DGRT_0"
 SYMBOLS = {
@@ -24,6 +26,7 @@ SYMBOLS = {
 }
 # What the library may need at load time: the C and C++ run-time libraries. CUDA's are opened later.
 LIBRARIES = ("libc.", "libm.", "libstdc++.", "libgcc_s.", "libdl.", "libpthread.", "ld-linux")
+MAX_BYTES = 4 << 20  # docs/architecture.md: budgets
 SANITIZERS = ("libasan.", "libubsan.", "libtsan.")
 
 
@@ -48,6 +51,12 @@ def needed(library):
             yield line[line.index("[") + 1 : line.index("]")]
 
 
+def stripped_bytes(library):
+    with tempfile.TemporaryDirectory() as folder:
+        run("strip", "-s", "-o", f"{folder}/library.so", library)
+        return os.path.getsize(f"{folder}/library.so")
+
+
 def main():
     library = sys.argv[1]
     expected = {(name, VERSION) for name in SYMBOLS}
@@ -57,10 +66,13 @@ def main():
     problems += [
         f"needs {name} at load time" for name in needed(library) if not name.startswith(LIBRARIES + SANITIZERS)
     ]
+    size = stripped_bytes(library)
+    if size > MAX_BYTES and not any(name.startswith(SANITIZERS) for name in needed(library)):
+        problems.append(f"{size} bytes when stripped, the budget is {MAX_BYTES}")
     for problem in problems:
         print(problem)
     if not problems:
-        print(f"{len(found)} symbols, all of {VERSION}")
+        print(f"{len(found)} symbols, all of {VERSION}; {size} bytes when stripped")
     return 1 if problems else 0
 
 
