@@ -64,7 +64,8 @@ enum {
  * Sizes    0 <= args.m <= desc.max_m, n >= 1, k >= 0, each at most 2^31 - 1. m == 0 launches nothing.
  *          k == 0 fills d with zeros, or with bias + c. No multiple of anything is asked of m, n, k.
  * Numerics fp32 accumulation; e4m3: exact products summed by the tensor core over 128 of k, then scaled
- *          and added in fp32 (SCALE_CHANNEL: added, and scaled at the end). bias and c are added in fp32.
+ *          and added in fp32 (SCALE_CHANNEL: added, and scaled at the end). bias and c are added in fp32;
+ *          subnormal numbers may count as 0 where c is d.
  *          One rounding to d's type, nearest even. Equal inputs and m on the same device model and
  *          library version give bitwise equal d; with FLAG_BATCH_INVARIANT a row's bits do not even
  *          depend on m, on the other rows or on sm_budget.

@@ -209,7 +209,7 @@ Status check_groups(const Spec& s, const Call& x) {
 // What a TMA store of d sees.
 TmaMatrix store_matrix(const Spec& s, const GemmConfig& c, const void* d, uint64_t m,
                        int64_t columns, int64_t ldd, uint32_t groups, uint64_t group_stride) {
-  const uint32_t box = gemm_store_columns(c.block_n);
+  const uint32_t box = gemm_store_columns(c.block_n, s.d_bytes()), bytes = box * s.d_bytes();
   return {s.dtype_d,
           d,
           m,
@@ -217,9 +217,9 @@ TmaMatrix store_matrix(const Spec& s, const GemmConfig& c, const void* d, uint64
           static_cast<uint64_t>(ldd),
           gemm_slab_rows,
           box,
-          box == 64   ? Swizzle::b128
-          : box == 32 ? Swizzle::b64
-                      : Swizzle::b32,
+          bytes == 128  ? Swizzle::b128
+          : bytes == 64 ? Swizzle::b64
+                        : Swizzle::b32,
           groups,
           group_stride};
 }
@@ -273,7 +273,8 @@ Status encode_maps(const Spec& s, const Call& x, const Plan& plan, const Driver&
     return ok();
   return encode_tensor_map(
       driver,
-      store_matrix(s, c, x.d, m, s.d_columns(), x.ldd, a_groups, static_cast<uint64_t>(x.d_stride)),
+      store_matrix(s, c, x.d, m, s.d_columns(), x.ldd, s.has_d_groups() ? s.num_groups : 0,
+                   static_cast<uint64_t>(x.d_stride)),
       &p->d);
 }
 
@@ -290,7 +291,7 @@ Status set_segments(const Spec& s, const Call& x, const Plan& plan, const Driver
         (begin | n | ldd) % (16 / s.d_bytes()) != 0 || reinterpret_cast<uintptr_t>(d) % 16 != 0;
     p->segments[i] = {d, static_cast<uint64_t>(ldd), static_cast<uint32_t>(begin),
                       static_cast<uint32_t>(begin + n), unaligned};
-    p->any_copied |= unaligned || begin % gemm_store_columns(plan.config.block_n) != 0;
+    p->any_copied |= unaligned || begin % gemm_store_columns(plan.config.block_n, s.d_bytes()) != 0;
     if (is_tma && !unaligned)
       DGRT_TRY(encode_tensor_map(
           driver, store_matrix(s, plan.config, d, static_cast<uint64_t>(x.m), n, ldd, 0, 0),

@@ -54,13 +54,13 @@ struct Spec {
   // See gemm_store.
   bool is_ragged() const { return grouping != Grouping::segments && n * d_bytes() % 16 != 0; }
   bool is_direct() const {
-    return dtype_d == DGRT_FP32 || has(DGRT_GEMM_WITH_C) || has(DGRT_GEMM_UNALIGNED_D) ||
+    return (has(DGRT_GEMM_WITH_C) && dtype_d != DGRT_FP32) || has(DGRT_GEMM_UNALIGNED_D) ||
            is_ragged();
   }
   // What tables measure: 1: nothing is asked for that would bar a config or make the store slower; 2:
   // nothing but an MN-major b; 0: something else.
   int64_t plainness() const {
-    const bool is_plain = !is_direct() && a_major == DGRT_K_MAJOR &&
+    const bool is_plain = !is_direct() && dtype_d != DGRT_FP32 && a_major == DGRT_K_MAJOR &&
                           scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
                           max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) &&
                           !has(DGRT_FLAG_BATCH_INVARIANT);
@@ -79,7 +79,7 @@ struct Spec {
   // The kernel makes tensor maps of each group.
   bool builds_maps() const { return grouping == Grouping::k && is_fp8(); }
   uint32_t smem_bytes(const GemmConfig& c) const {
-    return gemm_smem_bytes(c, gemm_store(c, is_direct()), scale_bytes(c)) +
+    return gemm_smem_bytes(c, gemm_store(c, is_direct()), d_bytes(), scale_bytes(c)) +
            (builds_maps() ? gemm_group_maps_bytes : 0);
   }
   int64_t d_columns() const {

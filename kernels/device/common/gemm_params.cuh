@@ -9,6 +9,9 @@ namespace dgrt {
 constexpr int dtype_bf16 = 1;
 constexpr int dtype_fp16 = 2;
 constexpr int dtype_fp32 = 3;
+// Of one element of d.
+template <int dtype>
+constexpr uint32_t dtype_bytes = dtype == dtype_fp32 ? 4 : 2;
 
 // What scales multiply: the values of dgrt_scale_mode.
 constexpr int scale_block = 1;    // a per 1 x 128, b per 128 x 128

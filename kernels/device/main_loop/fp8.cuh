@@ -28,8 +28,7 @@ struct Fp8 {
   // scale_channel applies its scales to the finished sums.
   static constexpr bool scale_per_block = Cfg::scale_mode != scale_channel;
   static constexpr bool b_by_row = Cfg::scale_mode == scale_row;
-  static constexpr GemmStore store = gemm_store(
-      Tile::config, Cfg::dtype_d == dtype_fp32 || Cfg::with_c || Cfg::ragged_n || Cfg::unaligned_d);
+  static constexpr GemmStore store = gemm_store(Tile::config, Cfg::direct_d);
   static constexpr uint32_t a_scale_bytes = gemm_scale_bytes(Tile::config, scale_per_block, false);
   static constexpr uint32_t scale_bytes = gemm_scale_bytes(Tile::config, scale_per_block, b_by_row);
   using Smem = GemmSmem<Cfg, store, scale_bytes>;
@@ -126,7 +125,7 @@ struct Fp8TileMath {
   static constexpr bool swap = Cfg::swap_ab;
   static constexpr uint32_t count = Tile::accumulators;
   // Columns of y that share one scale of b: all of them, or half a scale block.
-  static constexpr uint32_t chunk = swap ? Tile::columns : gemm_store_columns(Cfg::block_n);
+  static constexpr uint32_t chunk = swap ? Tile::columns : gemm_store_columns(Cfg::block_n, 2);
 
   const GemmParams& p;
   const Smem& smem;

@@ -31,8 +31,7 @@ struct HalfWgmma<dtype_fp16, n> {
 template <class Cfg>
 struct Half {
   using Tile = GemmTile<Cfg>;
-  static constexpr GemmStore store = gemm_store(
-      Tile::config, Cfg::dtype_d == dtype_fp32 || Cfg::with_c || Cfg::ragged_n || Cfg::unaligned_d);
+  static constexpr GemmStore store = gemm_store(Tile::config, Cfg::direct_d);
   using Smem = GemmSmem<Cfg, store, 0>;
   using Wgmma = typename HalfWgmma<Cfg::dtype_ab, Tile::columns>::type;
   static_assert(Cfg::warpgroups_n == 1, "sums of whole rows need no second slab");
