@@ -88,7 +88,7 @@ Status check_operands(const Spec& s, const Call& x) {
   const bool a_mn = s.a_major == DGRT_MN_MAJOR, b_mn = s.b_major == DGRT_MN_MAJOR;
   DGRT_TRY(check_pointer("a", x.a, 16));
   DGRT_TRY(check_pointer("b", x.b, 16));
-  if (s.builds_maps()) {
+  if (s.builds_maps() && s.is_fp8()) {
     if (x.lda == 0 && x.ldb == 0) return ok();
     return invalid("lda={} ldb={}: must be 0, a and b are flat", x.lda, x.ldb);
   }
@@ -410,7 +410,16 @@ Status bind(const Spec& s, const Call& x, const Plan& plan, const Driver& driver
   DGRT_TRY(encode_maps(s, x, plan, driver, &p));
   set_outputs(s, x, &p.out);
   set_scales(s, x, &p.scales);
-  p.groups = {x.groups, x.signal, s.num_groups, s.alignment, x.a, x.b, x.maps};
+  p.groups = {.ids = x.groups,
+              .signal = x.signal,
+              .count = s.num_groups,
+              .alignment = s.alignment,
+              .k = static_cast<uint32_t>(s.k),
+              .a = x.a,
+              .b = x.b,
+              .a_row_bytes = static_cast<uint64_t>(x.lda) * s.ab_bytes(),
+              .b_row_bytes = static_cast<uint64_t>(x.ldb) * s.ab_bytes(),
+              .maps = x.maps};
   p.band = plan.band;
   set_grid(s, x, plan, launch);
   return ok();

@@ -77,7 +77,7 @@ struct Spec {
     return gemm_scale_bytes(c, scale_per_block(), scale_mode == DGRT_SCALE_ROW);
   }
   // The kernel makes tensor maps of each group.
-  bool builds_maps() const { return grouping == Grouping::k && is_fp8(); }
+  bool builds_maps() const { return grouping == Grouping::k; }
   uint32_t smem_bytes(const GemmConfig& c) const {
     return gemm_smem_bytes(c, gemm_store(c, is_direct()), d_bytes(), scale_bytes(c)) +
            (builds_maps() ? gemm_group_maps_bytes : 0);
@@ -100,7 +100,7 @@ struct Call {
   int64_t a_scale_stride = 0, b_scale_stride = 0;
   void* const* segment_d = nullptr;  // segments: instead of d and ldd; they point into the args
   const int64_t* segment_ldd = nullptr;
-  TensorMap* maps = nullptr;                    // k, e4m3: the workspace
+  TensorMap* maps = nullptr;                    // k: the workspace
   const char* stride_suffix = "_group_stride";  // what the op's fields are called
 };
 

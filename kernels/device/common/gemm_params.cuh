@@ -46,8 +46,11 @@ struct GemmGroups {
   int32_t* signal;  // masked: one counter per group and m tile, or null
   uint32_t count;
   uint32_t alignment;  // contiguous, end rows: where groups start
-  // grouped_k of e4m3: the flat operands, and room for two maps of every group in every CTA.
+  // grouped_k: k of all groups, the operands, bytes between their rows (MN-major), and room for two maps
+  // of every group in every CTA.
+  uint32_t k;
   const void *a, *b;
+  uint64_t a_row_bytes, b_row_bytes;
   TensorMap* maps;
 };
 

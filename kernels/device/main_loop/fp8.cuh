@@ -65,22 +65,15 @@ __device__ void fp8_load(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, Fp8<Cfg>::group_size);
   PrefetchC<Cfg> c{p.out};
-  uint32_t num_ready = 0;  // groups whose maps were waited for
+  OperandMaps<built_maps> operands(maps);
   while (walk.next()) {
     if constexpr (Walk::prefetches_c) c.enter(walk);
-    const TensorMap *a = &p.a, *b = &p.b;
-    if constexpr (built_maps) {
-      if (walk.k_begin != walk.k_end && walk.group >= num_ready) {
-        maps.wait(walk);
-        num_ready = walk.group + 1;
-      }
-      a = maps.of_group(walk.group), b = a + 1;
-    }
+    operands.enter(walk);
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_empty();
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
-      load_operands<Cfg>(a, b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
-                         kb * fp8_block_k);
+      load_operands<Cfg>(operands.a, operands.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(),
+                         walk, kb * fp8_block_k);
       const uint32_t scales = smem.scales(ring.slot);
       if constexpr (Fp8<Cfg>::scale_per_block)
         load_box<Walk::a_grouped, false>(scales, &p.a_scale, ring.full(), walk.m_start,
@@ -368,7 +361,7 @@ __device__ void run_fp8_gemm(const GemmParams& p) {
       smem, prefetch, [&] { fp8_load<Cfg, Walk, built_maps>(p, smem, maps); },
       [&] { fp8_math<Cfg, Walk>(p, smem); },
       [&] {
-        if constexpr (built_maps) maps.template build<Walk>(Fp8<Cfg>::group_size, fp8_block_k);
+        if constexpr (built_maps) maps.template build<Walk, false>(Fp8<Cfg>::group_size);
       });
 }
 
