@@ -64,7 +64,8 @@ enum {
  * Sizes    0 <= args.m <= desc.max_m, n >= 1, k >= 0, each at most 2^31 - 1. m == 0 launches nothing.
  *          k == 0 fills d with zeros, or with bias + c. No multiple of anything is asked of m, n, k.
  * Numerics fp32 accumulation; e4m3: exact products summed by the tensor core over 128 of k, then scaled
- *          and added in fp32 (SCALE_CHANNEL: added, and scaled at the end). bias and c are added in fp32.
+ *          and added in fp32 (SCALE_CHANNEL: added, and scaled at the end). bias and c are added in fp32;
+ *          subnormal numbers may count as 0 where c is d.
  *          One rounding to d's type, nearest even. Equal inputs and m on the same device model and
  *          library version give bitwise equal d; with FLAG_BATCH_INVARIANT a row's bits do not even
  *          depend on m, on the other rows or on sm_budget.
@@ -285,14 +286,14 @@ typedef struct dgrt_gemm_batched_args {
  *          bf16, fp16: a [k, m], b [k, n], rows lda, ldb apart (MN-major, as tokens lie).
  *          e4m3: a and b are flat: a[g] is row-major [m, ks[g]] and starts at element
  *          m * (ks[0] + ... + ks[g - 1]), b[g] likewise with n. lda and ldb are 0.
- * Groups   ks[g] a multiple of 64, of e4m3 128; the rest is left out. 0 and below: nothing is added.
+ * Groups   ks[g] of e4m3 a multiple of 128; the rest is left out. 0 and below: nothing is added.
  * Types    c, d fp32. dtype_ab bf16 or fp16 with SCALE_NONE, or e4m3 with SCALE_ROW.
  * Scales   SCALE_ROW over all of k: a_scale[k_block * ld_a_scale + m_idx], group g's k blocks behind those
  *          of the groups before it; b_scale likewise; strides at least m or n and multiples of 4.
  * Layout   as gemm; *_group_stride: elements between groups, a multiple of 4. c (WITH_C) may be d.
- * Sizes    m, n >= 1; 0 <= args.k <= desc.max_k; a multiple of 64, of e4m3 128; 1 <= num_groups <= 65535. d is written for every group,
- *          also where it has no k.
- * Workspace  e4m3: 256 bytes for each group and block of the grid, for tensor maps.
+ * Sizes    m, n >= 1; 0 <= args.k <= desc.max_k; of e4m3 a multiple of 128; 1 <= num_groups <= 65535. d
+ *          is written for every group, also where it has no k.
+ * Workspace  256 bytes for each group and block of the grid, for tensor maps.
  * Numerics, Errors   as gemm. Equal inputs give bitwise equal d.
  * Source   kernels/gemm/sm90_gemm_grouped_k_fp8.cuh, ..._bf16.cuh */
 typedef struct dgrt_gemm_grouped_k_desc {

@@ -15,7 +15,8 @@ namespace dgrt::sm90::gemm_grouped_k_bf16 {
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  run_half_gemm<Cfg, GroupedKWalk<Cfg, half_block_k, false>>(p);
+  static_assert(Cfg::a_mn_major && Cfg::b_mn_major, "groups are rows of both operands");
+  run_half_gemm<Cfg, GroupedKWalk<Cfg, half_block_k, 1>, true>(p);
 }
 
 }  // namespace dgrt::sm90::gemm_grouped_k_bf16

@@ -15,7 +15,7 @@ namespace dgrt::sm90::gemm_grouped_k_fp8 {
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  run_fp8_gemm<Cfg, GroupedKWalk<Cfg, fp8_block_k, true>, true>(p);
+  run_fp8_gemm<Cfg, GroupedKWalk<Cfg, fp8_block_k, fp8_block_k>, true>(p);
 }
 
 }  // namespace dgrt::sm90::gemm_grouped_k_fp8

@@ -95,7 +95,7 @@ Status check_operands(const Spec& s, const Call& x) {
   const bool a_mn = s.a_major == DGRT_MN_MAJOR, b_mn = s.b_major == DGRT_MN_MAJOR;
   DGRT_TRY(check_pointer("a", x.a, 16));
   DGRT_TRY(check_pointer("b", x.b, 16));
-  if (s.builds_maps()) {
+  if (s.builds_maps() && s.is_fp8()) {
     if (x.lda == 0 && x.ldb == 0) return ok();
     return invalid("lda={} ldb={}: must be 0, a and b are flat", x.lda, x.ldb);
   }
@@ -216,7 +216,7 @@ Status check_groups(const Spec& s, const Call& x) {
 // What a TMA store of d sees.
 TmaMatrix store_matrix(const Spec& s, const GemmConfig& c, const void* d, uint64_t m,
                        int64_t columns, int64_t ldd, uint32_t groups, uint64_t group_stride) {
-  const uint32_t box = gemm_store_columns(c.block_n);
+  const uint32_t box = gemm_store_columns(c.block_n, s.d_bytes()), bytes = box * s.d_bytes();
   return {s.dtype_d,
           d,
           m,
@@ -224,9 +224,9 @@ TmaMatrix store_matrix(const Spec& s, const GemmConfig& c, const void* d, uint64
           static_cast<uint64_t>(ldd),
           gemm_slab_rows,
           box,
-          box == 64   ? Swizzle::b128
-          : box == 32 ? Swizzle::b64
-                      : Swizzle::b32,
+          bytes == 128  ? Swizzle::b128
+          : bytes == 64 ? Swizzle::b64
+                        : Swizzle::b32,
           groups,
           group_stride};
 }
@@ -280,7 +280,8 @@ Status encode_maps(const Spec& s, const Call& x, const Plan& plan, const Driver&
     return ok();
   return encode_tensor_map(
       driver,
-      store_matrix(s, c, x.d, m, s.d_columns(), x.ldd, a_groups, static_cast<uint64_t>(x.d_stride)),
+      store_matrix(s, c, x.d, m, s.d_columns(), x.ldd, s.has_d_groups() ? s.num_groups : 0,
+                   static_cast<uint64_t>(x.d_stride)),
       &p->d);
 }
 
@@ -297,7 +298,7 @@ Status set_segments(const Spec& s, const Call& x, const Plan& plan, const Driver
         (begin | n | ldd) % (16 / s.d_bytes()) != 0 || reinterpret_cast<uintptr_t>(d) % 16 != 0;
     p->segments[i] = {d, static_cast<uint64_t>(ldd), static_cast<uint32_t>(begin),
                       static_cast<uint32_t>(begin + n), unaligned};
-    p->any_copied |= unaligned || begin % gemm_store_columns(plan.config.block_n) != 0;
+    p->any_copied |= unaligned || begin % gemm_store_columns(plan.config.block_n, s.d_bytes()) != 0;
     if (is_tma && !unaligned)
       DGRT_TRY(encode_tensor_map(
           driver, store_matrix(s, plan.config, d, static_cast<uint64_t>(x.m), n, ldd, 0, 0),
@@ -416,7 +417,16 @@ Status bind(const Spec& s, const Call& x, const Plan& plan, const Driver& driver
   DGRT_TRY(encode_maps(s, x, plan, driver, &p));
   set_outputs(s, x, &p.out);
   set_scales(s, x, &p.scales);
-  p.groups = {x.groups, x.signal, s.num_groups, s.alignment, x.a, x.b, x.maps};
+  p.groups = {.ids = x.groups,
+              .signal = x.signal,
+              .count = s.num_groups,
+              .alignment = s.alignment,
+              .k = static_cast<uint32_t>(s.k),
+              .a = x.a,
+              .b = x.b,
+              .a_row_bytes = static_cast<uint64_t>(x.lda) * s.ab_bytes(),
+              .b_row_bytes = static_cast<uint64_t>(x.ldb) * s.ab_bytes(),
+              .maps = x.maps};
   p.band = plan.band;
   set_grid(s, x, plan, launch);
   return ok();

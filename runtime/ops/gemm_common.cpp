@@ -10,8 +10,9 @@ namespace dgrt::gemm {
 namespace {
 
 constexpr uint32_t max_stages = 32;
-constexpr uint32_t min_stages = 3;          // fewer cannot hide a load behind two products
-constexpr uint32_t max_accumulators = 128;  // fp32 registers per thread that a sum may take
+constexpr uint32_t min_stages = 3;            // fewer cannot hide a load behind two products
+constexpr uint32_t fp32_store_bytes = 16384;  // buffers of each math warpgroup
+constexpr uint32_t max_accumulators = 128;    // fp32 registers per thread that a sum may take
 
 GemmStore store_of(const Spec& spec, const GemmConfig& config) {
   return gemm_store(config, spec.is_direct());
@@ -51,9 +52,9 @@ Status check_shape(const Spec& spec, const GemmConfig& c) {
                    c.swap_ab ? "block_n" : "block_m", x_rows(c));
   if (!has_wgmma(columns(c)))
     return invalid("{}={}: no wgmma shape", c.swap_ab ? "block_m" : "block_n", y_rows(c));
-  if (!c.swap_ab && columns(c) % gemm_store_columns(c.block_n) != 0)
+  if (!c.swap_ab && columns(c) % gemm_store_columns(c.block_n, 2) != 0)
     return invalid("block_n={}: each warpgroup stores chunks of {} columns", c.block_n,
-                   gemm_store_columns(c.block_n));
+                   gemm_store_columns(c.block_n, 2));
   if (!c.swap_ab && c.block_n % 16 != 0)
     return invalid("block_n={}: must be a multiple of 16 (swizzled store)", c.block_n);
   // A tile's scales of b must come from two rows: its first column is any multiple of gcd(block_n,
@@ -133,10 +134,10 @@ Status check_cluster(const Traits& traits, const GemmConfig& c) {
 
 Status check_store(const Spec& spec, const GemmConfig& c) {
   const bool is_tma = store_of(spec, c) == GemmStore::tma;
-  const uint32_t chunks = is_tma ? gemm_store_chunks(c) : 0;
+  const uint32_t chunks = is_tma ? gemm_store_chunks(c, spec.d_bytes()) : 0;
   if (c.store_buffers != chunks && (c.store_buffers < 2 || c.store_buffers > chunks))
     return invalid("store_buffers={}: must be {}, or at least 2 and less", c.store_buffers, chunks);
-  const uint32_t columns = gemm_store_columns(c.block_n);
+  const uint32_t columns = gemm_store_columns(c.block_n, spec.d_bytes());
   if (spec.head_mid != 0 && is_tma &&
       (spec.head_left % columns != 0 || spec.head_right % columns != 0))
     return invalid("block_n={}: stores {} columns at once, heads are {} + {}", c.block_n, columns,
@@ -211,11 +212,15 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
   // A store with room for the whole part of a warpgroup, or for two chunks where that buys a stage.
   const auto add_both_stores = [&](GemmConfig config) {
     if (store_of(spec, config) != GemmStore::tma) return add(config);
-    config.store_buffers = gemm_store_chunks(config);
+    config.store_buffers = gemm_store_chunks(config, spec.d_bytes());
+    if (spec.dtype_d == DGRT_FP32)
+      config.store_buffers =
+          std::min(config.store_buffers, fp32_store_bytes / gemm_chunk_bytes(config, 4));
     const uint32_t stages = fitting_stages(spec, config);
     add(config);
+    if (spec.dtype_d == DGRT_FP32) return;
     config.store_buffers = 2;
-    if (gemm_store_columns(config.block_n) == 64 && stages < 4 &&
+    if (gemm_store_columns(config.block_n, 2) == 64 && stages < 4 &&
         fitting_stages(spec, config) > stages)
       add(config);
   };
@@ -317,7 +322,7 @@ Instance make_instance(const char* stem, const Spec& spec, const Target& target,
   cfg.set("with_bias", spec.has(DGRT_GEMM_WITH_BIAS));
   cfg.set("head_mid", spec.head_mid != 0);
   cfg.set("unaligned_d", spec.has(DGRT_GEMM_UNALIGNED_D));
-  cfg.set("ragged_n", spec.is_ragged() && !c.swap_ab);
+  cfg.set("direct_d", spec.is_direct() && !c.swap_ab);
   if (spec.grouping == Grouping::masked) cfg.set("signal", spec.has(DGRT_GEMM_SIGNAL));
   if (spec.grouping == Grouping::contiguous) cfg.set("end_rows", spec.end_rows);
   return instance;

@@ -54,14 +54,15 @@ struct Spec {
   // See gemm_store.
   bool is_ragged() const { return grouping != Grouping::segments && n * d_bytes() % 16 != 0; }
   bool is_direct() const {
-    return dtype_d == DGRT_FP32 || has(DGRT_GEMM_WITH_C) || has(DGRT_GEMM_UNALIGNED_D) ||
+    return (has(DGRT_GEMM_WITH_C) && dtype_d != DGRT_FP32) || has(DGRT_GEMM_UNALIGNED_D) ||
            is_ragged();
   }
   // Nothing asked for that would bar a config or make the store slower: what tables measure.
   bool is_plain() const {
-    return !is_direct() && a_major == DGRT_K_MAJOR && b_major == DGRT_K_MAJOR &&
-           scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
-           max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) && !has(DGRT_FLAG_BATCH_INVARIANT);
+    return !is_direct() && dtype_d != DGRT_FP32 && a_major == DGRT_K_MAJOR &&
+           b_major == DGRT_K_MAJOR && scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 &&
+           max_block_m == 0 && max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) &&
+           !has(DGRT_FLAG_BATCH_INVARIANT);
   }
   // c and d have a third axis.
   bool has_d_groups() const {
@@ -74,9 +75,9 @@ struct Spec {
     return gemm_scale_bytes(c, scale_per_block(), scale_mode == DGRT_SCALE_ROW);
   }
   // The kernel makes tensor maps of each group.
-  bool builds_maps() const { return grouping == Grouping::k && is_fp8(); }
+  bool builds_maps() const { return grouping == Grouping::k; }
   uint32_t smem_bytes(const GemmConfig& c) const {
-    return gemm_smem_bytes(c, gemm_store(c, is_direct()), scale_bytes(c)) +
+    return gemm_smem_bytes(c, gemm_store(c, is_direct()), d_bytes(), scale_bytes(c)) +
            (builds_maps() ? gemm_group_maps_bytes : 0);
   }
   int64_t d_columns() const {
@@ -97,7 +98,7 @@ struct Call {
   int64_t a_scale_stride = 0, b_scale_stride = 0;
   void* const* segment_d = nullptr;  // segments: instead of d and ldd; they point into the args
   const int64_t* segment_ldd = nullptr;
-  TensorMap* maps = nullptr;                    // k, e4m3: the workspace
+  TensorMap* maps = nullptr;                    // k: the workspace
   const char* stride_suffix = "_group_stride";  // what the op's fields are called
 };
 

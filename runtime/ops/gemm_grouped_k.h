@@ -84,26 +84,22 @@ struct GroupedK : OpBase<T, dgrt_gemm_grouped_k_desc, dgrt_gemm_grouped_k_args> 
             .d_stride = x.d_group_stride};
   }
   static Status check_args(const Desc& d, const Args& x) {
-    const int64_t block = d.dtype_ab == DGRT_E4M3 ? 128 : 64;
-    if (x.k % block != 0) return invalid("k={}: must be a multiple of {}", x.k, block);
+    if (d.dtype_ab == DGRT_E4M3 && x.k % 128 != 0)
+      return invalid("k={}: must be a multiple of 128", x.k);
     return check_call(spec_of(d, x.k), call(d, x));
   }
   static uint64_t workspace_bytes(const Desc& d, const Prepared& prepared, const Point&) {
-    if (!spec(d).builds_maps()) return 0;
     const Plan& plan = prepared.as<Plan>();
     return uint64_t{plan.max_clusters} * gemm_cluster_size(plan.config) * d.num_groups * 2 *
            sizeof(TensorMap);
   }
   static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
                      void* workspace, Launch* launch) {
-    Spec spec = spec_of(d, x.k);
     Call bound = call(d, x);
-    if (spec.builds_maps()) {
-      // The maps in the parameters are patterns for those of the groups: only their boxes count.
-      bound.lda = bound.ldb = (x.k + 15) / 16 * 16;
-      bound.maps = static_cast<TensorMap*>(workspace);
-    }
-    return gemm::bind(spec, bound, prepared.as<Plan>(), driver, launch);
+    // The maps in the parameters are patterns for those of the groups: of e4m3 only their boxes count.
+    if (d.dtype_ab == DGRT_E4M3) bound.lda = bound.ldb = (x.k + 15) / 16 * 16;
+    bound.maps = static_cast<TensorMap*>(workspace);
+    return gemm::bind(spec_of(d, x.k), bound, prepared.as<Plan>(), driver, launch);
   }
 };
 

@@ -58,7 +58,7 @@ int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   const int64_t most_grouped = c.blocks_per_sm == 2 ? 64 : by_column ? 96 : 128;
   const int64_t depth = slabs_each > 1 || y > most_grouped ? 1 : y <= 32 ? 4 : 2;
   int64_t add = y * (by_column ? 110 : 13) / 100;
-  if (!c.swap_ab && 128 % y != 0) add += y / gemm_store_columns(c.block_n) * second_scale_cycles;
+  if (!c.swap_ab && 128 % y != 0) add += y / gemm_store_columns(c.block_n, 2) * second_scale_cycles;
   const int64_t chain = slabs_each > 1 ? slab_chain_cycles
                         : depth == 1   ? chain_cycles
                                        : grouped_chain_cycles / depth;

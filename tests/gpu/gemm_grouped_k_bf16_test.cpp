@@ -16,7 +16,8 @@ TEST_CASE("gemm_grouped_k_bf16: weight gradients of experts", "[gpu]") {
   if (!gpu) return;
   run_grouped_k_cases(
       *gpu, {make(4096, 7168, {8192, 6144, 10240, 7808}), make(7168, 2048, {4096, 0, 5120, 2944}),
-             make(768, 2048, {2048, 128, 1408, 0, 0, 2816, 640, 1024})});
+             make(768, 2048, {2048, 128, 1408, 0, 0, 2816, 640, 1024}),
+             make(4096, 2048, {8191, 6143, 1, 7833})});
 }
 
 TEST_CASE("gemm_grouped_k_bf16: an odd number of tiles in every group", "[gpu]") {
@@ -42,7 +43,7 @@ TEST_CASE("gemm_grouped_k_bf16: tails, strides, c or none, fewer SMs", "[gpu]") 
   std::vector<GroupedKCase> cases;
   for (const int64_t m : {1, 7, 64, 200})
     for (const int64_t n : {1, 30, 129, 1000}) {
-      GroupedKCase test = make(m, n, {256, 0, 64, 640});
+      GroupedKCase test = make(m, n, {257, 0, 63, 641, 1});
       cases.push_back(test);
       test.in_place = false, test.pad = 8;
       cases.push_back(test);

@@ -9,6 +9,9 @@ namespace dgrt {
 constexpr int dtype_bf16 = 1;
 constexpr int dtype_fp16 = 2;
 constexpr int dtype_fp32 = 3;
+// Of one element of d.
+template <int dtype>
+constexpr uint32_t dtype_bytes = dtype == dtype_fp32 ? 4 : 2;
 
 // What scales multiply: the values of dgrt_scale_mode.
 constexpr int scale_block = 1;    // a per 1 x 128, b per 128 x 128
@@ -43,8 +46,11 @@ struct GemmGroups {
   int32_t* signal;  // masked: one counter per group and m tile, or null
   uint32_t count;
   uint32_t alignment;  // contiguous, end rows: where groups start
-  // grouped_k of e4m3: the flat operands, and room for two maps of every group in every CTA.
+  // grouped_k: k of all groups, the operands, bytes between their rows (MN-major), and room for two maps
+  // of every group in every CTA.
+  uint32_t k;
   const void *a, *b;
+  uint64_t a_row_bytes, b_row_bytes;
   TensorMap* maps;
 };
 

@@ -33,37 +33,39 @@ struct GemmConfig {
 };
 
 enum class GemmStore : uint32_t {
-  tma,        // 16-bit types through swizzled shared memory and TMA
+  tma,        // through swizzled shared memory and TMA, which adds fp32 to a c that is d
   fragments,  // straight from the accumulators
   staged      // swap_ab: through an fp32 tile in shared memory, where split_k is summed too
 };
 
-// `direct`: something that a TMA store cannot do: fp32, c, rows that are not 16-byte aligned, or an n
-// whose rows are no multiple of 16 bytes (a TMA store then writes beyond the last column: seen on an
-// H200, driver 580, with odd n).
+// `direct`: something that a TMA store cannot do: c of a 16-bit type, rows that are not 16-byte aligned,
+// or an n whose rows are no multiple of 16 bytes (a TMA store then writes beyond the last column: seen on
+// an H200, driver 580, with odd n).
 DGRT_HD constexpr GemmStore gemm_store(const GemmConfig& c, bool direct) {
   return c.swap_ab ? GemmStore::staged : direct ? GemmStore::fragments : GemmStore::tma;
 }
 
 // Columns that one TMA store moves ("chunk"): a swizzle row of 128, 64 or 32 bytes.
-DGRT_HD constexpr uint32_t gemm_store_columns(uint32_t block_n) {
-  return block_n % 64 == 0 ? 64 : block_n % 32 == 0 ? 32 : 16;
+DGRT_HD constexpr uint32_t gemm_store_columns(uint32_t block_n, uint32_t d_bytes) {
+  const uint32_t most = 128 / d_bytes;
+  return block_n % most == 0 ? most : block_n % (most / 2) == 0 ? most / 2 : most / 4;
 }
 
 // Chunks of one math warpgroup's part of the tile.
-DGRT_HD constexpr uint32_t gemm_store_chunks(const GemmConfig& c) {
+DGRT_HD constexpr uint32_t gemm_store_chunks(const GemmConfig& c, uint32_t d_bytes) {
   return c.block_m / gemm_slab_rows / c.math_warpgroups *
-         (c.block_n / gemm_store_columns(c.block_n));
+         (c.block_n / gemm_store_columns(c.block_n, d_bytes));
 }
 
-DGRT_HD constexpr uint32_t gemm_chunk_bytes(const GemmConfig& c) {
-  return gemm_slab_rows * gemm_store_columns(c.block_n) * 2;
+DGRT_HD constexpr uint32_t gemm_chunk_bytes(const GemmConfig& c, uint32_t d_bytes) {
+  return gemm_slab_rows * gemm_store_columns(c.block_n, d_bytes) * d_bytes;
 }
 
-DGRT_HD constexpr uint32_t gemm_store_bytes(const GemmConfig& c, GemmStore store) {
+DGRT_HD constexpr uint32_t gemm_store_bytes(const GemmConfig& c, GemmStore store,
+                                            uint32_t d_bytes) {
   switch (store) {
     case GemmStore::tma:
-      return c.math_warpgroups * c.store_buffers * gemm_chunk_bytes(c);
+      return c.math_warpgroups * c.store_buffers * gemm_chunk_bytes(c, d_bytes);
     case GemmStore::staged:
       return c.block_m * (c.block_n + staging_pad) * 4;
     default:
@@ -82,10 +84,10 @@ DGRT_HD constexpr uint32_t gemm_num_threads(const GemmConfig& c) {
 }
 
 // Dynamic shared memory. `scale_bytes`: of the scales in one stage.
-DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store,
+DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store, uint32_t d_bytes,
                                            uint32_t scale_bytes) {
   const uint32_t operands = c.stages * (c.block_m + c.block_n) * gemm_block_k_bytes;
-  const uint32_t output = align_up(gemm_store_bytes(c, store), smem_alignment);
+  const uint32_t output = align_up(gemm_store_bytes(c, store, d_bytes), smem_alignment);
   const uint32_t barriers = (2 * c.stages + 2) * 8;
   return align_up(operands + output + c.stages * scale_bytes + barriers, smem_alignment);
 }

@@ -5,9 +5,6 @@
 
 namespace dgrt {
 
-template <int dtype>
-constexpr uint32_t dtype_bytes = dtype == dtype_fp32 ? 4 : 2;
-
 // Column of d where column n of the product goes.
 template <class Cfg>
 __device__ __forceinline__ uint32_t d_column(const GemmOutput& out, uint32_t n) {

@@ -1,5 +1,6 @@
 // Brings c's part of a tile into L2 while the tile's products run, a few rows with each k block: c is
-// as large as d, and the store that adds it cannot begin before it is there.
+// as large as d, and the store that adds it cannot begin before it is there. A c that is d is added by
+// the memory system, which waits for nobody.
 #pragma once
 #include "device/epilogue/output.cuh"
 #include "device/ptx/memory.cuh"
@@ -17,7 +18,9 @@ struct PrefetchC {
   __device__ __forceinline__ void enter(const Walk& tile) {
     constexpr uint32_t element = dtype_bytes<Cfg::dtype_d>;
     rows_left = 0;
-    if (tile.k_begin == tile.k_end || tile.m_start >= tile.m_end || tile.n_start >= out.n) return;
+    if (out.c == out.d || tile.k_begin == tile.k_end || tile.m_start >= tile.m_end ||
+        tile.n_start >= out.n)
+      return;
     const uint32_t rows = tile.m_end - tile.m_start, columns = out.n - tile.n_start;
     rows_left = rows < Cfg::block_m ? rows : Cfg::block_m;
     // Whole 16 bytes; a tail shorter than that comes with the store.

@@ -23,7 +23,8 @@ struct TileStore {
         first_slab(Tile::first_slab(warpgroup)),
         first_column(Tile::first_column(warpgroup)),
         staged(staging, barriers),
-        tma{staging + warpgroup * Cfg::store_buffers * gemm_chunk_bytes(Tile::config),
+        tma{staging + warpgroup * Cfg::store_buffers *
+                          gemm_chunk_bytes(Tile::config, dtype_bytes<Cfg::dtype_d>),
             threadIdx.x % 128, 1 + warpgroup, Tile::first_column(warpgroup)} {}
 
   template <class Walk>
@@ -32,6 +33,13 @@ struct TileStore {
     const uint32_t row = tile.m_start + first_slab * gemm_slab_rows;
     if constexpr (kind == GemmStore::tma) {
       if constexpr (Cfg::with_bias) add_bias(values, tile.n_start + first_column);
+      if constexpr (Cfg::with_c) {
+        if (tma.adds(p.out)) {
+          if (tile.k_begin == tile.k_end && !Cfg::with_bias) return;  // d stays c
+        } else {
+          add_c(values, tile, row);
+        }
+      }
       tma.store(values, &p.d, p.out, tile, row);
     } else if constexpr (kind == GemmStore::fragments) {
 #pragma unroll
@@ -68,6 +76,26 @@ struct TileStore {
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
 #pragma unroll
         for (uint32_t i = 0; i < 4; ++i) values[slab][group * 4 + i] += v[i % 2];
+    }
+  }
+
+  // A c that is not d; the other stores add it where they round.
+  template <class Walk>
+  __device__ __forceinline__ void add_c(float (&values)[Tile::slabs][Tile::accumulators],
+                                        const Walk& tile, uint32_t row) const {
+    const uint32_t first_row = row + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+    const uint32_t column = tile.n_start + first_column + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (uint32_t i = 0; i < Tile::slabs * 2; ++i) {
+      const uint32_t slab = i / 2, half = i % 2 * 2, c_row = first_row + slab * 64 + half * 4;
+      if (c_row >= tile.m_end) break;
+      const RowCursor<Cfg> at(p.out, Walk::d_grouped ? tile.group : 0, c_row, column);
+#pragma unroll
+      for (uint32_t group = 0; group < Tile::accumulators / 4; ++group) {
+        float v[2] = {};
+        if (column + group * 8 < p.out.n) add_group<Cfg::dtype_d>(v, at.c + group * 8 * at.bytes);
+        values[slab][group * 4 + half] += v[0], values[slab][group * 4 + half + 1] += v[1];
+      }
     }
   }
 

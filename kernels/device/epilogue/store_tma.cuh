@@ -1,5 +1,5 @@
-// 16-bit output of one math warpgroup: accumulators -> swizzled shared memory (stmatrix) -> TMA
-// store, in chunks of columns. With room for all chunks the warpgroup meets twice for the whole
+// Output of one math warpgroup: accumulators -> swizzled shared memory -> TMA store, or addition to a d
+// that is c (fp32), in chunks of columns. With room for all chunks the warpgroup meets twice for the whole
 // tile; with fewer buffers, twice for each chunk. Either way the stores run while the next tile is
 // computed. TMA clips the tails of m and n.
 #pragma once
@@ -11,20 +11,22 @@
 
 namespace dgrt {
 
-// 16-byte column of a swizzle row that holds logical 16-byte column `part` of `row` (PTX ISA,
-// swizzling modes of tensor maps).
-template <uint32_t columns>
+// 16-byte column of a swizzle row of `bytes` that holds logical 16-byte column `part` of `row` (PTX
+// ISA, swizzling modes of tensor maps).
+template <uint32_t bytes>
 __device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t part) {
-  return columns == 64   ? part ^ (row & 7)
-         : columns == 32 ? part ^ (row >> 1 & 3)
-                         : part ^ (row >> 2 & 1);
+  return bytes == 128  ? part ^ (row & 7)
+         : bytes == 64 ? part ^ (row >> 1 & 3)
+                       : part ^ (row >> 2 & 1);
 }
 
 template <class Cfg>
 struct TmaStore {
   using Tile = GemmTile<Cfg>;
-  static constexpr uint32_t columns = gemm_store_columns(Cfg::block_n);
-  static constexpr uint32_t chunk_bytes = gemm_chunk_bytes(Tile::config);
+  static constexpr uint32_t element = dtype_bytes<Cfg::dtype_d>;
+  static constexpr uint32_t columns = gemm_store_columns(Cfg::block_n, element);
+  static constexpr uint32_t row_bytes = columns * element;
+  static constexpr uint32_t chunk_bytes = gemm_slab_rows * row_bytes;
   static constexpr uint32_t slab_chunks = Tile::columns / columns;
   static constexpr uint32_t buffers = Cfg::store_buffers;
   static constexpr bool holds_all = buffers == Tile::slabs * slab_chunks;
@@ -35,18 +37,44 @@ struct TmaStore {
   uint32_t first_column;  // of the warpgroup in the tile
   uint32_t next = 0;      // buffer, where there are fewer than chunks
 
+  // Is what is sent added to d?
+  static __device__ __forceinline__ bool adds(const GemmOutput& out) {
+    return Cfg::with_c && out.c == out.d;
+  }
+
   __device__ __forceinline__ void write_chunk(const float (&values)[Tile::accumulators],
                                               uint32_t chunk, uint32_t buffer) const {
+    if constexpr (element == 4)
+      write_floats(&values[chunk * columns / 2], staging + buffer * chunk_bytes);
+    else
+      write_halves(&values[chunk * columns / 2], staging + buffer * chunk_bytes);
+  }
+
+  __device__ __forceinline__ void write_floats(const float* values, uint32_t chunk) const {
+    const uint32_t row = thread / 32 * 16 + thread % 32 / 4;
+#pragma unroll
+    for (uint32_t half = 0; half < 2; ++half) {
+      const uint32_t address = chunk + (row + half * 8) * row_bytes + thread % 2 * 8;
+#pragma unroll
+      for (uint32_t group = 0; group < columns / 8; ++group) {
+        const float* v = &values[group * 4 + half * 2];
+        ptx::store_shared_f32x2(address + swizzled<row_bytes>(row, group * 2 + thread % 4 / 2) * 16,
+                                make_float2(v[0], v[1]));
+      }
+    }
+  }
+
+  __device__ __forceinline__ void write_halves(const float* values, uint32_t chunk) const {
     // stmatrix: lanes 0-7 and 16-23 address rows 0-7, the others rows 8-15; lanes 16-31 the next 8
     // columns.
     const uint32_t lane = thread % 32;
     const uint32_t row = thread / 32 * 16 + (lane & 15);
-    const uint32_t address = staging + buffer * chunk_bytes + row * columns * 2;
+    const uint32_t address = chunk + row * row_bytes;
 #pragma unroll
     for (uint32_t pair = 0; pair < columns / 16; ++pair) {
-      const float* v = &values[chunk * columns / 2 + pair * 8];
+      const float* v = &values[pair * 8];
       ptx::stmatrix_x4(
-          address + swizzled<columns>(row, pair * 2 + (lane >> 4)) * 16,
+          address + swizzled<row_bytes>(row, pair * 2 + (lane >> 4)) * 16,
           ptx::pack_half2<Cfg::dtype_d>(v[0], v[1]), ptx::pack_half2<Cfg::dtype_d>(v[2], v[3]),
           ptx::pack_half2<Cfg::dtype_d>(v[4], v[5]), ptx::pack_half2<Cfg::dtype_d>(v[6], v[7]));
     }
@@ -95,12 +123,27 @@ struct TmaStore {
           d_column<Cfg>(out, tile.n_start + first_column + (first + i) % slab_chunks * columns);
       if constexpr (Walk::segmented)
         send_to_segments<columns>(tile.segments, smem, column, slab_row);
-      else if constexpr (!Walk::d_grouped)
-        ptx::tma_store_2d(d, smem, column, slab_row);
-      else if (slab_row < tile.m_end)
-        ptx::tma_store_3d(d, smem, column, slab_row, tile.group);
+      else if (!Walk::d_grouped || slab_row < tile.m_end)
+        send_chunk<Walk::d_grouped>(d, smem, column, slab_row, tile.group, adds(out));
     }
     ptx::tma_store_commit();
+  }
+
+  template <bool grouped>
+  static __device__ __forceinline__ void send_chunk(const TensorMap* d, uint32_t smem,
+                                                    uint32_t column, uint32_t row, uint32_t group,
+                                                    bool add) {
+    if constexpr (grouped) {
+      if (add)
+        ptx::tma_reduce_add_3d(d, smem, column, row, group);
+      else
+        ptx::tma_store_3d(d, smem, column, row, group);
+    } else {
+      if (add)
+        ptx::tma_reduce_add_2d(d, smem, column, row);
+      else
+        ptx::tma_store_2d(d, smem, column, row);
+    }
   }
 
   // The same chunks' columns that TMA cannot store, element by element.
@@ -114,7 +157,7 @@ struct TmaStore {
           tile.segments, tile.n_start + first_column + (first + i) % slab_chunks * columns,
           row + (first + i) / slab_chunks * gemm_slab_rows, tile.m_end, thread,
           [smem](uint32_t r, uint32_t n) {
-            return smem + r * columns * 2 + swizzled<columns>(r, n / 8) * 16 + n % 8 * 2;
+            return smem + r * row_bytes + swizzled<row_bytes>(r, n / 8) * 16 + n % 8 * 2;
           });
     }
   }

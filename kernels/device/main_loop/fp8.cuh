@@ -28,8 +28,7 @@ struct Fp8 {
   // scale_channel applies its scales to the finished sums.
   static constexpr bool scale_per_block = Cfg::scale_mode != scale_channel;
   static constexpr bool b_by_row = Cfg::scale_mode == scale_row;
-  static constexpr GemmStore store = gemm_store(
-      Tile::config, Cfg::dtype_d == dtype_fp32 || Cfg::with_c || Cfg::ragged_n || Cfg::unaligned_d);
+  static constexpr GemmStore store = gemm_store(Tile::config, Cfg::direct_d);
   static constexpr uint32_t a_scale_bytes = gemm_scale_bytes(Tile::config, scale_per_block, false);
   static constexpr uint32_t scale_bytes = gemm_scale_bytes(Tile::config, scale_per_block, b_by_row);
   using Smem = GemmSmem<Cfg, store, scale_bytes>;
@@ -44,12 +43,10 @@ struct Fp8 {
                                                                                           : 64)
                                              ? 2
                                              : 1;
-  // Copies of the loop's body: they let the scales and barriers of the next k block overlap the
-  // scaled add of this one. 2 to 5 % for large tiles, which have no groups; each copy costs 30 ms of
-  // compile time, so that the slower stores go without.
-  static constexpr uint32_t unroll = group_size > 1 || store != GemmStore::tma ? 1
-                                     : Tile::slabs > 1                         ? 4
-                                                                               : 2;
+  // Copies of the loop's body: a second one makes tiles without groups up to 3 % faster, a third and
+  // fourth nothing. Each costs compile time, so that scales by column, which gain nothing from it, and
+  // the slower stores go without.
+  static constexpr uint32_t unroll = group_size > 1 || store != GemmStore::tma || b_by_row ? 1 : 2;
   // Can a tile touch a second row of b's scales?
   static constexpr bool two_rows =
       128 % (swap ? Cfg::block_n / Cfg::math_warpgroups : Tile::columns) != 0;
@@ -66,22 +63,15 @@ __device__ void fp8_load(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, Fp8<Cfg>::group_size);
   PrefetchC<Cfg> c{p.out};
-  uint32_t num_ready = 0;  // groups whose maps were waited for
+  OperandMaps<built_maps> operands(maps);
   while (walk.next()) {
     if constexpr (Walk::prefetches_c) c.enter(walk);
-    const TensorMap *a = &p.a, *b = &p.b;
-    if constexpr (built_maps) {
-      if (walk.k_begin != walk.k_end && walk.group >= num_ready) {
-        maps.wait(walk);
-        num_ready = walk.group + 1;
-      }
-      a = maps.of_group(walk.group), b = a + 1;
-    }
+    operands.enter(walk);
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_empty();
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
-      load_operands<Cfg>(a, b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
-                         kb * fp8_block_k);
+      load_operands<Cfg>(operands.a, operands.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(),
+                         walk, kb * fp8_block_k);
       const uint32_t scales = smem.scales(ring.slot);
       if constexpr (Fp8<Cfg>::scale_per_block)
         load_box<Walk::a_grouped, false>(scales, &p.a_scale, ring.full(), walk.m_start,
@@ -126,7 +116,7 @@ struct Fp8TileMath {
   static constexpr bool swap = Cfg::swap_ab;
   static constexpr uint32_t count = Tile::accumulators;
   // Columns of y that share one scale of b: all of them, or half a scale block.
-  static constexpr uint32_t chunk = swap ? Tile::columns : gemm_store_columns(Cfg::block_n);
+  static constexpr uint32_t chunk = swap ? Tile::columns : gemm_store_columns(Cfg::block_n, 2);
 
   const GemmParams& p;
   const Smem& smem;
@@ -231,6 +221,7 @@ struct Fp8TileMath {
     constexpr uint32_t group = Fp8<Cfg>::group_size;
     static_assert(scales_fetched % group == 0, "a group must not straddle a fetch of b's scales");
     const uint32_t num = walk.k_end - walk.k_begin;
+    bool is_full = false;
     for (uint32_t first = 0; first < num; first += scales_fetched) {
       if constexpr (Cfg::scale_mode == scale_block)
         if (first != 0) b.fetch(p, first, lane);
@@ -239,7 +230,7 @@ struct Fp8TileMath {
 #pragma unroll Fp8 < Cfg> ::unroll
       for (uint32_t idx = 0; idx < end; idx += group) {
         if constexpr (group == 1) {
-          run_one(sum, b, idx, ring);
+          run_one(sum, b, idx, ring, is_full);
         } else {
           float part[group][count];
           Ring<Cfg::stages> done = ring;
@@ -263,10 +254,12 @@ struct Fp8TileMath {
   }
 
   // One k block. A slab's scales are read before its products are issued: what is read later delays
-  // the other warpgroup's turn.
+  // the other warpgroup's turn. `is_full`: of its slot, as far as is known; whether the next one is
+  // gets asked before the scaled add, whose many instructions hide how long the answer takes.
   __device__ __forceinline__ void run_one(float (&sum)[Tile::slabs][count], const BlockScales& b,
-                                          uint32_t idx, Ring<Cfg::stages>& ring) const {
-    ring.wait_full();
+                                          uint32_t idx, Ring<Cfg::stages>& ring,
+                                          bool& is_full) const {
+    if (!is_full) ring.wait_full();
 #pragma unroll
     for (uint32_t slab = 0; slab < Tile::slabs; ++slab) {
       if (slab > 0 && !is_live(slab)) break;
@@ -274,11 +267,13 @@ struct Fp8TileMath {
       float part[count];
       issue(part, ring.slot, slab);
       ptx::wgmma_wait<0>();
-      if (slab + 1 == Tile::slabs || !is_live(slab + 1))
+      if (slab + 1 == Tile::slabs || !is_live(slab + 1)) {
         release_slot<Cfg>(ring.empty(), walk, lane);
+        ring.advance();
+        is_full = ring.is_full();
+      }
       add(sum[slab], part, scales, slab);
     }
-    ring.advance();
   }
 
   // Waits for the products of one k block of a group, with `left` - 1 younger ones running, and adds
@@ -369,7 +364,7 @@ __device__ void run_fp8_gemm(const GemmParams& p) {
       smem, prefetch, [&] { fp8_load<Cfg, Walk, built_maps>(p, smem, maps); },
       [&] { fp8_math<Cfg, Walk>(p, smem); },
       [&] {
-        if constexpr (built_maps) maps.template build<Walk>(Fp8<Cfg>::group_size, fp8_block_k);
+        if constexpr (built_maps) maps.template build<Walk, false>(Fp8<Cfg>::group_size);
       });
 }
 

@@ -13,6 +13,7 @@
 #include "device/ptx/shared.cuh"
 #include "device/ptx/wgmma_bf16.gen.cuh"
 #include "device/ptx/wgmma_fp16.gen.cuh"
+#include "device/sched/group_maps.cuh"
 
 namespace dgrt {
 
@@ -31,8 +32,7 @@ struct HalfWgmma<dtype_fp16, n> {
 template <class Cfg>
 struct Half {
   using Tile = GemmTile<Cfg>;
-  static constexpr GemmStore store = gemm_store(
-      Tile::config, Cfg::dtype_d == dtype_fp32 || Cfg::with_c || Cfg::ragged_n || Cfg::unaligned_d);
+  static constexpr GemmStore store = gemm_store(Tile::config, Cfg::direct_d);
   using Smem = GemmSmem<Cfg, store, 0>;
   using Wgmma = typename HalfWgmma<Cfg::dtype_ab, Tile::columns>::type;
   static_assert(Cfg::warpgroups_n == 1, "sums of whole rows need no second slab");
@@ -40,19 +40,23 @@ struct Half {
   static constexpr bool y_mn = Cfg::swap_ab ? Cfg::a_mn_major : Cfg::b_mn_major;
 };
 
-template <class Cfg, class Walk>
-__device__ void half_load(const GemmParams& p, const typename Half<Cfg>::Smem& smem) {
+// `built_maps`: of GroupMaps, instead of those in the parameters.
+template <class Cfg, class Walk, bool built_maps>
+__device__ void half_load(const GemmParams& p, const typename Half<Cfg>::Smem& smem,
+                          const GroupMaps& maps) {
   constexpr uint32_t bytes = GemmTile<Cfg>::a_bytes + GemmTile<Cfg>::b_bytes;
   Ring<Cfg::stages> ring(smem.barriers());
   Walk walk(p, 1);
   PrefetchC<Cfg> c{p.out};
+  OperandMaps<built_maps> operands(maps);
   while (walk.next()) {
     if constexpr (Walk::prefetches_c) c.enter(walk);
+    operands.enter(walk);
     for (uint32_t kb = walk.k_begin; kb < walk.k_end; ++kb) {
       ring.wait_empty();
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
-      load_operands<Cfg>(&p.a, &p.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(), walk,
-                         kb * half_block_k);
+      load_operands<Cfg>(operands.a, operands.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(),
+                         walk, kb * half_block_k);
       if constexpr (Walk::prefetches_c) c.advance();
       ring.advance();
     }
@@ -112,16 +116,23 @@ __device__ void half_math(const GemmParams& p, const typename Half<Cfg>::Smem& s
 }
 
 // The whole kernel.
-template <class Cfg, class Walk>
+template <class Cfg, class Walk, bool built_maps = false>
 __device__ void run_half_gemm(const GemmParams& p) {
-  const typename Half<Cfg>::Smem smem{ptx::dynamic_shared_address()};
+  static_assert(!built_maps || Cfg::math_warpgroups == 2, "no second warp beside the math");
+  using Smem = typename Half<Cfg>::Smem;
+  const Smem smem{ptx::dynamic_shared_address()};
+  const GroupMaps maps{p, smem.base + Smem::bytes};
   const auto prefetch = [&] {
+    if constexpr (built_maps) maps.init();
     ptx::prefetch_tensor_map(&p.a);
     ptx::prefetch_tensor_map(&p.b);
   };
   run_roles<Cfg>(
-      smem, prefetch, [&] { half_load<Cfg, Walk>(p, smem); },
-      [&] { half_math<Cfg, Walk>(p, smem); });
+      smem, prefetch, [&] { half_load<Cfg, Walk, built_maps>(p, smem, maps); },
+      [&] { half_math<Cfg, Walk>(p, smem); },
+      [&] {
+        if constexpr (built_maps) maps.template build<Walk, true>(1);
+      });
 }
 
 }  // namespace dgrt

@@ -1,6 +1,7 @@
 // What the GEMM kernels have in common around their main loops: shared memory, start, roles,
 // end.
 #pragma once
+#include "device/common/gemm_params.cuh"
 #include "device/common/gemm_tile.cuh"
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/cluster.cuh"
@@ -14,14 +15,15 @@ namespace dgrt {
 template <class Cfg, GemmStore store, uint32_t scale_bytes>
 struct GemmSmem {
   using Tile = GemmTile<Cfg>;
+  static constexpr uint32_t d_bytes = dtype_bytes<Cfg::dtype_d>;
   static constexpr uint32_t b_offset = Cfg::stages * Tile::a_bytes;
   static constexpr uint32_t staging_offset = b_offset + Cfg::stages * Tile::b_bytes;
   static constexpr uint32_t scale_offset =
-      staging_offset + align_up(gemm_store_bytes(Tile::config, store), smem_alignment);
+      staging_offset + align_up(gemm_store_bytes(Tile::config, store, d_bytes), smem_alignment);
   static constexpr uint32_t barrier_offset = scale_offset + Cfg::stages * scale_bytes;
   static constexpr uint32_t bytes =
       align_up(barrier_offset + (2 * Cfg::stages + 2) * 8, smem_alignment);
-  static_assert(bytes == gemm_smem_bytes(Tile::config, store, scale_bytes),
+  static_assert(bytes == gemm_smem_bytes(Tile::config, store, d_bytes, scale_bytes),
                 "host and kernel must agree on shared memory");
   static_assert(bytes * Cfg::blocks_per_sm <= sm90_max_smem_bytes, "too much shared memory");
 

@@ -27,6 +27,7 @@ struct Ring {
     while (!ptx::mbarrier_try_wait(full(), phase)) {
     }
   }
+  __device__ bool is_full() const { return ptx::mbarrier_test_wait(full(), phase); }
   // The first pass over the ring finds every slot free.
   __device__ void wait_empty() const {
     while (!ptx::mbarrier_try_wait(empty(), phase ^ 1)) {

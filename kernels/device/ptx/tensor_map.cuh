@@ -19,6 +19,13 @@ __device__ __forceinline__ void replace_map_columns(uint32_t smem, uint32_t colu
                : "memory");
 }
 
+// Elements of the other axis.
+__device__ __forceinline__ void replace_map_rows(uint32_t smem, uint32_t rows) {
+  asm volatile("tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%0], 1, %1;" ::"r"(smem),
+               "r"(rows)
+               : "memory");
+}
+
 __device__ __forceinline__ void replace_map_row_bytes(uint32_t smem, uint64_t bytes) {
   asm volatile(
       "tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%0], 0, %1;" ::"r"(smem),

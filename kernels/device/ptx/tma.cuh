@@ -66,6 +66,25 @@ __device__ __forceinline__ void tma_store_3d(const TensorMap* map, uint32_t smem
       : "memory");
 }
 
+// Adds to what is there, each element in one operation. Subnormal numbers count as zero.
+__device__ __forceinline__ void tma_reduce_add_2d(const TensorMap* map, uint32_t smem,
+                                                  uint32_t column, uint32_t row) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.bulk_group [%0, {%2, %3}], [%1];" ::
+          "l"(map),
+      "r"(smem), "r"(column), "r"(row)
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_reduce_add_3d(const TensorMap* map, uint32_t smem,
+                                                  uint32_t column, uint32_t row, uint32_t group) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.bulk_group [%0, {%2, %3, %4}], "
+      "[%1];" ::"l"(map),
+      "r"(smem), "r"(column), "r"(row), "r"(group)
+      : "memory");
+}
+
 __device__ __forceinline__ void tma_store_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }

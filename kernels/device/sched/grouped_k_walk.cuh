@@ -6,23 +6,23 @@
 
 namespace dgrt {
 
-// `block_k`: elements of a k block. `from_group`: k blocks count from the group's first, not from
-// the first of all.
-template <class Cfg, uint32_t block_k, bool from_group>
+// K blocks count from the group's first. `block_k`: elements of one. `granule`: ks are multiples of it,
+// the rest is left out.
+template <class Cfg, uint32_t block_k, uint32_t granule>
 struct GroupedKWalk : TileWalk<Cfg> {
   static constexpr bool a_grouped = false, b_grouped = false, d_grouped = true, signals = false;
   static constexpr bool ends_within = false, prefetches_c = Cfg::with_c && !Cfg::unaligned_d;
   static_assert(Cfg::split_k == 1, "a group's k is not split");
   const int32_t* ks;
   uint32_t group = 0;
-  uint32_t first_block = 0, num_blocks = 0;  // k blocks of the group, counted over all groups
-  uint32_t all_blocks, k_group;
+  uint32_t first_k = 0, num_k = 0;  // of the group, counted over all groups
+  uint32_t all_k, k_group;
   uint32_t num_m, num_n, num_groups, band, m_end;
 
   __device__ GroupedKWalk(const GemmParams& p, uint32_t k_group)
       : TileWalk<Cfg>(0, k_group),
         ks(p.groups.ids),
-        all_blocks(p.num_k_blocks),
+        all_k(p.groups.k),
         k_group(k_group),
         num_m(this->count_m(p.out.m)),
         num_n(this->count_n(p.out.n)),
@@ -36,18 +36,18 @@ struct GroupedKWalk : TileWalk<Cfg> {
   __device__ void enter() {
     if (group >= num_groups) return;
     const int32_t k = __ldg(ks + group);
-    const uint32_t blocks = k < 0 ? 0 : static_cast<uint32_t>(k) / block_k;
-    const uint32_t left = all_blocks - first_block;
-    num_blocks = blocks < left ? blocks : left;
-    this->k_begin = from_group ? 0 : first_block;
-    this->k_end = this->k_begin + align_up(num_blocks, k_group);
+    const uint32_t whole = k < 0 ? 0 : static_cast<uint32_t>(k) / granule * granule;
+    const uint32_t left = all_k - first_k;
+    num_k = whole < left ? whole : left;
+    this->k_begin = 0;
+    this->k_end = align_up(ceil_div(num_k, block_k), k_group);
   }
 
   __device__ bool next() {
     const uint32_t tiles = num_m * num_n;
     while (group < num_groups && this->next_idx >= tiles) {
       this->next_idx -= tiles;  // counts from the group's first
-      first_block += num_blocks;
+      first_k += num_k;
       ++group;
       enter();
     }
@@ -60,7 +60,7 @@ struct GroupedKWalk : TileWalk<Cfg> {
   // Row of the scales of k block `kb` of the group: past its last one none, lest the scales of the
   // next group spoil its zeros.
   __device__ uint32_t scale_row(uint32_t kb) const {
-    return kb < num_blocks ? first_block + kb : all_blocks;
+    return (kb * block_k < num_k ? first_k + kb * block_k : all_k) / block_k;
   }
 };
 
