@@ -9,7 +9,6 @@ namespace dgrt::gemm {
 namespace {
 
 constexpr int64_t max_stride_bytes = (int64_t{1} << 40) - 16;  // tensor maps have 40 bits
-constexpr int64_t shared_b_bytes = int64_t{24} << 20;          // stays in L2 (50 MB) beside a and d
 
 Status check_types(const Spec& s) {
   const bool is_half = s.dtype_ab == DGRT_BF16 || s.dtype_ab == DGRT_FP16;
@@ -328,21 +327,6 @@ void set_scales(const Spec& s, const Call& x, GemmScales* scales) {
              .a_stride = static_cast<uint64_t>(x.ld_a_scale)};
 }
 
-// The order of tiles. Batches that lie side by side in the rows of d take turns row of tiles by row of
-// tiles, or each would be written in short pieces far apart; but then b of all batches is read anew
-// in every round.
-void set_order(const Spec& s, const Call& x, const Plan& plan, GemmParams* p) {
-  const GemmConfig& c = plan.config;
-  p->band = plan.band;
-  if (s.grouping != Grouping::batched) return;
-  const uint32_t num_n = ceil_div(static_cast<uint32_t>(s.n), c.block_n * c.cluster_n);
-  p->groups.turn = ceil_div(static_cast<uint32_t>(x.m), c.block_m * c.cluster_m) * num_n;
-  const bool side_by_side = s.num_groups > 1 && x.d_stride < x.ldd;
-  if (!side_by_side || s.n * s.k > shared_b_bytes / s.ab_bytes() / s.num_groups) return;
-  p->groups.turn = num_n;
-  p->band = 1;
-}
-
 void set_grid(const Spec& s, const Call& x, const Plan& plan, Launch* launch) {
   const GemmConfig& c = plan.config;
   const auto tiles = [](int64_t size, uint32_t block) { return (size + block - 1) / block; };
@@ -425,8 +409,8 @@ Status bind(const Spec& s, const Call& x, const Plan& plan, const Driver& driver
   DGRT_TRY(encode_maps(s, x, plan, driver, &p));
   set_outputs(s, x, &p.out);
   set_scales(s, x, &p.scales);
-  p.groups = {x.groups, x.signal, s.num_groups, s.alignment, 0, x.a, x.b, x.maps};
-  set_order(s, x, plan, &p);
+  p.groups = {x.groups, x.signal, s.num_groups, s.alignment, x.a, x.b, x.maps};
+  p.band = plan.band;
   set_grid(s, x, plan, launch);
   return ok();
 }

@@ -59,7 +59,8 @@ struct Spec {
   }
   // Nothing asked for that would bar a config or make the store slower: what tables measure.
   bool is_plain() const {
-    return !is_direct() && a_major == DGRT_K_MAJOR && b_major == DGRT_K_MAJOR &&
+    return !is_direct() && a_major == DGRT_K_MAJOR &&
+           (b_major == DGRT_K_MAJOR || grouping == Grouping::batched) &&
            scale_mode <= DGRT_SCALE_BLOCK && head_mid == 0 && max_block_m == 0 &&
            max_block_n == 0 && !has(DGRT_GEMM_WITH_BIAS) && !has(DGRT_FLAG_BATCH_INVARIANT);
   }

@@ -43,7 +43,6 @@ struct GemmGroups {
   int32_t* signal;  // masked: one counter per group and m tile, or null
   uint32_t count;
   uint32_t alignment;  // contiguous, end rows: where groups start
-  uint32_t turn;       // batched: tiles of a batch that are walked before it is the next one's turn
   // grouped_k of e4m3: the flat operands, and room for two maps of every group in every CTA.
   const void *a, *b;
   TensorMap* maps;
