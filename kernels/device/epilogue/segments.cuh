@@ -1,10 +1,11 @@
 // Output of a product whose columns belong to several matrices. A chunk of columns that crosses a
 // boundary goes out once for each matrix that it touches: by TMA, which clips it on the right, to the
-// first one; element by element to those that begin inside it (a store from a negative coordinate is an
+// first one; by ordinary stores to those that begin inside it (a TMA store from a negative coordinate is an
 // illegal instruction on an H200).
 #pragma once
 #include "device/common/gemm_segments.cuh"
 #include "device/epilogue/output.cuh"
+#include "device/ptx/memory.cuh"
 #include "device/ptx/shared.cuh"
 #include "device/ptx/tma.cuh"
 
@@ -80,6 +81,18 @@ __device__ __forceinline__ void copy_to_segments(const GemmSegmentParams& p, uin
     if (segment.end <= first || (segment.begin <= first && !segment.unaligned)) continue;
     const uint32_t low = segment.begin > first ? segment.begin : first;
     const uint32_t high = segment.end < first + columns ? segment.end : first + columns;
+    if (!segment.unaligned) {  // whole vectors of 8 elements
+      const uint32_t width = (high - low) / 8;
+#pragma unroll 1
+      for (uint32_t i = thread; i < rows * width; i += 128) {
+        const uint32_t r = i / width, n = low + i % width * 8;
+        if (row + r >= m_end) break;
+        ptx::store_b32x4(
+            static_cast<uint16_t*>(segment.d) + (row + r) * segment.ldd + n - segment.begin,
+            ptx::load_shared_b32x4(address_of(r, n - first)));
+      }
+      continue;
+    }
     const uint32_t width = high - low;
 #pragma unroll 1
     for (uint32_t i = thread; i < rows * width; i += 128) {

@@ -146,7 +146,7 @@ struct TmaStore {
     }
   }
 
-  // The same chunks' columns that TMA cannot store, element by element.
+  // The same chunks' columns that TMA cannot store.
   template <class Walk>
   __device__ __forceinline__ void copy(const Walk& tile, uint32_t first, uint32_t buffer,
                                        uint32_t row) const {
