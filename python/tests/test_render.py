@@ -44,7 +44,7 @@ HOST_RECORD = {
          "real_time": 3.7, "time_unit": "us", "bare_us": 3.2, "dgrt_us": 3.7, "over_us": 0.5},
         {"name": "launch/gemm_bf16/iterations:100/manual_time", "run_type": "iteration",
          "error_occurred": True, "error_message": "no GPU"},
-        {"name": "compile/a/iterations:3", "run_type": "iteration", "real_time": 150.0,
+        {"name": "compile/gemm_fp8/a/iterations:3", "run_type": "iteration", "real_time": 150.0,
          "cpu_time": 120.0, "time_unit": "ms", "front_ms": 20, "nvvm_ms": 60, "ptxas_ms": 40}]}
 
 
@@ -109,7 +109,20 @@ class Render(unittest.TestCase):
         text = self.render(HOST_RECORD)
         self.assertIn("0.50 us (3.70 against 3.20)", text)
         self.assertNotIn("gemm_bf16, over bare", text)
-        self.assertIn("slowest 120 ms", text)
+        self.assertIn("| gemm_fp8 | 1 | 120 | 120 | 20 + 60 + 40 |", text)
+
+    def test_boots_and_prewarms(self):
+        boot = {"run_type": "iteration", "real_time": 250.0, "time_unit": "ms", "kernels": 201,
+                "plans": 59, "kernels_ms": 69.5, "first_mib": 44.0}
+        host = {"context": HOST_RECORD["context"], "benchmarks": [
+            dict(boot, name="boot/bundle/loaded/iterations:10/manual_time"),
+            dict(boot, name="boot/bundle/not_loaded/iterations:10/manual_time", kernels_ms=3.3)]}
+        prewarm = {"kind": "prewarm", "date": "2026-01-03", "cpus": 2, "model_type": "m", "engine": "e",
+                   "tp": 8, "ep": 1, "compiled": 118, "failed": 0, "seconds": 15.2}
+        text = self.render(host, prewarm)
+        self.assertIn("201 kernels onto the GPU, one thread | 69.5 ms, 3.3 of it reading", text)
+        self.assertIn("| m, e, tp 8, ep 1 | 118 | 2 | 15.2 s |", text)
+        self.assertNotIn("| m, e", self.render(host, dict(prewarm, failed=1)))
 
     def test_readme_is_in_step_with_the_records(self):
         text = (render_results.ROOT / "README.md").read_text()
