@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 constexpr auto report_interval = std::chrono::seconds(30);
 constexpr size_t num_contexts = 3;         // alive at once, shared by the threads
-constexpr double allowed_growth_mib = 64;  // of resident memory, from a fifth of the time on
+constexpr double allowed_growth_mib = 64;  // of resident memory, once settled
 constexpr int64_t allowed_files = 64;      // more at once than then
 
 double resident_mib() {
@@ -165,13 +165,21 @@ class Running {
     }
   }
 
+  // How long caches of the C library and the driver may fill: a fifth of the time, two thirds of a short
+  // one.
+  Clock::duration settling_time() const {
+    const Clock::duration all = soak_.duration;
+    return std::max<Clock::duration>(
+        all / 5, std::min<Clock::duration>(all * 2 / 3, std::chrono::seconds(2)));
+  }
+
   void watch() {
     Clock::time_point next = begin_ + report_interval;
     while (!is_over()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       const double mib = resident_mib();
       const int64_t files = open_files();
-      if (Clock::now() - begin_ < soak_.duration / 5) {  // caches of the C library and the driver
+      if (Clock::now() - begin_ < settling_time()) {
         settled_mib_ = std::max(settled_mib_, mib);
         settled_files_ = std::max(settled_files_, files);
       }
