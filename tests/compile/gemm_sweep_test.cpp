@@ -3,6 +3,7 @@
 // assembler serialising wgmma, within a time budget. Needs libnvrtc, no GPU.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <ctime>
 #include <map>
 #include <mutex>
@@ -78,6 +79,7 @@ void compile_all(const std::map<std::string, Instance>& kernels) {
   std::atomic<size_t> next = 0;
   std::mutex mutex;  // of what follows
   std::vector<std::string> complaints;
+  std::vector<const Instance*> slow;
   double slowest_ms = 0;
   const auto work = [&] {
     for (size_t i; (i = next++) < todo.size();) {
@@ -91,9 +93,8 @@ void compile_all(const std::map<std::string, Instance>& kernels) {
         complaint = "spills";
       else if (compiled.value().log.find("serialized") != std::string::npos)
         complaint = "wgmma is serialised";
-      else if (ms > budget_ms(*todo[i]))
-        complaint = fmt::format("took {:.0f} ms", ms);
       const std::lock_guard lock(mutex);
+      if (ms > budget_ms(*todo[i])) slow.push_back(todo[i]);
       slowest_ms = std::max(slowest_ms, ms);
       if (!complaint.empty()) complaints.push_back(todo[i]->entry + ": " + complaint);
     }
@@ -102,6 +103,17 @@ void compile_all(const std::map<std::string, Instance>& kernels) {
   for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
     threads.emplace_back(work);
   for (std::thread& thread : threads) thread.join();
+  // Beside another compile one takes up to a quarter longer: what was over its budget is timed alone.
+  for (const Instance* instance : slow) {
+    double least_ms = INFINITY;
+    for (int i = 0; i < 3 && least_ms > budget_ms(*instance); ++i) {
+      const double start_ms = thread_cpu_ms();
+      REQUIRE(nvrtc.value()->compile(*instance, sources).is_ok());
+      least_ms = std::min(least_ms, thread_cpu_ms() - start_ms);
+    }
+    if (least_ms > budget_ms(*instance))
+      complaints.push_back(fmt::format("{}: took {:.0f} ms", instance->entry, least_ms));
+  }
   for (const std::string& complaint : complaints) FAIL_CHECK(complaint);
   WARN(kernels.size() << " kernels, the slowest took " << static_cast<int>(slowest_ms)
                       << " ms of CPU");
