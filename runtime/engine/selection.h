@@ -5,8 +5,8 @@
 // The op's selector variables span a grid of cells (SelectorVar::breaks, refined by the ranges of
 // table rules). Each cell is decided at its upper end: by the first table rule that matches, else
 // by the cost model. Over the whole grid at most max_plan_kernels kernels survive, those that lose
-// least. Only then the grid is cut to the desc's bounds, so the choice for a point never depends on
-// them.
+// least; a cell that has to give way takes another of its own candidates. Only then the grid is cut
+// to the desc's bounds, so the choice for a point never depends on them.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -1,6 +1,7 @@
 #include "runtime/engine/selection_grid.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace dgrt {
 
@@ -20,6 +21,9 @@ int64_t loss_ppm(int64_t cost, int64_t best) {
 }
 
 namespace {
+
+// Added to the cost of a config in a cell of which it is no candidate: 53 days.
+constexpr int64_t stranger_ps = int64_t{1} << 62;
 
 bool agrees(const Config& config, const Config& fixed) {
   return std::all_of(fixed.fields().begin(), fixed.fields().end(), [&](const Config::Field& field) {
@@ -149,8 +153,8 @@ uint32_t SelectionGrid::add_winner(Config config) {
   return it->second;
 }
 
-Status SelectionGrid::decide_cell(const Point& point, Pick* pick) {
-  const std::vector<Config> candidates = op_.candidates(desc_, target_, point);
+Status SelectionGrid::decide_cell(const Point& point, const std::vector<Config>& candidates,
+                                  Pick* pick) {
   if (candidates.empty())
     return error(DGRT_UNSUPPORTED, "{}: no legal config on {} with {} SMs", op_.stem, target_.arch,
                  target_.sm_count);
@@ -179,8 +183,11 @@ Status SelectionGrid::decide(const Table& table) {
   refine_breaks();
   for (const SelectorVar& var : vars_) num_cells *= var.breaks.size();
   picks_.resize(num_cells);
-  for (size_t cell_idx = 0; cell_idx < num_cells; ++cell_idx)
-    DGRT_TRY(decide_cell(cell_end(cell_idx), &picks_[cell_idx]));
+  for (size_t cell_idx = 0; cell_idx < num_cells; ++cell_idx) {
+    const Point end = cell_end(cell_idx);
+    candidates_.push_back(op_.candidates(desc_, target_, end));
+    DGRT_TRY(decide_cell(end, candidates_.back(), &picks_[cell_idx]));
+  }
   return ok();
 }
 
@@ -196,8 +203,28 @@ uint32_t SelectionGrid::number_kernels() {
   return static_cast<uint32_t>(instances.size());
 }
 
+// What each winner costs in each cell, by cell. The model says little about configs that the op does
+// not offer for a cell, so these cost more than any that it does.
+std::vector<int64_t> SelectionGrid::winner_costs() const {
+  std::vector<int64_t> costs;
+  costs.reserve(picks_.size() * winners_.size());
+  for (size_t cell_idx = 0; cell_idx < picks_.size(); ++cell_idx) {
+    const std::vector<Config>& offered = candidates_[cell_idx];
+    const Point end = cell_end(cell_idx);
+    for (const Winner& winner : winners_) {
+      const int64_t cost = op_.cost_ps(desc_, target_, end, winner.config);
+      const bool is_offered =
+          std::find(offered.begin(), offered.end(), winner.config) != offered.end();
+      costs.push_back(is_offered ? std::min(cost, stranger_ps - 1)
+                                 : stranger_ps + std::min(cost, stranger_ps - 1));
+    }
+  }
+  return costs;
+}
+
 // Starts from all kernels and drops the one whose loss, summed over the cells, is least, until few
-// enough are left. Kernels of table rules go last. Ties: the later one goes.
+// enough are left. Kernels of table rules go last, but before those that leave a cell without any of
+// its candidates. Ties: the later one goes.
 std::vector<bool> SelectionGrid::choose_kernels(uint32_t num_kernels,
                                                 const std::vector<int64_t>& costs) const {
   const size_t num_winners = winners_.size();
@@ -206,6 +233,7 @@ std::vector<bool> SelectionGrid::choose_kernels(uint32_t num_kernels,
     if (pick.rule) from_table[winners_[pick.config_idx].kernel_idx] = true;
   for (uint32_t num_alive = num_kernels; num_alive > max_plan_kernels; --num_alive) {
     std::vector<int64_t> loss(num_kernels, 0);  // of dropping a kernel
+    std::vector<bool> is_needed(num_kernels, false);
     for (size_t cell_idx = 0; cell_idx < picks_.size(); ++cell_idx) {
       // The best and the best of another kernel. A table's pick is the best by definition.
       constexpr int64_t none = std::numeric_limits<int64_t>::max();
@@ -225,45 +253,44 @@ std::vector<bool> SelectionGrid::choose_kernels(uint32_t num_kernels,
           second = std::min(second, cost);
         }
       }
+      if (best < stranger_ps && second >= stranger_ps) is_needed[best_kernel] = true;
       loss[best_kernel] += loss_ppm(second, best < 0 ? pick.cost_ps : best);
     }
+    const auto rank = [&](uint32_t i) {
+      return std::tuple<bool, bool, int64_t>(is_needed[i], from_table[i], loss[i]);
+    };
     uint32_t drop = num_kernels;
-    for (uint32_t i = 0; i < num_kernels; ++i) {
-      if (!alive[i]) continue;
-      if (drop == num_kernels ||
-          std::pair(from_table[i], loss[i]) <= std::pair(from_table[drop], loss[drop]))
-        drop = i;
-    }
+    for (uint32_t i = 0; i < num_kernels; ++i)
+      if (alive[i] && (drop == num_kernels || rank(i) <= rank(drop))) drop = i;
     alive[drop] = false;
   }
   return alive;
 }
 
+Pick SelectionGrid::best_alive(size_t cell_idx, const std::vector<int64_t>& costs,
+                               const std::vector<bool>& alive) const {
+  const Winner* best = nullptr;
+  int64_t best_cost = 0;
+  for (size_t i = 0; i < winners_.size(); ++i) {
+    const Winner& winner = winners_[i];
+    const int64_t cost = costs[cell_idx * winners_.size() + i];
+    if (!alive[winner.kernel_idx]) continue;
+    if (best && (cost > best_cost || (cost == best_cost && winner.text > best->text))) continue;
+    best = &winner;
+    best_cost = cost;
+  }
+  return {static_cast<uint32_t>(best - winners_.data()), nullptr, best_cost % stranger_ps};
+}
+
 void SelectionGrid::limit_kernels() {
   const uint32_t num_kernels = number_kernels();
   if (num_kernels <= max_plan_kernels) return;
-  const size_t num_winners = winners_.size();
-  std::vector<int64_t> costs(picks_.size() * num_winners);
-  for (size_t cell_idx = 0; cell_idx < picks_.size(); ++cell_idx)
-    for (size_t i = 0; i < num_winners; ++i)
-      costs[cell_idx * num_winners + i] =
-          op_.cost_ps(desc_, target_, cell_end(cell_idx), winners_[i].config);
+  const std::vector<int64_t> costs = winner_costs();
   const std::vector<bool> alive = choose_kernels(num_kernels, costs);
   for (size_t cell_idx = 0; cell_idx < picks_.size(); ++cell_idx) {
     Pick& pick = picks_[cell_idx];
     if (pick.rule && alive[winners_[pick.config_idx].kernel_idx]) continue;
-    bool is_first = true;
-    Pick best;
-    for (size_t i = 0; i < num_winners; ++i) {
-      if (!alive[winners_[i].kernel_idx]) continue;
-      const int64_t cost = costs[cell_idx * num_winners + i];
-      if (!is_first && (cost > best.cost_ps || (cost == best.cost_ps &&
-                                                winners_[i].text > winners_[best.config_idx].text)))
-        continue;
-      best = {static_cast<uint32_t>(i), nullptr, cost};
-      is_first = false;
-    }
-    pick = best;
+    pick = best_alive(cell_idx, costs, alive);
   }
 }
 

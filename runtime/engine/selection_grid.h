@@ -66,7 +66,7 @@ class SelectionGrid {
  private:
   void find_boxes(const Table& table);
   void refine_breaks();
-  Status decide_cell(const Point& point, Pick* pick);
+  Status decide_cell(const Point& point, const std::vector<Config>& candidates, Pick* pick);
   bool apply_rule(const TableRule& rule, const Point& point, const std::vector<Config>& candidates,
                   std::optional<Candidate>* best);
   Candidate best_of(const std::vector<Config>& candidates, const Point& point, const Config* fixed,
@@ -74,13 +74,17 @@ class SelectionGrid {
   uint32_t add_winner(Config config);
   void warn(std::string text);
   uint32_t number_kernels();
+  std::vector<int64_t> winner_costs() const;
   std::vector<bool> choose_kernels(uint32_t num_kernels, const std::vector<int64_t>& costs) const;
+  Pick best_alive(size_t cell_idx, const std::vector<int64_t>& costs,
+                  const std::vector<bool>& alive) const;
 
   const OpImpl& op_;
   const dgrt_desc* desc_;
   const Target& target_;
   std::vector<SelectorVar> vars_;
   std::vector<Box> boxes_;
+  std::vector<std::vector<Config>> candidates_;  // per cell
   std::vector<Pick> picks_;
   std::vector<Winner> winners_;
   std::vector<std::string> warnings_;

@@ -274,6 +274,33 @@ TEST_CASE("table rules keep their kernels when others must go", "[unit]") {
   CHECK(blocks.size() == max_plan_kernels);
 }
 
+TEST_CASE("a cell that has to give way takes another of its own candidates", "[unit]") {
+  FakeDesc desc;
+  desc.num_blocks = 40;
+  desc.max_m = test::fake_max_size;
+  OpImpl op = fake_big;
+  // The dearer neighbours' configs are no candidates: every second cell offers even blocks alone.
+  op.candidates = [](const dgrt_desc* desc, const Target& on, const Point& point) {
+    std::vector<Config> configs = fake_big.candidates(desc, on, point);
+    std::erase_if(configs, [&](const Config& c) { return (point[0] / 20 - c["block"]) % 2 != 0; });
+    return configs;
+  };
+  const Selection selection = must_select(desc, {}, op);
+  CHECK(blocks_of(selection).size() == max_plan_kernels);
+  for (int64_t m = 20; m <= 400; m += 20)
+    CHECK((m / 20 - config_at(selection, {m, 0, 0})["block"]) % 2 == 0);
+  // Where each cell has one block to itself, there are too few kernels for all, and any legal one serves.
+  op.candidates = [](const dgrt_desc* desc, const Target& on, const Point& point) {
+    std::vector<Config> configs = fake_big.candidates(desc, on, point);
+    const int64_t block = std::clamp<int64_t>(point[0] / 20, 1, 40);
+    std::erase_if(configs, [&](const Config& c) { return c["block"] != block; });
+    return configs;
+  };
+  const Selection narrow = must_select(desc, {}, op);
+  CHECK(blocks_of(narrow).size() == max_plan_kernels);
+  for (const Choice& choice : narrow.choices) CHECK(choice.cost_ps < int64_t{1} << 40);
+}
+
 TEST_CASE("one config for every point, if it is legal", "[unit]") {
   FakeDesc desc;
   desc.num_vars = 2;
