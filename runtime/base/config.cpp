@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cassert>
 
 namespace dgrt {
@@ -26,6 +27,16 @@ void Config::set(std::string_view name, int64_t value) {
     }
   }
   fields_.emplace_back(std::string(name), value);
+}
+
+// Values first: configs of one op have the same names.
+bool Config::operator==(const Config& other) const {
+  const auto have_same = [&](auto member) {
+    return std::equal(fields_.begin(), fields_.end(), other.fields_.begin(),
+                      [&](const Field& a, const Field& b) { return a.*member == b.*member; });
+  };
+  return fields_.size() == other.fields_.size() && have_same(&Field::second) &&
+         have_same(&Field::first);
 }
 
 std::string Config::to_string() const {

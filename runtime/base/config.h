@@ -21,7 +21,7 @@ class Config {
   void set(std::string_view name, int64_t value);  // replaces or appends
   const std::vector<Field>& fields() const { return fields_; }
   std::string to_string() const;  // "block_m=128 block_n=128"
-  bool operator==(const Config& other) const { return fields_ == other.fields_; }
+  bool operator==(const Config& other) const;
 
  private:
   std::vector<Field> fields_;

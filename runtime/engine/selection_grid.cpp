@@ -153,6 +153,15 @@ uint32_t SelectionGrid::add_winner(Config config) {
   return it->second;
 }
 
+uint32_t SelectionGrid::list_candidates(const Point& point) {
+  const Point same = op_.same_candidates(desc_, point);
+  const auto it = std::find_if(lists_.begin(), lists_.end(),
+                               [&](const CandidateList& list) { return list.point == same; });
+  const auto list_idx = static_cast<uint32_t>(it - lists_.begin());
+  if (it == lists_.end()) lists_.push_back({same, op_.candidates(desc_, target_, same)});
+  return list_idx;
+}
+
 Status SelectionGrid::decide_cell(const Point& point, const std::vector<Config>& candidates,
                                   Pick* pick) {
   if (candidates.empty())
@@ -185,8 +194,8 @@ Status SelectionGrid::decide(const Table& table) {
   picks_.resize(num_cells);
   for (size_t cell_idx = 0; cell_idx < num_cells; ++cell_idx) {
     const Point end = cell_end(cell_idx);
-    candidates_.push_back(op_.candidates(desc_, target_, end));
-    DGRT_TRY(decide_cell(end, candidates_.back(), &picks_[cell_idx]));
+    list_of_cell_.push_back(list_candidates(end));
+    DGRT_TRY(decide_cell(end, lists_[list_of_cell_.back()].configs, &picks_[cell_idx]));
   }
   return ok();
 }
@@ -206,17 +215,20 @@ uint32_t SelectionGrid::number_kernels() {
 // What each winner costs in each cell, by cell. The model says little about configs that the op does
 // not offer for a cell, so these cost more than any that it does.
 std::vector<int64_t> SelectionGrid::winner_costs() const {
+  const size_t num_winners = winners_.size();
+  std::vector<bool> is_offered;  // by list and winner
+  for (const CandidateList& list : lists_)
+    for (const Winner& winner : winners_)
+      is_offered.push_back(std::find(list.configs.begin(), list.configs.end(), winner.config) !=
+                           list.configs.end());
   std::vector<int64_t> costs;
-  costs.reserve(picks_.size() * winners_.size());
+  costs.reserve(picks_.size() * num_winners);
   for (size_t cell_idx = 0; cell_idx < picks_.size(); ++cell_idx) {
-    const std::vector<Config>& offered = candidates_[cell_idx];
     const Point end = cell_end(cell_idx);
-    for (const Winner& winner : winners_) {
-      const int64_t cost = op_.cost_ps(desc_, target_, end, winner.config);
-      const bool is_offered =
-          std::find(offered.begin(), offered.end(), winner.config) != offered.end();
-      costs.push_back(is_offered ? std::min(cost, stranger_ps - 1)
-                                 : stranger_ps + std::min(cost, stranger_ps - 1));
+    for (size_t i = 0; i < num_winners; ++i) {
+      const int64_t cost = op_.cost_ps(desc_, target_, end, winners_[i].config);
+      const bool is_stranger = !is_offered[list_of_cell_[cell_idx] * num_winners + i];
+      costs.push_back(std::min(cost, stranger_ps - 1) + (is_stranger ? stranger_ps : 0));
     }
   }
   return costs;

@@ -43,6 +43,12 @@ struct Winner {
   uint32_t kernel_idx = 0;
 };
 
+// The candidates of some cells.
+struct CandidateList {
+  Point point;  // OpImpl::same_candidates of them all
+  std::vector<Config> configs;
+};
+
 // One thread. The desc, target and table outlive it.
 class SelectionGrid {
  public:
@@ -66,6 +72,7 @@ class SelectionGrid {
  private:
   void find_boxes(const Table& table);
   void refine_breaks();
+  uint32_t list_candidates(const Point& point);
   Status decide_cell(const Point& point, const std::vector<Config>& candidates, Pick* pick);
   bool apply_rule(const TableRule& rule, const Point& point, const std::vector<Config>& candidates,
                   std::optional<Candidate>* best);
@@ -84,7 +91,8 @@ class SelectionGrid {
   const Target& target_;
   std::vector<SelectorVar> vars_;
   std::vector<Box> boxes_;
-  std::vector<std::vector<Config>> candidates_;  // per cell
+  std::vector<CandidateList> lists_;
+  std::vector<uint32_t> list_of_cell_;
   std::vector<Pick> picks_;
   std::vector<Winner> winners_;
   std::vector<std::string> warnings_;

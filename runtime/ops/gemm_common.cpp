@@ -31,9 +31,13 @@ bool has_wgmma(uint32_t n) { return n == 8 || n == 24 || (n % 16 == 0 && n <= 25
 
 // The most stages that fit beside the store, 0 if too few do.
 uint32_t fitting_stages(const Spec& spec, GemmConfig config) {
-  for (config.stages = max_stages; config.stages >= min_stages; --config.stages)
-    if (spec.smem_bytes(config) * config.blocks_per_sm <= sm90_max_smem_bytes) return config.stages;
-  return 0;
+  uint32_t fit = min_stages - 1, do_not = max_stages + 1;
+  while (do_not - fit > 1) {
+    config.stages = (fit + do_not) / 2;
+    const bool is_small = spec.smem_bytes(config) * config.blocks_per_sm <= sm90_max_smem_bytes;
+    (is_small ? fit : do_not) = config.stages;
+  }
+  return fit < min_stages ? 0 : fit;
 }
 
 // What the tile's shape alone decides.
@@ -152,8 +156,14 @@ Traits make_traits(const Spec& spec, const Target& target) {
   return {spec, budgeted ? spec.sm_budget : target.sm_count, budgeted};
 }
 
+// Fields are looked for where encode() puts them first: selection decodes thousands of configs.
 GemmConfig decode(const Config& config) {
-  const auto get = [&](const char* name) { return static_cast<uint32_t>(config[name]); };
+  size_t next = 0;
+  const auto get = [&](std::string_view name) {
+    const std::vector<Config::Field>& fields = config.fields();
+    const bool is_here = next < fields.size() && fields[next].first == name;
+    return static_cast<uint32_t>(is_here ? fields[next++].second : config[name]);
+  };
   return {get("block_m"),
           get("block_n"),
           get("stages"),
@@ -254,6 +264,9 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
   }
   return found;
 }
+
+// No tile holds more than 256 rows, and none is barred for more.
+int64_t same_candidates(int64_t m) { return std::min<int64_t>(m, 257); }
 
 SelectorVar selector_m(const char* name, int64_t max_m) {
   // Where tile counts change for small m; from 128 on every further eighth of a power of two, then

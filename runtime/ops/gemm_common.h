@@ -115,6 +115,7 @@ Config encode(const GemmConfig& config);
 
 Status check_config(const Traits& traits, const GemmConfig& config);
 std::vector<Config> candidates(const Traits& traits, int64_t m);
+int64_t same_candidates(int64_t m);  // rows that have the same
 int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& config);
 SelectorVar selector_m(const char* name, int64_t max_m);
 Config shape(const Spec& spec);
@@ -155,6 +156,9 @@ struct OpBase {
   static std::vector<Config> candidates(const Desc& d, const Target& t, const Point& p) {
     if (t.arch != "sm_90a") return {};
     return gemm::candidates(make_traits(T::spec(d), t), p[0]);
+  }
+  static Point same_candidates(const Desc&, const Point& p) {
+    return {gemm::same_candidates(p[0])};
   }
   static Status check_config(const Desc& d, const Target& t, const Config& c) {
     if (t.arch != "sm_90a")

@@ -59,6 +59,7 @@ struct GroupedK : OpBase<T, dgrt_gemm_grouped_k_desc, dgrt_gemm_grouped_k_args> 
     if (t.arch != "sm_90a") return {};
     return gemm::candidates(make_traits(spec_of_group(d, p), t), d.m);
   }
+  static Point same_candidates(const Desc&, const Point&) { return {}; }  // whatever k is
   static int64_t cost_ps(const Desc& d, const Target& t, const Point& p, const Config& c) {
     return gemm::cost_ps(make_traits(spec_of_group(d, p), t), d.m, decode(c));
   }

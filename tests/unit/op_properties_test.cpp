@@ -120,6 +120,23 @@ TEST_CASE("candidates are legal, different and have a positive cost", "[unit]") 
   }
 }
 
+TEST_CASE("points that share candidates have the same ones", "[unit]") {
+  test::Rng rng(7);
+  for (const OpImpl* op : all_ops()) {
+    for (int round = 0; round < 12; ++round) {
+      const test::AnyDesc any = *test::random_desc(*op, rng);
+      const Result<DescCopy> copy = DescCopy::make(any.get(), all_ops());
+      REQUIRE(copy.is_ok());
+      const dgrt_desc* desc = copy.value().get();
+      const Point point{test::pick_size(rng, 1, test::random_max_m), 0, 0};
+      const Point same = op->same_candidates(desc, point);
+      INFO(op->stem << " " << point[0] << " like " << same[0]);
+      CHECK(op->candidates(desc, target, same) == op->candidates(desc, target, point));
+      CHECK(op->same_candidates(desc, same) == same);
+    }
+  }
+}
+
 TEST_CASE("workspace does not shrink when m grows within a cell", "[unit]") {
   test::Rng rng(5);
   for (const OpImpl* op : all_ops()) {
