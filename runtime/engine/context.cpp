@@ -7,6 +7,7 @@ namespace dgrt {
 namespace {
 
 constexpr uint64_t default_cache_max_bytes = uint64_t{4} << 30;
+constexpr size_t max_chosen = 1024;  // selections that are remembered, about 10 KB each
 
 Status check_options(const dgrt_context_options& options) {
   if (options.device < DGRT_DEVICE_NONE)
@@ -109,11 +110,20 @@ Status Context::open_kernels(const dgrt_context_options& options, const Env& env
 }
 
 Result<Selection> Context::choose(const DescCopy& desc) {
+  std::string key = desc.op().stem;
+  key.append(reinterpret_cast<const char*>(desc.get()), desc.op().desc_size);
+  {
+    const std::lock_guard<std::mutex> guard(chosen_mutex_);
+    if (const auto it = chosen_.find(key); it != chosen_.end()) return it->second;
+  }
   DGRT_ASSIGN(Selection selection, select(desc.op(), desc.get(), target_, table(desc.op())));
   for (const std::string& warning : selection.warnings) {
     const std::lock_guard<std::mutex> guard(warned_mutex_);
     if (warned_.insert(warning).second) log_->warn("{}", warning);
   }
+  const std::lock_guard<std::mutex> guard(chosen_mutex_);
+  if (chosen_.size() >= max_chosen) chosen_.clear();
+  chosen_.emplace(std::move(key), selection);
   return selection;
 }
 

@@ -52,6 +52,7 @@ class Context {
   const Table& table(const OpImpl& op) const { return tables_.at(op.stem); }
 
   // select() with this context's target and table; warns once of each table rule that is unusable.
+  // Layers with equal descs, and dgrt_prepare before dgrt_plan_create, are chosen for once.
   Result<Selection> choose(const DescCopy& desc);
 
  private:
@@ -67,6 +68,8 @@ class Context {
   std::unique_ptr<Sources> sources_;
   std::shared_ptr<const Device> device_;
   std::map<std::string, Table> tables_;  // by stem
+  std::mutex chosen_mutex_;
+  std::map<std::string, Selection> chosen_;  // by stem and desc; guarded by chosen_mutex_
   std::mutex warned_mutex_;
   std::set<std::string> warned_;  // guarded by warned_mutex_
   std::unique_ptr<Recorder> recorder_;

@@ -373,6 +373,31 @@ TEST_CASE("a plan of one config gives it to every call, and is not recorded", "[
   CHECK_FALSE(Plan::create(*context, base(fixture.desc), &illegal).is_ok());
 }
 
+TEST_CASE("equal descs are chosen for once", "[unit]") {
+  test::EngineFixture fixture;
+  static int num_listed;
+  num_listed = 0;
+  OpImpl counted = test::fake_big;
+  counted.candidates = [](const dgrt_desc* desc, const Target& target, const Point& point) {
+    ++num_listed;
+    return test::fake_big.candidates(desc, target, point);
+  };
+  const OpList ops = {&counted};
+  fixture.parts.ops = &ops;
+  FakeDesc desc;
+  fixture.fill_cache(desc);
+  const auto context = fixture.open();
+  const auto first = fixture.plan(*context, desc);
+  const int once = num_listed;
+  CHECK(once > 0);
+  const auto second = fixture.plan(*context, desc);
+  CHECK(num_listed == once);
+  CHECK(second->selection().cells == first->selection().cells);
+  desc.num_blocks = 2;
+  fixture.plan(*context, desc);
+  CHECK(num_listed > once);
+}
+
 TEST_CASE("only streams of the context's device are accepted", "[unit]") {
   DeviceFixture fixture;
   const auto context = fixture.open();
