@@ -123,6 +123,7 @@ class KernelStore {
   std::set<std::string> warned_;                    // guarded by mutex_
   dgrt_stats stats_ = DGRT_STATS;                   // guarded by mutex_
   std::weak_ptr<WorkerPool> workers_;               // guarded by mutex_
+  std::mutex load_mutex_;  // held while the driver loads a kernel, guards nothing
   std::mutex nvrtc_mutex_;
   std::optional<Result<std::shared_ptr<const Nvrtc>>> nvrtc_;  // guarded by nvrtc_mutex_
 };
