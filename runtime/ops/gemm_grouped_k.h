@@ -46,9 +46,9 @@ struct GroupedK : OpBase<T, dgrt_gemm_grouped_k_desc, dgrt_gemm_grouped_k_args> 
       return invalid("max_k={}: must be in 0..{}", d.max_k, max_size);
     return check_spec(spec(d), known_flags);
   }
-  // Tiles and their number do not depend on k: few cells.
+  // Tiles and their number do not depend on k: few cells. Short groups want smaller tiles.
   static std::vector<SelectorVar> selector(const Desc& d) {
-    return {{"k", d.max_k, {1024, 8192, 65536, max_size}}};
+    return {{"k", d.max_k, {1024, 2048, 4096, 8192, 16384, 32768, 65536, max_size}}};
   }
   static Config shape(const Desc& d) {
     Config shape = gemm::shape(spec(d));

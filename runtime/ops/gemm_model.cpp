@@ -1,10 +1,9 @@
 // The cost model of GEMM tiles on SM90: time of a launch as the longest of three streams (memory, the
 // latency of one CTA's ring, the fullest SM's tensor cores), plus what cannot overlap. Integer
-// arithmetic only. Constants are in SM clock cycles or bytes per cycle at 1.755 GHz, fitted to 169
-// calls (dense e4m3 and bf16 of six (n, k), masked of six) on an NVIDIA H200, 2026-11-20; those of
-// clusters, split_k, L2 and latency to 260 calls of 20 other (n, k) on an NVIDIA H100, 2026-11-26. On
-// these the picks take 1.7 % (e4m3) and 2.6 % (bf16) longer than the best config in the geometric mean,
-// 12 % and 33 % at worst.
+// arithmetic only. Constants are in cycles of 460 ps or bytes per cycle, fitted to 190 calls (bf16 of 20
+// (n, k), e4m3 of ten, m from 16 to 1536, every candidate timed) on an NVIDIA H100, 2026-11-26; what
+// e4m3's scaled adds cost, to 169 calls on an NVIDIA H200, 2026-11-20.
+// How far its picks are from the best: docs/notes/2026-11-26-choosing-kernels.md.
 #include <algorithm>
 
 #include "runtime/ops/gemm_common.h"
@@ -15,27 +14,28 @@ namespace {
 
 __extension__ typedef __int128 Wide;
 
-constexpr int64_t ps_per_cycle = 570;
-constexpr int64_t cluster_cycles = 2000;    // each pair of CTAs: scheduling all at once, barriers
-constexpr int64_t reduction_cycles = 2500;  // split_k: a tile's exchange of partial sums
-constexpr int64_t dram_bytes_per_cycle = 1546;  // whole device, cold: what a short kernel reaches
-constexpr int64_t l2_bytes_per_cycle = 7400;    // whole device, into shared memory
+constexpr int64_t ps_per_cycle = 460;
+constexpr int64_t launch_cycles = 7400;     // what an empty kernel takes
+constexpr int64_t cluster_cycles = 1100;    // each pair of CTAs: scheduling all at once, barriers
+constexpr int64_t reduction_cycles = 6200;  // split_k: a tile's exchange of partial sums
+constexpr int64_t dram_bytes_per_cycle = 1150;  // whole device, cold: what a short kernel reaches
+constexpr int64_t l2_bytes_per_cycle = 7600;    // whole device, into shared memory
 constexpr int64_t smem_bytes_per_cycle = 128;   // of one SM, TMA writes and wgmma reads together
-constexpr int64_t latency_cycles = 3400;        // from a slot's release to its data, loaded machine
+constexpr int64_t latency_cycles = 2400;        // from a slot's release to its data, loaded machine
 constexpr int64_t chain_cycles = 385;           // latency of one product and its wait
 constexpr int64_t grouped_chain_cycles = 245;   // ... shared by the k blocks of a group
 constexpr int64_t slab_chain_cycles = 270;      // ... of one of several slabs
 constexpr int64_t second_scale_cycles = 15;     // per chunk of columns, where two scales of b meet
-constexpr int64_t store_cycles = 1809;          // a tile's last wait, hand-over and store
-constexpr int64_t least_half_n = 43;            // products with fewer rows of y are no quicker
+constexpr int64_t store_cycles = 1950;          // a tile's last wait, hand-over and store
+constexpr int64_t least_half_n = 39;            // products with fewer rows of y are no quicker
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
-// Clusters that run at once: GPCs hold 16 or 18 SMs, so that clusters of 4 and 8 leave some SMs
-// idle.
+// Clusters that run at once: GPCs hold 14 to 18 SMs, so that clusters of 4 and 8 leave some SMs idle.
+// Of 132 SMs they get 120: with 32 clusters of 4 the last ones waited for the first (H100).
 int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
   const int64_t size = gemm_cluster_size(c);
-  const int64_t sms = size <= 2 ? traits.max_sms : traits.max_sms / 16 * 16;
+  const int64_t sms = size <= 2 ? traits.max_sms : traits.max_sms * 10 / 11 / 8 * 8;
   return std::max<int64_t>(1, sms * c.blocks_per_sm / size);
 }
 
@@ -94,6 +94,36 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   return {};
 }
 
+// Of a tile of fp32: what the buffers of its store do not hold.
+int64_t unbuffered_elements(const Spec& spec, const GemmConfig& c) {
+  if (spec.dtype_d != DGRT_FP32) return 0;
+  if (gemm_store(c, spec.is_direct()) != GemmStore::tma) return int64_t{c.block_m} * c.block_n;
+  const uint32_t chunks = gemm_store_chunks(c, 4) - c.store_buffers;
+  return int64_t{c.math_warpgroups} * chunks * gemm_chunk_bytes(c, 4) / 4;
+}
+
+// How far the tiles' rows of y reach past the end of d, in thousandths of d. Rows past the end of a group of
+// grouped rows are rows of a all the same.
+int64_t padding_permille(const Spec& spec, const Work& work, const GemmConfig& c, int64_t num_n) {
+  if (!c.swap_ab) return num_n * c.block_n * 1000 / spec.n - 1000;
+  if (spec.grouping == Grouping::contiguous || spec.grouping == Grouping::masked) return 0;
+  return work.num_m * c.block_m * 1000 / work.rows - 1000;
+}
+
+// Tiles that advance in step read their common lines from L2 together, as one. What gets them out of step
+// over a long k: waiting for L2 more than for products; an end of d that cuts off rows of y, so that some
+// have less to load; parts of a split k, which have nothing in common. Then L2 takes up to 3.25 times as
+// long: here, by how many thousandths longer. `other`: cycles of the streams besides memory.
+int64_t alone_permille(const GemmConfig& c, int64_t k_blocks, int64_t padding, Wide l2,
+                       Wide other) {
+  const int64_t length = std::clamp<int64_t>(k_blocks - 48, 0, 132) * 1000 / 132;
+  const auto wait = static_cast<int64_t>(std::min<Wide>(l2 * 1000 / (other + 1), 10'000));
+  const int64_t excess =
+      std::max<int64_t>(0, wait - 688 + std::min<int64_t>(padding, 1000) * 34 / 10);
+  const int64_t alone = (c.split_k > 1 ? 1850 : 0) + excess * 5 / 4;
+  return length * std::min<int64_t>(alone, 2250) / 1000;
+}
+
 }  // namespace
 
 int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
@@ -123,7 +153,7 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   Wide math = Wide{steps} *
               std::max(math_cycles(traits, c), std::max(slabs * product_cycles(y), smem) * per_sm);
   // CTAs that share loads wait for each other.
-  if (!c.swap_ab && gemm_cluster_size(c) > 1) math += math * 23 / 1000;
+  if (c.cluster_m * c.cluster_n > 1) math += math * 217 / 1000;
 
   const int64_t d_bytes = spec.d_bytes();
   const Wide d_traffic = Wide{work.rows} * n * d_bytes;
@@ -132,17 +162,23 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   const Wide l2_bytes =
       tiles * k_blocks * gemm_block_k_bytes * (c.block_m / c.cluster_n + c.block_n / c.cluster_m) +
       d_traffic;
-  const Wide memory = std::max(dram_bytes / dram_bytes_per_cycle, l2_bytes / l2_bytes_per_cycle);
-
   // The tensor cores wait while a tile's accumulators leave.
-  const int64_t store =
-      store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 17;
+  const int64_t elements = int64_t{c.block_m} * c.block_n;
+  const int64_t store = store_cycles + elements * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 14;
   const int64_t reduction =
-      c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n * (4 + c.split_k) / 16 : 0;
-  const int64_t fixed = gemm_cluster_size(c) / 2 * cluster_cycles + store + reduction;
+      c.split_k > 1 ? reduction_cycles + elements * (4 + c.split_k) / (36 * c.math_warpgroups) : 0;
+  // What an fp32 tile stores beyond its buffers waits for the store before, the longer the wider the tile
+  // (seen with 128 x 64 to 256 x 256, H100); nothing else goes on meanwhile.
+  const int64_t waiting = unbuffered_elements(spec, c) * c.block_n / 290;
+  const int64_t fixed = launch_cycles + gemm_cluster_size(c) / 2 * cluster_cycles + store;
   const Wide compute = math + Wide{waves} * (store + reduction);
+  const Wide l2 = l2_bytes / l2_bytes_per_cycle;
+  const int64_t alone = alone_permille(c, k_blocks, padding_permille(spec, work, c, num_n), l2,
+                                       std::max(compute, load));
+  const Wide memory = std::max(dram_bytes / dram_bytes_per_cycle, l2 + l2 * alone / 1000);
   const Wide longest = std::max({load, compute, memory});
-  const Wide cycles = longest + (load + compute + memory - longest) * 39 / 1000 + fixed;
+  const Wide cycles =
+      longest + (load + compute + memory - longest) * 84 / 1000 + fixed + Wide{waves} * waiting;
   return static_cast<int64_t>(std::min<Wide>(cycles * ps_per_cycle, INT64_MAX));
 }
 
