@@ -184,7 +184,11 @@ Config encode(const GemmConfig& c) {
 Config shape(const Spec& s) {
   Spec k_major = s;
   k_major.b_major = DGRT_K_MAJOR;
-  const int64_t plain = s.is_plain() ? 1 : k_major.is_plain() ? 2 : 0;  // 2: but for b
+  // 2: but for b. 3: a sum of batches.
+  const int64_t plain = !k_major.is_plain()                 ? 0
+                        : s.grouping == Grouping::batch_sum ? 3
+                        : s.is_plain()                      ? 1
+                                                            : 2;
   return {{"n", s.n}, {"k", s.k}, {"num_groups", s.num_groups}, {"plain", plain}};
 }
 
@@ -291,6 +295,7 @@ std::string entry_name(const char* stem, const Spec& spec, const GemmConfig& c) 
   add(spec.head_mid != 0, "_heads");
   add(spec.end_rows, "_ends");
   add(spec.has(DGRT_GEMM_SIGNAL), "_signal");
+  add(spec.has(DGRT_GEMM_SUM_BATCHES), "_sum");
   add(spec.has(DGRT_GEMM_UNALIGNED_D), "_unaligned");
   add(spec.is_ragged() && !c.swap_ab, "_ragged");
   return name;
@@ -325,12 +330,21 @@ Instance make_instance(const char* stem, const Spec& spec, const Target& target,
   cfg.set("direct_d", spec.is_direct() && !c.swap_ab);
   if (spec.grouping == Grouping::masked) cfg.set("signal", spec.has(DGRT_GEMM_SIGNAL));
   if (spec.grouping == Grouping::contiguous) cfg.set("end_rows", spec.end_rows);
+  if (!spec.is_fp8() &&
+      (spec.grouping == Grouping::batched || spec.grouping == Grouping::batch_sum))
+    cfg.set("sum_batches", spec.has(DGRT_GEMM_SUM_BATCHES));
   return instance;
 }
 
 Plan make_plan(const Traits& traits, const Config& config) {
   const GemmConfig c = decode(config);
-  Plan plan{c, traits.spec.smem_bytes(c), gemm_num_threads(c), 0, 1};
+  Plan plan{c,
+            traits.spec.smem_bytes(c),
+            gemm_num_threads(c),
+            0,
+            1,
+            static_cast<uint32_t>(cluster_slots(traits, c)),
+            static_cast<uint32_t>(parts_state_bytes(traits))};
   plan.max_clusters = std::max(1u, traits.max_sms * c.blocks_per_sm / gemm_cluster_size(c));
   // The band whose tiles in flight span the fewest rows of a and b: what they share stays in L2.
   uint64_t best = UINT64_MAX;

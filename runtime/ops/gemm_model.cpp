@@ -28,16 +28,10 @@ constexpr int64_t slab_chain_cycles = 270;      // ... of one of several slabs
 constexpr int64_t second_scale_cycles = 15;     // per chunk of columns, where two scales of b meet
 constexpr int64_t store_cycles = 1809;          // a tile's last wait, hand-over and store
 constexpr int64_t least_half_n = 43;            // products with fewer rows of y are no quicker
+constexpr int64_t parts_cycles = 3500;        // parts of a tile: to global memory and their counter
+constexpr int64_t parts_round_cycles = 1050;  // and back: each thread waits for up to eight at once
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
-// Clusters that run at once: GPCs hold 16 or 18 SMs, so that clusters of 4 and 8 leave some SMs
-// idle.
-int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
-  const int64_t size = gemm_cluster_size(c);
-  const int64_t sms = size <= 2 ? traits.max_sms : traits.max_sms / 16 * 16;
-  return std::max<int64_t>(1, sms * c.blocks_per_sm / size);
-}
 
 // One slab's products for one k block.
 int64_t product_cycles(int64_t y_rows) {
@@ -80,6 +74,7 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   switch (spec.grouping) {
     case Grouping::none:
     case Grouping::segments:
+    case Grouping::batch_sum:
       return {tiles(m), m, 1};
     case Grouping::contiguous:
       return {tiles(m), m, std::min(groups, ceil_of(m, spec.alignment))};
@@ -94,23 +89,38 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   return {};
 }
 
+// Of one launch: who comes last adds up its share of all parts.
+int64_t parts_exchange_cycles(const GemmConfig& c, int64_t parts) {
+  if (parts == 1) return 0;
+  const int64_t threads = int64_t{c.math_warpgroups} * 128 * c.split_k;
+  const int64_t groups = ceil_of(int64_t{c.block_m} * c.block_n / 4, threads);
+  return parts_cycles + groups * ceil_of(parts, 8) * parts_round_cycles;
+}
+
 }  // namespace
+
+// GPCs hold 16 or 18 SMs, so that clusters of 4 and 8 leave some SMs idle.
+int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
+  const int64_t size = gemm_cluster_size(c);
+  const int64_t sms = size <= 2 ? traits.max_sms : traits.max_sms / 16 * 16;
+  return std::max<int64_t>(1, sms * c.blocks_per_sm / size);
+}
 
 int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   const Spec& spec = traits.spec;
-  const int64_t n = spec.n, k = spec.k;
+  const int64_t n = spec.n, k = spec.k * spec.summed_batches();
   const Work work = work_of(spec, std::clamp<int64_t>(m, 1, 1 << 22), c);
   const int64_t element = spec.ab_bytes();
-  const int64_t k_blocks = ceil_of(k * element, gemm_block_k_bytes);
+  const int64_t k_blocks = spec.num_k_blocks();
   const int64_t num_n = ceil_of(n, c.block_n * c.cluster_n) * c.cluster_n;
   const Wide tiles = Wide{work.num_m} * num_n;
-  const int64_t clusters = static_cast<int64_t>(tiles / (c.cluster_m * c.cluster_n));
-  const int64_t slots = cluster_slots(traits, c);
+  const int64_t slots = cluster_slots(traits, c), parts = num_parts(spec, m, c, slots);
+  const int64_t clusters = static_cast<int64_t>(tiles / (c.cluster_m * c.cluster_n)) * parts;
   const int64_t waves = ceil_of(clusters, slots);
   // CTAs that share an SM share its tensor cores.
   const int64_t ctas = std::min(clusters, slots) * gemm_cluster_size(c);
   const int64_t per_sm = ceil_of(ctas, traits.max_sms);
-  const int64_t tile_k_blocks = ceil_of(k_blocks, c.split_k);
+  const int64_t tile_k_blocks = ceil_of(k_blocks, c.split_k * parts);
   const int64_t steps = waves * tile_k_blocks;  // k blocks of the fullest CTA
 
   // A slot is refilled one latency after its release.
@@ -139,7 +149,8 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
       store_cycles + int64_t{c.block_m} * c.block_n * (spec.dtype_d == DGRT_FP32 ? 2 : 1) / 17;
   const int64_t reduction =
       c.split_k > 1 ? reduction_cycles + int64_t{c.block_m} * c.block_n * (4 + c.split_k) / 16 : 0;
-  const int64_t fixed = gemm_cluster_size(c) / 2 * cluster_cycles + store + reduction;
+  const int64_t fixed = gemm_cluster_size(c) / 2 * cluster_cycles + store + reduction +
+                        parts_exchange_cycles(c, parts);
   const Wide compute = math + Wide{waves} * (store + reduction);
   const Wide longest = std::max({load, compute, memory});
   const Wide cycles = longest + (load + compute + memory - longest) * 39 / 1000 + fixed;
