@@ -219,12 +219,12 @@ template <class Cfg>
 __device__ __forceinline__ void store_parts(const Params& p, const Smem<Cfg>& smem,
                                             const Share& share, const Slice<Cfg>& slice) {
   const auto z = [&](uint32_t row, uint32_t column) {
-    return sum_in_order<float4>(p.cluster, [&](uint32_t rank) {
+    return sum_in_order<float4, 8>(p.cluster, [&](uint32_t rank) {
       return ptx::load_cluster_f32x4(ptx::mapa(smem.z(row, column), rank));
     });
   };
   const auto q = [&](uint32_t row) {
-    return sum_in_order<float>(p.cluster, [&](uint32_t rank) {
+    return sum_in_order<float, 8>(p.cluster, [&](uint32_t rank) {
       return ptx::load_cluster_f32(ptx::mapa(smem.q(0, row), rank)) +
              ptx::load_cluster_f32(ptx::mapa(smem.q(1, row), rank));
     });
@@ -237,13 +237,13 @@ __device__ __forceinline__ void store_total(const Params& p, const Slice<Cfg>& s
   const Sums& from = p.parts;
   const auto z = [&](uint32_t row, uint32_t column) {
     const float* first = from.z + (slice.first_row + row) * from.ldz + column;
-    return sum_in_order<float4>(p.num_groups, [&](uint32_t group) {
+    return sum_in_order<float4, 8>(p.num_groups, [&](uint32_t group) {
       return ptx::load_relaxed_f32x4(first + group * from.z_group);
     });
   };
   const auto q = [&](uint32_t row) {
     const float* first = from.q + slice.first_row + row;
-    return sum_in_order<float>(p.num_groups, [&](uint32_t group) {
+    return sum_in_order<float, 8>(p.num_groups, [&](uint32_t group) {
       return ptx::load_relaxed_f32(first + group * from.q_group);
     });
   };

@@ -213,6 +213,14 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
     config.stages = fitting_stages(spec, config);
     if (config.stages != 0 && check_config(traits, config).is_ok()) found.push_back(encode(config));
   };
+  // Where a sum of batches may be shared, also a ring short enough to keep those who share it together.
+  const auto add_both_rings = [&](GemmConfig config) {
+    add(config);
+    config.stages = calm_ring_bytes / config.blocks_per_sm / gemm_stage_bytes(config);
+    if (spec.grouping == Grouping::batch_sum && config.stages < fitting_stages(spec, config) &&
+        check_config(traits, config).is_ok())
+      found.push_back(encode(config));
+  };
   // A store with room for the whole part of a warpgroup, or for two chunks where that buys a stage.
   const auto add_both_stores = [&](GemmConfig config) {
     if (store_of(spec, config) != GemmStore::tma) return add(config);
@@ -243,7 +251,8 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
       for (const uint32_t split_k : {1u, 2u, 4u, 8u})
         for (const uint32_t cluster_n : {1u, 2u})
           for (const uint32_t blocks_per_sm : {1u, 2u})
-            add({block_m, block_n, 0, 1, block_n / 64, 1, cluster_n, split_k, blocks_per_sm, 0, 1});
+            add_both_rings(
+                {block_m, block_n, 0, 1, block_n / 64, 1, cluster_n, split_k, blocks_per_sm, 0, 1});
   }
   // Prefill.
   for (const uint32_t block_m : {64u, 128u, 256u}) {

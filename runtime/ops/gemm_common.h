@@ -134,6 +134,11 @@ std::vector<Config> candidates(const Traits& traits, int64_t m);
 int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& config);
 SelectorVar selector_m(const char* name, int64_t max_m);
 
+// batch_sum: CTAs stream rows that others want too. With deeper rings on an SM, or in clusters, they drift
+// so far apart that L2 loses what they share: 4096 batches of 256 x 256 x 256 in tiles of 64 x 64 took 600
+// us with 13 stages, 377 with 8, 477 with 5 (H100, CUDA 13.0, 2026-11-26).
+constexpr uint32_t calm_ring_bytes = 131072;
+
 // Clusters that run at once.
 int64_t cluster_slots(const Traits& traits, const GemmConfig& config);
 // batch_sum: clusters, `slots` over all tiles at most, that share each tile's k. Else 1.

@@ -29,7 +29,7 @@ constexpr int64_t second_scale_cycles = 15;     // per chunk of columns, where t
 constexpr int64_t store_cycles = 1809;          // a tile's last wait, hand-over and store
 constexpr int64_t least_half_n = 43;            // products with fewer rows of y are no quicker
 constexpr int64_t parts_cycles = 3500;        // parts of a tile: to global memory and their counter
-constexpr int64_t parts_round_cycles = 1050;  // and back: each thread waits for up to eight at once
+constexpr int64_t parts_round_cycles = 1050;  // and back: each thread waits for up to 16 at once
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
@@ -89,12 +89,25 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   return {};
 }
 
+// What the traffic of a sum of batches grows by when CTAs that want the same rows read them at different
+// times.
+struct Drift {
+  int64_t dram_percent = 100, percent = 100;
+
+  Drift(const Spec& spec, const GemmConfig& c) {
+    if (spec.grouping != Grouping::batch_sum || !c.swap_ab) return;
+    if (c.stages * gemm_stage_bytes(c) * c.blocks_per_sm > calm_ring_bytes) dram_percent = 130;
+    // 1024 x 1024, 64 batches of 512: 99 us became 131 with split_k=2 (H100, 2026-11-26).
+    if (gemm_cluster_size(c) > 1) percent = 130;
+  }
+};
+
 // Of one launch: who comes last adds up its share of all parts.
 int64_t parts_exchange_cycles(const GemmConfig& c, int64_t parts) {
   if (parts == 1) return 0;
   const int64_t threads = int64_t{c.math_warpgroups} * 128 * c.split_k;
   const int64_t groups = ceil_of(int64_t{c.block_m} * c.block_n / 4, threads);
-  return parts_cycles + groups * ceil_of(parts, 8) * parts_round_cycles;
+  return parts_cycles + groups * ceil_of(parts, 16) * parts_round_cycles;
 }
 
 }  // namespace
@@ -142,7 +155,10 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   const Wide l2_bytes =
       tiles * k_blocks * gemm_block_k_bytes * (c.block_m / c.cluster_n + c.block_n / c.cluster_m) +
       d_traffic;
-  const Wide memory = std::max(dram_bytes / dram_bytes_per_cycle, l2_bytes / l2_bytes_per_cycle);
+  const Drift drift(spec, c);
+  const Wide memory = std::max(dram_bytes / dram_bytes_per_cycle * drift.dram_percent / 100,
+                               l2_bytes / l2_bytes_per_cycle) *
+                      drift.percent / 100;
 
   // The tensor cores wait while a tile's accumulators leave.
   const int64_t store =

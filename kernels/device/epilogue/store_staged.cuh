@@ -142,7 +142,7 @@ struct StagedStore {
     each_group(walk, thread, [&](uint32_t row, uint32_t column) {
       const float* from = first + row * Cfg::block_n + column;
       store_values(p.out, walk, row, column,
-                   sum_in_order<float4>(p.parts.count, [&](uint32_t part) {
+                   sum_in_order<float4, 16>(p.parts.count, [&](uint32_t part) {
                      return ptx::load_relaxed_f32x4(from + part * step);
                    }));
     });
