@@ -255,8 +255,7 @@ typedef struct dgrt_gemm_batched_desc {
   dgrt_scale_mode scale_mode; /* SCALE_NONE or SCALE_BLOCK */
   dgrt_major b_scale_major, a_major, b_major;
   uint32_t sm_budget;
-  uint32_t
-      flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C, DGRT_GEMM_UNALIGNED_D, DGRT_GEMM_SUM_BATCHES */
+  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C, ..._UNALIGNED_D, ..._SUM_BATCHES */
   uint32_t max_block_m, max_block_n;
   uint32_t reserved;
 } dgrt_gemm_batched_desc;
