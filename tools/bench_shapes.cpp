@@ -149,6 +149,7 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
   if (is_grouped) {
     DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_groups"));
     shape->b_mn = layer.value("b_major", "k") == "mn";
+    shape->sum_batches = layer.value("sum_batches", false);
   }
   DGRT_ASSIGN(shape->k, read_size(layer, "k"));
   return ok();
@@ -162,7 +163,8 @@ Status read_model(const Json& json, BenchShapes* result) {
     DGRT_TRY(read_sizes(layer, result->desc, &shape));
     const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
-             other.b_mn == shape.b_mn && other.rows == shape.rows && other.widths == shape.widths;
+             other.b_mn == shape.b_mn && other.rows == shape.rows && other.widths == shape.widths &&
+             other.sum_batches == shape.sum_batches;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -208,6 +210,7 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_batched_desc* desc)
   desc->n = shape.n, desc->k = shape.k, desc->max_m = m;
   desc->num_batches = static_cast<uint32_t>(shape.num_groups);
   desc->b_major = shape.b_mn ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  if (shape.sum_batches) desc->flags |= DGRT_GEMM_SUM_BATCHES;
 }
 void set_sizes(const BenchShape& shape, int64_t m, dgrt_quant_fp8_desc* desc) {
   desc->k = shape.k, desc->max_m = m;

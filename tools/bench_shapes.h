@@ -29,6 +29,7 @@ struct BenchShape {
   bool b_mn = false;       // gemm_batched: b is MN-major
   int64_t rows = 0;        // gemm_grouped_k: m, for there k varies; else 0
   std::vector<int64_t> widths = {};  // gemm_fused_linear: what n is made of
+  bool sum_batches = false;          // gemm_batched
 };
 
 struct BenchShapes {

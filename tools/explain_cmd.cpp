@@ -29,7 +29,7 @@ struct ExplainOptions {
   std::vector<int64_t> widths;
   int64_t n = 0, k = 0, k_blocks = 0, m = 0;
   uint32_t sm_budget = 0, num_groups = 1, alignment = 128;
-  bool with_c = false, batch_invariant = false, json = false, b_mn = false;
+  bool with_c = false, batch_invariant = false, json = false, b_mn = false, sum_batches = false;
   TargetOptions target;
 };
 
@@ -156,6 +156,7 @@ int run_masked(const ExplainOptions& options) {
 int run_batched(const ExplainOptions& options) {
   auto desc = product_desc<dgrt_gemm_batched_desc>(options, DGRT_GEMM_BATCHED_DESC);
   desc.num_batches = options.num_groups;
+  if (options.sum_batches) desc.flags |= DGRT_GEMM_SUM_BATCHES;
   return run_desc(&desc.op, options.m, options);
 }
 
@@ -327,6 +328,7 @@ void add_explain(CLI::App& app, int& exit_code) {
       run_batched, options, exit_code);
   add_groups(batched, "--num-batches", options);
   batched->add_flag("--with-c", options->with_c, "c is added");
+  batched->add_flag("--sum-batches", options->sum_batches, "d is the sum over all batches");
   add_segmented(command, exit_code);
 
   options = std::make_shared<ExplainOptions>();

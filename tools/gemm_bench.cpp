@@ -44,7 +44,15 @@ uint32_t num_groups(const dgrt_gemm_grouped_masked_desc& desc) { return desc.num
 uint32_t num_groups(const dgrt_gemm_batched_desc& desc) { return desc.num_batches; }
 
 Rows make_rows(const dgrt_gemm_desc&, int64_t m) { return {m, m, {m}, {}, {}}; }
+bool is_sum(const dgrt_gemm_batched_desc& desc) {
+  return (desc.flags & DGRT_GEMM_SUM_BATCHES) != 0;
+}
+template <class Desc>
+bool is_sum(const Desc&) {
+  return false;
+}
 Rows make_rows(const dgrt_gemm_batched_desc& desc, int64_t m) {
+  if (is_sum(desc)) return {m, m, {m}, {}, {}};
   return {m, m * desc.num_batches, std::vector<int64_t>(desc.num_batches, m), {}, {}};
 }
 Rows make_rows(const dgrt_gemm_grouped_masked_desc& desc, int64_t m) {
@@ -127,10 +135,13 @@ class ProductBench final : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
-  // Batches lie side by side in the rows of a and d, as attention has them.
-  static constexpr bool side_by_side = std::is_same_v<Desc, dgrt_gemm_batched_desc>;
-  static constexpr bool many = side_by_side || std::is_same_v<Desc, dgrt_gemm_grouped_masked_desc>;
-  int64_t num_matrices() const { return many ? num_groups(desc_) : 1; }  // of a and d
+  static constexpr bool batched = std::is_same_v<Desc, dgrt_gemm_batched_desc>;
+  static constexpr bool many = batched || std::is_same_v<Desc, dgrt_gemm_grouped_masked_desc>;
+  // Batches lie side by side in the rows of a and d, as attention has them; those of a sum one behind
+  // the other.
+  bool side_by_side() const { return batched && !is_sum(desc_); }
+  int64_t num_inputs() const { return many ? num_groups(desc_) : 1; }  // matrices of a
+  int64_t num_outputs() const { return is_sum(desc_) ? 1 : num_inputs(); }
   int64_t k_blocks() const { return ceil_div(desc_.k, 128); }
   int64_t n_blocks() const { return ceil_div(desc_.n, 128); }
 
@@ -147,19 +158,19 @@ class ProductBench final : public OpBench {
 template <class Desc, class Args>
 Status ProductBench<Desc, Args>::allocate() {
   const bool fp8 = desc_.dtype_ab == DGRT_E4M3;
-  const uint64_t all_rows = num_matrices() * desc_.max_m;
+  const uint64_t all_rows = num_inputs() * desc_.max_m;
   const uint64_t num_a = all_rows * desc_.k, num_b = num_groups(desc_) * desc_.n * desc_.k;
   DGRT_ASSIGN(a_, lab::DeviceBuffer::make(device(), num_a * element_bytes(desc_.dtype_ab)));
   DGRT_ASSIGN(b_, lab::DeviceBuffer::make(device(), num_b * element_bytes(desc_.dtype_ab)));
-  DGRT_ASSIGN(d_,
-              lab::DeviceBuffer::make(device(), all_rows * desc_.n * element_bytes(desc_.dtype_d)));
+  const uint64_t num_d = num_outputs() * desc_.max_m * desc_.n;
+  DGRT_ASSIGN(d_, lab::DeviceBuffer::make(device(), num_d * element_bytes(desc_.dtype_d)));
   const uint64_t num_ids = std::max<uint64_t>(desc_.max_m, num_groups(desc_));
   DGRT_ASSIGN(groups_, lab::DeviceBuffer::make(device(), num_ids * sizeof(int32_t)));
   if (!fp8) {
     DGRT_TRY(lab::fill_normal_bf16(device(), a_.data(), num_a, seed));
     return lab::fill_normal_bf16(device(), b_.data(), num_b, seed + 1);
   }
-  const uint64_t num_a_scales = num_matrices() * k_blocks() * align(desc_.max_m, 4);
+  const uint64_t num_a_scales = num_inputs() * k_blocks() * align(desc_.max_m, 4);
   const uint64_t num_b_scales = num_groups(desc_) * k_blocks() * n_blocks();
   DGRT_ASSIGN(a_scale_, lab::DeviceBuffer::make(device(), num_a_scales * sizeof(float)));
   DGRT_ASSIGN(b_scale_, lab::DeviceBuffer::make(device(), num_b_scales * sizeof(float)));
@@ -173,12 +184,13 @@ template <class Desc, class Args>
 Result<const dgrt_args*> ProductBench<Desc, Args>::prepare(int64_t m) {
   rows_ = make_rows(desc_, m);
   DGRT_TRY(groups_.upload(rows_.groups.data(), rows_.groups.size() * sizeof(int32_t)));
-  const int64_t across = side_by_side ? num_groups(desc_) : 1, k = desc_.k, n = desc_.n;
+  const int64_t across = side_by_side() ? num_groups(desc_) : 1, k = desc_.k, n = desc_.n;
   args_.a = a_.data(), args_.b = b_.data(), args_.d = d_.data();
   args_.m = rows_.m;
   args_.lda = k * across, args_.ldd = n * across;
   args_.ldb = desc_.b_major == DGRT_MN_MAJOR ? n : k;
-  Strides strides{side_by_side ? k : rows_.m * k, n * k, side_by_side ? n : rows_.m * n, 0, 0};
+  Strides strides{side_by_side() ? k : rows_.m * k, n * k, side_by_side() ? n : rows_.m * n, 0, 0};
+  if (is_sum(desc_)) strides.d = 0;
   if (desc_.scale_mode == DGRT_SCALE_BLOCK) {
     args_.a_scale = a_scale_.template as<float>();
     args_.b_scale = b_scale_.template as<float>();
@@ -219,10 +231,11 @@ BenchCost ProductBench<Desc, Args>::cost(int64_t m) const {
   const auto rows = static_cast<double>(make_rows(desc_, m).live);
   const double n = static_cast<double>(desc_.n), k = static_cast<double>(desc_.k);
   const double groups = num_groups(desc_);
+  const double a_rows = is_sum(desc_) ? rows * groups : rows;
   BenchCost cost;
-  cost.flops = 2.0 * rows * n * k;
+  cost.flops = 2.0 * a_rows * n * k;
   cost.flops_dtype = desc_.dtype_ab;
-  cost.bytes = (rows + groups * n) * k * element_bytes(desc_.dtype_ab) +
+  cost.bytes = (a_rows + groups * n) * k * element_bytes(desc_.dtype_ab) +
                rows * n * element_bytes(desc_.dtype_d);
   if (desc_.scale_mode == DGRT_SCALE_BLOCK)
     cost.bytes += sizeof(float) * k_blocks() * (rows + groups * n_blocks());

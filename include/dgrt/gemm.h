@@ -33,6 +33,7 @@ enum {
   (1u << 18)                        /* d, c and bias need no more than their element's alignment,
                                             strides included: a slower store */
 #define DGRT_GEMM_SIGNAL (1u << 19) /* gemm_grouped_masked: count finished tiles in args.signal */
+#define DGRT_GEMM_SUM_BATCHES (1u << 20) /* gemm_batched: d is the sum over all batches */
 
 /* ---- gemm ------------------------------------------------------------------------------------ */
 
@@ -236,7 +237,14 @@ typedef struct dgrt_gemm_grouped_masked_args {
  * Layout, Types, Scales, Numerics, Errors   as gemm, without bias, heads, SCALE_ROW and SCALE_CHANNEL, per
  *          batch; *_batch_stride: elements between batches, of a, b, c, d and a_scale a multiple of 16
  *          bytes. Batches may interleave (a batch stride below the row stride).
- * Sizes    as gemm; 1 <= num_batches <= 65535.
+ * Sum      With SUM_BATCHES (bf16, fp16) there is one d: d = a[0] * transpose(b[0]) + a[1] * transpose(b[1])
+ *          + ... (+ c), bmk,bnk->mn. c and d are [m, n], their batch strides 0. Rounded once, as if the k
+ *          of all batches were one. num_batches may be 0, which is as k == 0. Where d has few tiles,
+ *          several SMs share the batches of each and meet in the workspace, in an order that does not
+ *          vary; with FLAG_BATCH_INVARIANT they do not share.
+ * Workspace  SUM_BATCHES only; its first state_bytes are zero before the first call and after each.
+ * Sizes    as gemm; 1 <= num_batches <= 65535. SUM_BATCHES: 0 <= num_batches, and num_batches *
+ *          ceil(k/64) at most 2^31 - 1.
  * Source   kernels/gemm/sm90_gemm_batched_fp8.cuh, ..._bf16.cuh */
 typedef struct dgrt_gemm_batched_desc {
   dgrt_op op; /* start from DGRT_GEMM_BATCHED_DESC */
@@ -247,7 +255,7 @@ typedef struct dgrt_gemm_batched_desc {
   dgrt_scale_mode scale_mode; /* SCALE_NONE or SCALE_BLOCK */
   dgrt_major b_scale_major, a_major, b_major;
   uint32_t sm_budget;
-  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C, DGRT_GEMM_UNALIGNED_D */
+  uint32_t flags; /* DGRT_FLAG_..., DGRT_GEMM_WITH_C, ..._UNALIGNED_D, ..._SUM_BATCHES */
   uint32_t max_block_m, max_block_n;
   uint32_t reserved;
 } dgrt_gemm_batched_desc;

@@ -64,6 +64,7 @@ DGRT_HD constexpr uint32_t smem_bytes(uint32_t block_m, uint32_t n, uint32_t sta
 
 #ifdef __CUDACC_RTC__
 // ---- Kernel: NVRTC only ----
+#include "device/epilogue/last_arriver.cuh"
 #include "device/mma/slab_product.cuh"
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/cluster.cuh"
@@ -73,7 +74,6 @@ DGRT_HD constexpr uint32_t smem_bytes(uint32_t block_m, uint32_t n, uint32_t sta
 #include "device/ptx/memory.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/wgmma_bf16.gen.cuh"
-#include "device/sched/last_arriver.cuh"
 
 namespace dgrt::sm90::hc_prenorm {
 
@@ -185,27 +185,6 @@ __device__ void math(const Smem<Cfg>& smem, const Share& share) {
   ptx::store_shared_f32(smem.q(half, first_row + thread % 64), q);
 }
 
-__device__ __forceinline__ float plus(float x, float y) { return x + y; }
-__device__ __forceinline__ float4 plus(float4 x, float4 y) {
-  return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w);
-}
-
-// part(0) + part(1) + ... + part(count - 1), in this order; up to eight are loaded at once.
-template <class T, class Part>
-__device__ __forceinline__ T sum_in_order(uint32_t count, const Part& part) {
-  T total = {};
-#pragma unroll 1
-  for (uint32_t first = 0; first < count; first += 8) {
-    T parts[8] = {};
-#pragma unroll
-    for (uint32_t i = 0; i < 8; ++i)
-      if (first + i < count) parts[i] = part(first + i);
-#pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) total = plus(total, parts[i]);
-  }
-  return total;
-}
-
 // This CTA's slice of a tile: groups of four columns of z, and rows of q, dealt over the cluster.
 template <class Cfg>
 struct Slice {
@@ -240,12 +219,12 @@ template <class Cfg>
 __device__ __forceinline__ void store_parts(const Params& p, const Smem<Cfg>& smem,
                                             const Share& share, const Slice<Cfg>& slice) {
   const auto z = [&](uint32_t row, uint32_t column) {
-    return sum_in_order<float4>(p.cluster, [&](uint32_t rank) {
+    return sum_in_order<float4, 8>(p.cluster, [&](uint32_t rank) {
       return ptx::load_cluster_f32x4(ptx::mapa(smem.z(row, column), rank));
     });
   };
   const auto q = [&](uint32_t row) {
-    return sum_in_order<float>(p.cluster, [&](uint32_t rank) {
+    return sum_in_order<float, 8>(p.cluster, [&](uint32_t rank) {
       return ptx::load_cluster_f32(ptx::mapa(smem.q(0, row), rank)) +
              ptx::load_cluster_f32(ptx::mapa(smem.q(1, row), rank));
     });
@@ -258,13 +237,13 @@ __device__ __forceinline__ void store_total(const Params& p, const Slice<Cfg>& s
   const Sums& from = p.parts;
   const auto z = [&](uint32_t row, uint32_t column) {
     const float* first = from.z + (slice.first_row + row) * from.ldz + column;
-    return sum_in_order<float4>(p.num_groups, [&](uint32_t group) {
+    return sum_in_order<float4, 8>(p.num_groups, [&](uint32_t group) {
       return ptx::load_relaxed_f32x4(first + group * from.z_group);
     });
   };
   const auto q = [&](uint32_t row) {
     const float* first = from.q + slice.first_row + row;
-    return sum_in_order<float>(p.num_groups, [&](uint32_t group) {
+    return sum_in_order<float, 8>(p.num_groups, [&](uint32_t group) {
       return ptx::load_relaxed_f32(first + group * from.q_group);
     });
   };

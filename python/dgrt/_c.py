@@ -24,7 +24,7 @@ CONSTANTS = {
     # flags
     "FLAG_PDL": 1 << 0, "FLAG_BATCH_INVARIANT": 1 << 1,
     "GEMM_WITH_C": 1 << 16, "GEMM_WITH_BIAS": 1 << 17, "GEMM_UNALIGNED_D": 1 << 18,
-    "GEMM_SIGNAL": 1 << 19,
+    "GEMM_SIGNAL": 1 << 19, "GEMM_SUM_BATCHES": 1 << 20,
     # dgrt_log_level
     "LOG_DEFAULT": 0, "LOG_DEBUG": 1, "LOG_INFO": 2, "LOG_WARN": 3, "LOG_ERROR": 4, "LOG_OFF": 5,
     # dgrt_miss_policy

@@ -110,7 +110,7 @@ def gemm_batched_desc(*, num_batches, n, k, max_m, dtype_ab, dtype_d=None, scale
                       b_scale_major=CONSTANTS["K_MAJOR"], a_major=CONSTANTS["K_MAJOR"],
                       b_major=CONSTANTS["K_MAJOR"], sm_budget=0, flags=0, max_block_m=0,
                       max_block_n=0):
-    """d[g] = a[g] * transpose(b[g]) for every batch g."""
+    """d[g] = a[g] * transpose(b[g]) for every batch g; with GEMM_SUM_BATCHES their sum, one d."""
     return _product_desc(_c.GemmBatchedDesc, dtype_ab, dtype_d, scale_mode,
                          num_batches=num_batches, n=n, k=k, max_m=max_m,
                          b_scale_major=b_scale_major, a_major=a_major, b_major=b_major,
@@ -252,11 +252,12 @@ def gemm_batched_args(desc, *, a, b, d, m, c=None, a_scale=None, b_scale=None, *
     ld_a_scale, ld_b_scale, a_scale_size, b_scale_size = _product_scale_strides(
         desc, m, a_scale is not None, b_scale is not None)
     has_c = c is not None
+    d_size = 0 if desc.flags & CONSTANTS["GEMM_SUM_BATCHES"] else m * desc.n
     return _with_strides(_c.GemmBatchedArgs, strides,
                          dict(lda=lda, ldb=ldb, ldc=desc.n * has_c, ldd=desc.n,
                               ld_a_scale=ld_a_scale, ld_b_scale=ld_b_scale, a_batch_stride=a_size,
-                              b_batch_stride=b_size, c_batch_stride=m * desc.n * has_c,
-                              d_batch_stride=m * desc.n, a_scale_batch_stride=a_scale_size,
+                              b_batch_stride=b_size, c_batch_stride=d_size * has_c,
+                              d_batch_stride=d_size, a_scale_batch_stride=a_scale_size,
                               b_scale_batch_stride=b_scale_size),
                          a=a, b=b, c=c, a_scale=a_scale, b_scale=b_scale, d=d, m=m)
 

@@ -27,6 +27,10 @@ GROUPED_K = ((4, 4096, 7168, 32768), (4, 7168, 2048, 32768), (8, 4096, 7168, 327
 BATCHED = (("bhr,hdr->bhd", 128, 512, 128, (4, 32, 128, 4096, 8192)),
            ("bhd,hdr->bhr", 128, 512, 128, (4, 32, 128, 4096, 8192)),
            ("bhr,hdr->bhd", 2, 128, 1024, (1, 32, 8192)))  # the second stage of KDA's gates
+# (batches, m, n, k) of bmk,bnk->mn: a batch for each token of a weight gradient; longer ones, larger d.
+BATCH_SUMS = ((129, 128, 384, 128), (4096, 128, 384, 128), (8192, 128, 384, 128),
+              (4096, 256, 256, 256), (8192, 256, 256, 256), (4096, 384, 128, 384), (64, 1024, 1024, 512),
+              (16, 2048, 4096, 1024))
 KDA_WIDTHS, KDA_K, KDA_M = (1024, 1024, 1024, 8, 128, 128), 2304, (1, 32, 8192)
 HYPER_N, HYPER_K, HYPER_M, SPLITS = 24, (28672, 16384), (13, 137, 4096, 8192), (1, 4, 16, 64)
 
@@ -185,6 +189,12 @@ def batched_cases(context):
         with context.plan(desc) as plan:
             for m in m_list:
                 yield batched_case(plan, expr, w, m, n, k)
+    for index, (batches, m, n, k) in enumerate(BATCH_SUMS):
+        torch.manual_seed(350 + index)
+        desc = dgrt.gemm_batched_desc(num_batches=batches, n=n, k=k, max_m=m, dtype_ab=dgrt.BF16,
+                                      flags=dgrt.GEMM_SUM_BATCHES)
+        with context.plan(desc) as plan:
+            yield batch_sum_case(plan, batches, m, n, k)
 
 
 def batched_case(plan, expr, w, m, n, k):
@@ -209,6 +219,27 @@ def batched_case(plan, expr, w, m, n, k):
                 floor_us(2 * h * (m * k + n * k + m * n), flops, "bf16"), calls, {"dgrt": kernel},
                 lambda y: [y[rows].transpose(0, 1).flatten(0, 1)], [want.flatten(0, 1)],
                 graph=True)
+
+
+def batch_sum_case(plan, batches, m, n, k):
+    expr = "bmk,bnk->mn"
+    a, b = (torch.randn(batches, rows, k, device="cuda").bfloat16() for rows in (m, n))
+    out, want = bf16_out(m, n), torch.zeros(m, n, dtype=torch.float64, device="cuda")
+    for i in range(0, batches, 512):  # an fp32 sum over all would be less exact than what is checked
+        want += torch.bmm(a[i:i + 512].float(), b[i:i + 512].float().transpose(1, 2)).double().sum(0)
+    launch, kernel = dgrt_call(plan, out, a=a, b=b, d=out, m=m)
+    calls = {"dgrt": launch, "torch/einsum": lambda: torch.einsum(expr, a, b)}
+    if deep_gemm is not None:
+        other = bf16_out(m, n)
+
+        def peer():
+            deep_gemm.einsum(expr, a, b, other)
+            return other
+        calls["deep_gemm"] = peer
+    flops = 2 * batches * m * n * k
+    return Case("gemm_batched", {"expr": expr, "batches": batches, "m": m, "n": n, "k": k}, flops,
+                floor_us(2 * (batches * (m + n) * k + m * n), flops, "bf16"), calls,
+                {"dgrt": kernel}, lambda y: [y], [want.float()], graph=True)
 
 
 def fused_linear_cases(context):

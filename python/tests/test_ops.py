@@ -97,6 +97,10 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.ldb, args.c_batch_stride, args.d_batch_stride), (192, 0, 960))
         with self.assertRaises(TypeError):
             dgrt.gemm_batched_args(desc, a=16, b=32, d=48, m=5, a_group_stride=1)
+        desc.flags = dgrt.GEMM_SUM_BATCHES
+        args = dgrt.gemm_batched_args(desc, a=16, b=32, c=64, d=48, m=5)
+        self.assertEqual((args.a_batch_stride, args.b_batch_stride), (1500, 192 * 300))
+        self.assertEqual((args.ldc, args.c_batch_stride, args.d_batch_stride), (192, 0, 0))
 
     def test_quant_and_layout_default_strides(self):
         desc = dgrt.quant_fp8_desc(k=300, max_m=300)

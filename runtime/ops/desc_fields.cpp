@@ -32,7 +32,8 @@ constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"with_c", DGRT_GEMM_WITH_C},
                                      {"with_bias", DGRT_GEMM_WITH_BIAS},
                                      {"unaligned_d", DGRT_GEMM_UNALIGNED_D},
-                                     {"signal", DGRT_GEMM_SIGNAL}};
+                                     {"signal", DGRT_GEMM_SIGNAL},
+                                     {"sum_batches", DGRT_GEMM_SUM_BATCHES}};
 
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
 

@@ -27,6 +27,9 @@ Status check_types(const Spec& s) {
                  "SCALE_NONE (0), or e4m3 (4) with SCALE_ROW (2), and d fp32 (3)",
                  s.dtype_ab, s.dtype_d, s.scale_mode);
   }
+  if (s.grouping == Grouping::batch_sum && !is_half)
+    return error(DGRT_UNSUPPORTED, "dtype_ab={}: SUM_BATCHES is for bf16 (1) and fp16 (2)",
+                 s.dtype_ab);
   if (is_half && s.scale_mode == DGRT_SCALE_NONE &&
       (s.dtype_d == s.dtype_ab || s.dtype_d == DGRT_FP32))
     return ok();
@@ -101,9 +104,8 @@ Status check_operands(const Spec& s, const Call& x) {
   }
   DGRT_TRY(check_stride("lda", x.lda, a_mn ? x.m : s.k, s.ab_bytes()));
   DGRT_TRY(check_stride("ldb", x.ldb, b_mn ? s.n : s.k, s.ab_bytes()));
-  if (s.grouping == Grouping::none || s.grouping == Grouping::segments || s.grouping == Grouping::k)
-    return ok();
-  if (s.grouping != Grouping::contiguous)
+  if (!s.has_ab_groups() && s.grouping != Grouping::contiguous) return ok();
+  if (s.has_ab_groups())
     DGRT_TRY(check_group_stride(x, "a", x.a_stride, s.num_groups, s.ab_bytes()));
   return check_group_stride(x, "b", x.b_stride, s.num_groups, s.ab_bytes());
 }
@@ -174,6 +176,10 @@ Status check_segments(const Spec& s, const Call& x) {
 
 Status check_outputs(const Spec& s, const Call& x) {
   if (s.grouping == Grouping::segments) return check_segments(s, x);
+  if (s.grouping == Grouping::batch_sum && (x.c_stride != 0 || x.d_stride != 0))
+    return invalid(
+        "c_batch_stride={} d_batch_stride={}: must be 0, SUM_BATCHES has one c and one d",
+        x.c_stride, x.d_stride);
   const uint32_t alignment = s.has(DGRT_GEMM_UNALIGNED_D) ? s.d_bytes() : 16;
   const bool grouped = s.has_d_groups();
   DGRT_TRY(check_pointer("d", x.d, alignment));
@@ -237,9 +243,8 @@ Status encode_maps(const Spec& s, const Call& x, const Plan& plan, const Driver&
   const GemmConfig& c = plan.config;
   const uint64_t m = static_cast<uint64_t>(x.m), n = static_cast<uint64_t>(s.n);
   const uint64_t k = static_cast<uint64_t>(s.k);
-  const bool grouped = s.grouping == Grouping::masked || s.grouping == Grouping::batched;
-  const uint32_t a_groups = grouped ? s.num_groups : 0;
-  const uint32_t b_groups = grouped || s.grouping == Grouping::contiguous ? s.num_groups : 0;
+  const uint32_t a_groups = s.has_ab_groups() ? s.num_groups : 0;
+  const uint32_t b_groups = s.grouping == Grouping::contiguous ? s.num_groups : a_groups;
   const auto operand = [&](const void* base, uint64_t rows, int64_t ld, uint32_t box_rows,
                            dgrt_major major, uint32_t groups, int64_t stride, TensorMap* map) {
     TmaMatrix matrix{s.dtype_ab,
@@ -265,7 +270,7 @@ Status encode_maps(const Spec& s, const Call& x, const Plan& plan, const Driver&
                               box, Swizzle::none, groups, static_cast<uint64_t>(stride)},
                              map);
   };
-  if (k > 0) {
+  if (s.num_k_blocks() > 0) {
     DGRT_TRY(
         operand(x.a, m, x.lda, c.block_m / c.cluster_n, s.a_major, a_groups, x.a_stride, &p->a));
     DGRT_TRY(
@@ -335,12 +340,11 @@ void set_scales(const Spec& s, const Call& x, GemmScales* scales) {
              .a_stride = static_cast<uint64_t>(x.ld_a_scale)};
 }
 
-void set_grid(const Spec& s, const Call& x, const Plan& plan, Launch* launch) {
+void set_grid(const Spec& s, const Call& x, const Plan& plan, uint32_t parts, Launch* launch) {
   const GemmConfig& c = plan.config;
   const auto tiles = [](int64_t size, uint32_t block) { return (size + block - 1) / block; };
-  const int64_t groups = s.grouping == Grouping::contiguous ? 1 : s.num_groups;
-  const int64_t clusters =
-      tiles(x.m, c.block_m * c.cluster_m) * tiles(s.n, c.block_n * c.cluster_n) * groups;
+  const int64_t clusters = tiles(x.m, c.block_m * c.cluster_m) *
+                           tiles(s.n, c.block_n * c.cluster_n) * s.tile_groups() * parts;
   const uint32_t size = gemm_cluster_size(c);
   launch->grid[0] = static_cast<uint32_t>(std::min<int64_t>(clusters, plan.max_clusters)) * size;
   launch->cluster[0] = size;
@@ -366,10 +370,15 @@ Status check_spec(const Spec& s, uint32_t known_flags) {
   if (s.k < 0 || s.k > max_size) return invalid("k={}: must be in 0..{}", s.k, max_size);
   if (s.max_m < 0 || s.max_m > max_size)
     return invalid("max_m={}: must be in 0..{}", s.max_m, max_size);
-  if (s.num_groups < 1 || s.num_groups > max_groups)
-    return invalid("{}={}: must be in 1..{}",
-                   s.grouping == Grouping::batched ? "num_batches" : "num_groups", s.num_groups,
-                   max_groups);
+  const bool is_sum = s.grouping == Grouping::batch_sum;
+  const uint32_t least_groups = is_sum ? 0 : 1;
+  if (s.num_groups < least_groups || s.num_groups > max_groups)
+    return invalid("{}={}: must be in {}..{}",
+                   is_sum || s.grouping == Grouping::batched ? "num_batches" : "num_groups",
+                   s.num_groups, least_groups, max_groups);
+  if (is_sum && s.num_k_blocks() > max_size)
+    return invalid("num_batches={} k={}: {} k blocks, at most {}", s.num_groups, s.k,
+                   s.num_k_blocks(), max_size);
   known_flags |= DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT;
   if (const uint32_t unknown = s.flags & ~known_flags; unknown != 0)
     return invalid("flags={:#x}: bits {:#x} are not known to this op", s.flags, unknown);
@@ -397,11 +406,10 @@ Status check_call(const Spec& s, const Call& x) {
   // Of the ops that choose by another number than m, this one is not in a plan's cells.
   if (x.m < 0 || x.m > s.max_m) return invalid("m={}: must be 0 to {}", x.m, s.max_m);
   if (x.m == 0) return ok();
-  if (s.k > 0) DGRT_TRY(check_operands(s, x));
+  if (s.num_k_blocks() > 0) DGRT_TRY(check_operands(s, x));
   DGRT_TRY(check_scales(s, x));
   // Tiles are counted in 32 bits; the smallest tile is 8 x 64.
-  const int64_t groups = s.grouping == Grouping::contiguous ? 1 : s.num_groups;
-  if ((x.m / 8 + 1) * (s.n / 64 + 1) > int64_t{UINT32_MAX} / groups)
+  if ((x.m / 8 + 1) * (s.n / 64 + 1) > int64_t{UINT32_MAX} / s.tile_groups())
     return invalid("m={} with n={}: d may have at most 2^41 elements", x.m, s.n);
   DGRT_TRY(check_outputs(s, x));
   return check_groups(s, x);
@@ -428,7 +436,8 @@ Status bind(const Spec& s, const Call& x, const Plan& plan, const Driver& driver
               .b_row_bytes = static_cast<uint64_t>(x.ldb) * s.ab_bytes(),
               .maps = x.maps};
   p.band = plan.band;
-  set_grid(s, x, plan, launch);
+  set_parts(s, x, plan, &p.parts);
+  set_grid(s, x, plan, p.parts.count, launch);
   return ok();
 }
 

@@ -194,7 +194,11 @@ Config encode(const GemmConfig& c) {
 Config shape(const Spec& s) {
   Spec k_major = s;
   k_major.b_major = DGRT_K_MAJOR;
-  const int64_t plain = s.is_plain() ? 1 : k_major.is_plain() ? 2 : 0;  // 2: but for b
+  // 2: but for b. 3: a sum of batches.
+  const int64_t plain = !k_major.is_plain()                 ? 0
+                        : s.grouping == Grouping::batch_sum ? 3
+                        : s.is_plain()                      ? 1
+                                                            : 2;
   return {{"n", s.n}, {"k", s.k}, {"num_groups", s.num_groups}, {"plain", plain}};
 }
 
@@ -218,6 +222,14 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
   const auto add = [&](GemmConfig config) {
     config.stages = fitting_stages(spec, config);
     if (config.stages != 0 && check_config(traits, config).is_ok()) found.push_back(encode(config));
+  };
+  // Where a sum of batches may be shared, also a ring short enough to keep those who share it together.
+  const auto add_both_rings = [&](GemmConfig config) {
+    add(config);
+    config.stages = calm_ring_bytes / config.blocks_per_sm / gemm_stage_bytes(config);
+    if (spec.grouping == Grouping::batch_sum && config.stages < fitting_stages(spec, config) &&
+        check_config(traits, config).is_ok())
+      found.push_back(encode(config));
   };
   // A store with room for the whole part of a warpgroup, or for two chunks where that buys a stage.
   const auto add_both_stores = [&](GemmConfig config) {
@@ -249,7 +261,8 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
       for (const uint32_t split_k : {1u, 2u, 4u, 8u})
         for (const uint32_t cluster_n : {1u, 2u})
           for (const uint32_t blocks_per_sm : {1u, 2u})
-            add({block_m, block_n, 0, 1, block_n / 64, 1, cluster_n, split_k, blocks_per_sm, 0, 1});
+            add_both_rings(
+                {block_m, block_n, 0, 1, block_n / 64, 1, cluster_n, split_k, blocks_per_sm, 0, 1});
   }
   // Prefill.
   for (const uint32_t block_m : {64u, 128u, 256u}) {
@@ -304,6 +317,7 @@ std::string entry_name(const char* stem, const Spec& spec, const GemmConfig& c) 
   add(spec.head_mid != 0, "_heads");
   add(spec.end_rows, "_ends");
   add(spec.has(DGRT_GEMM_SIGNAL), "_signal");
+  add(spec.has(DGRT_GEMM_SUM_BATCHES), "_sum");
   add(spec.has(DGRT_GEMM_UNALIGNED_D), "_unaligned");
   add(spec.is_ragged() && !c.swap_ab, "_ragged");
   return name;
@@ -338,12 +352,21 @@ Instance make_instance(const char* stem, const Spec& spec, const Target& target,
   cfg.set("direct_d", spec.is_direct() && !c.swap_ab);
   if (spec.grouping == Grouping::masked) cfg.set("signal", spec.has(DGRT_GEMM_SIGNAL));
   if (spec.grouping == Grouping::contiguous) cfg.set("end_rows", spec.end_rows);
+  if (!spec.is_fp8() &&
+      (spec.grouping == Grouping::batched || spec.grouping == Grouping::batch_sum))
+    cfg.set("sum_batches", spec.has(DGRT_GEMM_SUM_BATCHES));
   return instance;
 }
 
 Plan make_plan(const Traits& traits, const Config& config) {
   const GemmConfig c = decode(config);
-  Plan plan{c, traits.spec.smem_bytes(c), gemm_num_threads(c), 0, 1};
+  Plan plan{c,
+            traits.spec.smem_bytes(c),
+            gemm_num_threads(c),
+            0,
+            1,
+            static_cast<uint32_t>(cluster_slots(traits, c)),
+            static_cast<uint32_t>(parts_state_bytes(traits))};
   plan.max_clusters = std::max(1u, traits.max_sms * c.blocks_per_sm / gemm_cluster_size(c));
   // The band whose tiles in flight span the fewest rows of a and b: what they share stays in L2.
   uint64_t best = UINT64_MAX;

@@ -25,6 +25,7 @@ enum class Grouping : uint8_t {
   contiguous,  // rows sorted by group, b per group
   masked,      // a, b, d per group, row counts on the device
   batched,     // a, b, c, d per batch
+  batch_sum,   // a, b per batch, whose products are added up
   segments,    // d cut by columns
   k            // k cut by groups, c and d per group, lengths on the device
 };
@@ -74,6 +75,20 @@ struct Spec {
   uint32_t scale_bytes(const GemmConfig& c) const {
     return gemm_scale_bytes(c, scale_per_block(), scale_mode == DGRT_SCALE_ROW);
   }
+  // a and b have a third axis.
+  bool has_ab_groups() const {
+    return grouping == Grouping::masked || grouping == Grouping::batched ||
+           grouping == Grouping::batch_sum;
+  }
+  // Sets of tiles with an m of the call's.
+  uint32_t tile_groups() const {
+    return grouping == Grouping::contiguous || grouping == Grouping::batch_sum ? 1 : num_groups;
+  }
+  // What each element of d sums up.
+  uint32_t summed_batches() const { return grouping == Grouping::batch_sum ? num_groups : 1; }
+  int64_t num_k_blocks() const {
+    return (k * ab_bytes() + gemm_block_k_bytes - 1) / gemm_block_k_bytes * summed_batches();
+  }
   // The kernel makes tensor maps of each group.
   bool builds_maps() const { return grouping == Grouping::k; }
   uint32_t smem_bytes(const GemmConfig& c) const {
@@ -99,6 +114,7 @@ struct Call {
   void* const* segment_d = nullptr;  // segments: instead of d and ldd; they point into the args
   const int64_t* segment_ldd = nullptr;
   TensorMap* maps = nullptr;                    // k: the workspace
+  std::byte* parts = nullptr;                   // batch_sum: the workspace
   const char* stride_suffix = "_group_stride";  // what the op's fields are called
 };
 
@@ -118,6 +134,18 @@ std::vector<Config> candidates(const Traits& traits, int64_t m);
 int64_t same_candidates(int64_t m);  // rows that have the same
 int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& config);
 SelectorVar selector_m(const char* name, int64_t max_m);
+
+// batch_sum: CTAs stream rows that others want too. With deeper rings on an SM, or in clusters, they drift
+// so far apart that L2 loses what they share: 4096 batches of 256 x 256 x 256 in tiles of 64 x 64 took 600
+// us with 13 stages, 377 with 8, 477 with 5 (H100, CUDA 13.0, 2026-11-26).
+constexpr uint32_t calm_ring_bytes = 131072;
+
+// Clusters that run at once.
+int64_t cluster_slots(const Traits& traits, const GemmConfig& config);
+// batch_sum: clusters, `slots` over all tiles at most, that share each tile's k. Else 1.
+uint32_t num_parts(const Spec& spec, int64_t m, const GemmConfig& config, int64_t slots);
+// Of the counters where parts meet.
+uint64_t parts_state_bytes(const Traits& traits);
 Config shape(const Spec& spec);
 
 // Of `stem`'s kernel, kernels/gemm/sm90_<stem>.cuh.
@@ -128,8 +156,13 @@ Instance make_instance(const char* stem, const Spec& spec, const Target& target,
 struct Plan {
   GemmConfig config;
   uint32_t smem_bytes, num_threads, max_clusters, band;
+  uint32_t slots, parts_state_bytes;  // batch_sum
 };
 Plan make_plan(const Traits& traits, const Config& config);
+
+// The workspace of any m; 0 where no call has parts.
+uint64_t parts_bytes(const Spec& spec, const Plan& plan);
+void set_parts(const Spec& spec, const Call& call, const Plan& plan, GemmParts* parts);
 
 // `known_flags`: of the op, besides those that every op knows.
 Status check_spec(const Spec& spec, uint32_t known_flags);

@@ -117,13 +117,15 @@ struct Batched : OpBase<T, dgrt_gemm_batched_desc, dgrt_gemm_batched_args> {
   using Args = dgrt_gemm_batched_args;
   static constexpr uint32_t op_id = DGRT_OP_GEMM_BATCHED;
   static constexpr const char* op = "gemm_batched";
-  static constexpr uint32_t known_flags = DGRT_GEMM_WITH_C | DGRT_GEMM_UNALIGNED_D;
+  static constexpr uint32_t known_flags =
+      DGRT_GEMM_WITH_C | DGRT_GEMM_UNALIGNED_D | DGRT_GEMM_SUM_BATCHES;
 
+  static bool is_sum(const Desc& d) { return (d.flags & DGRT_GEMM_SUM_BATCHES) != 0; }
   static Spec spec(const Desc& d) {
     return {.n = d.n,
             .k = d.k,
             .max_m = d.max_m,
-            .grouping = Grouping::batched,
+            .grouping = is_sum(d) ? Grouping::batch_sum : Grouping::batched,
             .num_groups = d.num_batches,
             .dtype_ab = d.dtype_ab,
             .dtype_d = d.dtype_d,
@@ -162,6 +164,18 @@ struct Batched : OpBase<T, dgrt_gemm_batched_desc, dgrt_gemm_batched_args> {
             .a_scale_stride = x.a_scale_batch_stride,
             .b_scale_stride = x.b_scale_batch_stride,
             .stride_suffix = "_batch_stride"};
+  }
+  static uint64_t state_bytes(const Desc& d, const Target& t) {
+    return is_sum(d) ? parts_state_bytes(make_traits(spec(d), t)) : 0;
+  }
+  static uint64_t workspace_bytes(const Desc& d, const Prepared& prepared, const Point& point) {
+    return point[0] == 0 ? 0 : parts_bytes(spec(d), prepared.as<Plan>());
+  }
+  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
+                     void* workspace, Launch* launch) {
+    Call bound = call(d, x);
+    bound.parts = static_cast<std::byte*>(workspace);
+    return gemm::bind(spec(d), bound, prepared.as<Plan>(), driver, launch);
   }
 };
 

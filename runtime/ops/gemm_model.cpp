@@ -28,16 +28,10 @@ constexpr int64_t slab_chain_cycles = 270;      // ... of one of several slabs
 constexpr int64_t second_scale_cycles = 15;     // per chunk of columns, where two scales of b meet
 constexpr int64_t store_cycles = 1950;          // a tile's last wait, hand-over and store
 constexpr int64_t least_half_n = 39;            // products with fewer rows of y are no quicker
+constexpr int64_t parts_cycles = 3500;          // parts of a tile: to global memory and their counter
+constexpr int64_t parts_round_cycles = 1050;    // and back: each thread waits for up to 16 at once
 
 int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
-// Clusters that run at once: GPCs hold 14 to 18 SMs, so that clusters of 4 and 8 leave some SMs idle.
-// Of 132 SMs they get 120: with 32 clusters of 4 the last ones waited for the first (H100).
-int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
-  const int64_t size = gemm_cluster_size(c);
-  const int64_t sms = size <= 2 ? traits.max_sms : traits.max_sms * 10 / 11 / 8 * 8;
-  return std::max<int64_t>(1, sms * c.blocks_per_sm / size);
-}
 
 // One slab's products for one k block.
 int64_t product_cycles(int64_t y_rows) {
@@ -80,6 +74,7 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   switch (spec.grouping) {
     case Grouping::none:
     case Grouping::segments:
+    case Grouping::batch_sum:
       return {tiles(m), m, 1};
     case Grouping::contiguous:
       return {tiles(m), m, std::min(groups, ceil_of(m, spec.alignment))};
@@ -124,23 +119,54 @@ int64_t alone_permille(const GemmConfig& c, int64_t k_blocks, int64_t padding, W
   return length * std::min<int64_t>(alone, 2250) / 1000;
 }
 
+// What the traffic of a sum of batches grows by when CTAs that want the same rows read them at different
+// times.
+struct Drift {
+  int64_t dram_percent = 100, l2_percent = 100;
+
+  Drift(const Spec& spec, const GemmConfig& c) {
+    if (spec.grouping != Grouping::batch_sum || !c.swap_ab) return;
+    const bool is_clustered = gemm_cluster_size(c) > 1;
+    if (is_clustered || c.stages * gemm_stage_bytes(c) * c.blocks_per_sm > calm_ring_bytes)
+      dram_percent = 130;
+    // 1024 x 1024, 64 batches of 512: 101 us became 181 in clusters of 4 (H100, 2026-11-26).
+    if (is_clustered) l2_percent = 200;
+  }
+};
+
+// Of one launch: who comes last adds up its share of all parts.
+int64_t parts_exchange_cycles(const GemmConfig& c, int64_t parts) {
+  if (parts == 1) return 0;
+  const int64_t threads = int64_t{c.math_warpgroups} * 128 * c.split_k;
+  const int64_t groups = ceil_of(int64_t{c.block_m} * c.block_n / 4, threads);
+  return parts_cycles + groups * ceil_of(parts, 16) * parts_round_cycles;
+}
+
 }  // namespace
+
+// GPCs hold 14 to 18 SMs, so that clusters of 4 and 8 leave some SMs idle. Of 132 SMs they get 120: with
+// 32 clusters of 4 the last ones waited for the first (H100).
+int64_t cluster_slots(const Traits& traits, const GemmConfig& c) {
+  const int64_t size = gemm_cluster_size(c);
+  const int64_t sms = size <= 2 ? traits.max_sms : traits.max_sms * 10 / 11 / 8 * 8;
+  return std::max<int64_t>(1, sms * c.blocks_per_sm / size);
+}
 
 int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   const Spec& spec = traits.spec;
-  const int64_t n = spec.n, k = spec.k;
+  const int64_t n = spec.n, k = spec.k * spec.summed_batches();
   const Work work = work_of(spec, std::clamp<int64_t>(m, 1, 1 << 22), c);
   const int64_t element = spec.ab_bytes();
-  const int64_t k_blocks = ceil_of(k * element, gemm_block_k_bytes);
+  const int64_t k_blocks = spec.num_k_blocks();
   const int64_t num_n = ceil_of(n, c.block_n * c.cluster_n) * c.cluster_n;
   const Wide tiles = Wide{work.num_m} * num_n;
-  const int64_t clusters = static_cast<int64_t>(tiles / (c.cluster_m * c.cluster_n));
-  const int64_t slots = cluster_slots(traits, c);
+  const int64_t slots = cluster_slots(traits, c), parts = num_parts(spec, m, c, slots);
+  const int64_t clusters = static_cast<int64_t>(tiles / (c.cluster_m * c.cluster_n)) * parts;
   const int64_t waves = ceil_of(clusters, slots);
   // CTAs that share an SM share its tensor cores.
   const int64_t ctas = std::min(clusters, slots) * gemm_cluster_size(c);
   const int64_t per_sm = ceil_of(ctas, traits.max_sms);
-  const int64_t tile_k_blocks = ceil_of(k_blocks, c.split_k);
+  const int64_t tile_k_blocks = ceil_of(k_blocks, c.split_k * parts);
   const int64_t steps = waves * tile_k_blocks;  // k blocks of the fullest CTA
 
   // A slot is refilled one latency after its release.
@@ -170,12 +196,18 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   // What an fp32 tile stores beyond its buffers waits for the store before, the longer the wider the tile
   // (seen with 128 x 64 to 256 x 256, H100); nothing else goes on meanwhile.
   const int64_t waiting = unbuffered_elements(spec, c) * c.block_n / 290;
-  const int64_t fixed = launch_cycles + gemm_cluster_size(c) / 2 * cluster_cycles + store;
+  const int64_t fixed = launch_cycles + gemm_cluster_size(c) / 2 * cluster_cycles + store +
+                        parts_exchange_cycles(c, parts);
   const Wide compute = math + Wide{waves} * (store + reduction);
-  const Wide l2 = l2_bytes / l2_bytes_per_cycle;
-  const int64_t alone = alone_permille(c, k_blocks, padding_permille(spec, work, c, num_n), l2,
-                                       std::max(compute, load));
-  const Wide memory = std::max(dram_bytes / dram_bytes_per_cycle, l2 + l2 * alone / 1000);
+  const Drift drift(spec, c);
+  const Wide l2 = l2_bytes / l2_bytes_per_cycle * drift.l2_percent / 100;
+  // Of sums of batches Drift has said so.
+  const int64_t alone = spec.grouping == Grouping::batch_sum
+                            ? 0
+                            : alone_permille(c, k_blocks, padding_permille(spec, work, c, num_n),
+                                             l2, std::max(compute, load));
+  const Wide memory = std::max(dram_bytes / dram_bytes_per_cycle * drift.dram_percent / 100,
+                               l2 + l2 * alone / 1000);
   const Wide longest = std::max({load, compute, memory});
   const Wide cycles =
       longest + (load + compute + memory - longest) * 84 / 1000 + fixed + Wide{waves} * waiting;

@@ -148,6 +148,24 @@ TEST_CASE("gemm: every table row and the model's picks compile", "[compile]") {
   compile_all(kernels);
 }
 
+TEST_CASE("gemm_batched: sums of batches compile", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  for (const auto& [n, k, batches] :
+       std::vector<std::tuple<int64_t, int64_t, uint32_t>>{{384, 128, 8192}, {4096, 1024, 16}})
+    for (const auto& [dtype_d, flags] : std::vector<std::pair<dgrt_dtype, uint32_t>>{
+             {DGRT_BF16, 0u},
+             {DGRT_FP32, uint32_t{DGRT_GEMM_WITH_C}},
+             {DGRT_BF16, DGRT_GEMM_WITH_C | DGRT_GEMM_UNALIGNED_D}}) {
+      dgrt_gemm_batched_desc desc = DGRT_GEMM_BATCHED_DESC;
+      desc.n = n, desc.k = k, desc.max_m = 4096;
+      desc.num_batches = batches;
+      desc.dtype_ab = DGRT_BF16, desc.dtype_d = dtype_d;
+      desc.flags = flags | DGRT_GEMM_SUM_BATCHES;
+      collect(&desc.op, {"sm_90a", 132}, SIZE_MAX, &kernels);
+    }
+  compile_all(kernels);
+}
+
 // What a random desc asks for is a sample of everything that may be combined; the numbers of a seed
 // are the same everywhere.
 TEST_CASE("products: what may be asked for together compiles", "[compile]") {

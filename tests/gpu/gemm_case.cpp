@@ -22,6 +22,8 @@ const char* op_name(Grouping grouping) {
       return "gemm_grouped_masked";
     case Grouping::batched:
       return "gemm_batched";
+    case Grouping::batch_sum:
+      return "gemm_batched sum";
     default:
       return "gemm";
   }
@@ -124,10 +126,12 @@ AnyGemmDesc GemmCase::desc(int64_t max_m) const {
       desc.num_groups = num_groups;
       return desc;
     }
-    case Grouping::batched: {
+    case Grouping::batched:
+    case Grouping::batch_sum: {
       auto desc = common_desc<dgrt_gemm_batched_desc>(*this, max_m, DGRT_GEMM_BATCHED_DESC);
       desc.num_batches = num_groups;
       desc.a_major = a_major;
+      if (grouping == Grouping::batch_sum) desc.flags |= DGRT_GEMM_SUM_BATCHES;
       return desc;
     }
     default: {
@@ -150,7 +154,7 @@ GemmRows GemmCase::rows(int64_t m, uint32_t draw) const {
       rows.counts.push_back(std::clamp<int64_t>(rows.groups.back(), 0, m));
     }
   } else {
-    rows.counts.assign(num_groups, m);
+    rows.counts.assign(num_outputs(), m);
   }
   return rows;
 }

@@ -13,7 +13,7 @@
 namespace dgrt::test {
 
 enum class CMode { none, separate, in_place };
-enum class Grouping { none, contiguous, masked, batched };
+enum class Grouping { none, contiguous, masked, batched, batch_sum };
 // extremes: NaN, infinities, the largest numbers among the operands. denormals: a of nothing else.
 enum class Values { normal, extremes, denormals };
 
@@ -57,7 +57,7 @@ struct GemmCase {
   int64_t tail = 0;  // rows behind the last group's padding; -1: that padding is missing
   // masked
   double hint = 1;  // expected_m, in means of the counts
-  // batched: batches lie side by side in the rows of a, c and d
+  // batched: batches lie side by side in the rows of a, c and d; batch_sum: of a
   bool interleaved = false;
 
   bool has(uint32_t flag) const { return (flags & flag) != 0; }
@@ -68,8 +68,11 @@ struct GemmCase {
   int64_t d_columns() const {
     return head_mid == 0 ? n : n + n / (head_left + head_right) * head_mid;
   }
-  // Matrices of a and d.
-  uint32_t num_matrices() const {
+  // Matrices of a, and of c and d.
+  uint32_t num_inputs() const {
+    return grouping == Grouping::batch_sum ? num_groups : num_outputs();
+  }
+  uint32_t num_outputs() const {
     return grouping == Grouping::masked || grouping == Grouping::batched ? num_groups : 1;
   }
   std::string name() const;  // "gemm e4m3 n=2112 k=7168 d=bf16 ..."

@@ -62,21 +62,22 @@ Result<GemmRun> GemmRun::make(Gpu& gpu, const GemmCase& test) {
 
 GemmRun::Strides GemmRun::strides(int64_t m) const {
   const bool side_by_side = test_.interleaved;
-  const int64_t across = side_by_side ? test_.num_groups : 1;
-  const bool many = test_.num_matrices() > 1;
+  const int64_t a_across = side_by_side ? test_.num_inputs() : 1, across = d_across();
   const int64_t b_rows = test_.b_major == DGRT_MN_MAJOR ? test_.k : test_.n;
   Strides s{};
-  s.lda = lda_ * across, s.ldb = ldb_, s.ldc = ldc_ * across, s.ldd = ldd_ * across;
-  if (many) {
+  s.lda = lda_ * a_across, s.ldb = ldb_, s.ldc = ldc_ * across, s.ldd = ldd_ * across;
+  if (test_.num_outputs() > 1) {
+    s.c = side_by_side ? ldc_ : m * ldc_;
+    s.d = side_by_side ? ldd_ : m * ldd_;
+  }
+  if (test_.num_inputs() > 1) {
     s.a = side_by_side                     ? lda_
           : test_.a_major == DGRT_MN_MAJOR ? std::max<int64_t>(test_.k, 1) * lda_
                                            : m * lda_;
-    s.c = side_by_side ? ldc_ : m * ldc_;
-    s.d = side_by_side ? ldd_ : m * ldd_;
     s.a_scale = std::max<int64_t>(1, blocks_of_128(test_.k)) * ld_a_scale_;
   }
-  if (test_.grouping != Grouping::none) {
-    s.b = std::max<int64_t>(b_rows, 1) * ldb_;
+  if (test_.grouping != Grouping::none) s.b = std::max<int64_t>(b_rows, 1) * ldb_;
+  if (test_.grouping != Grouping::none && b_scale_.bytes() != 0) {
     s.b_scale = b_scale_.bytes() / 4 / test_.num_groups;
   }
   return s;
@@ -84,9 +85,9 @@ GemmRun::Strides GemmRun::strides(int64_t m) const {
 
 Status GemmRun::allocate() {
   const GemmCase& t = test_;
-  const int64_t matrices = t.num_matrices(), extra = t.pad == 0 ? 0 : 1;
+  const int64_t inputs = std::max(1u, t.num_inputs()), extra = t.pad == 0 ? 0 : 1;
   const bool a_mn = t.a_major == DGRT_MN_MAJOR, b_mn = t.b_major == DGRT_MN_MAJOR;
-  const uint32_t groups = t.grouping == Grouping::none ? 1 : t.num_groups;
+  const uint32_t groups = t.grouping == Grouping::none ? 1 : std::max(1u, t.num_groups);
   lda_ = stride(a_mn ? rows_ : t.k, t.pad, t.dtype_ab);
   ldb_ = stride(b_mn ? t.n : t.k, t.pad + extra * 16, t.dtype_ab);
   const bool unaligned = t.has(DGRT_GEMM_UNALIGNED_D);
@@ -94,7 +95,7 @@ Status GemmRun::allocate() {
   ldc_ = t.c != CMode::separate ? ldd_
          : unaligned            ? t.n + t.pad + 1
                                 : stride(t.n, t.pad + extra * 8, t.dtype_d);
-  DGRT_ASSIGN(a_, make_matrix(*gpu_, matrices * (a_mn ? std::max<int64_t>(t.k, 1) : rows_), lda_,
+  DGRT_ASSIGN(a_, make_matrix(*gpu_, inputs * (a_mn ? std::max<int64_t>(t.k, 1) : rows_), lda_,
                               t.dtype_ab));
   DGRT_ASSIGN(
       b_, make_matrix(*gpu_, groups * std::max<int64_t>(b_mn ? t.k : t.n, 1), ldb_, t.dtype_ab));
@@ -102,7 +103,8 @@ Status GemmRun::allocate() {
   DGRT_ASSIGN(d_again_, make_d());
   DGRT_TRY(refill(0));
   if (t.c != CMode::none) {
-    DGRT_ASSIGN(c_, lab::DeviceBuffer::make(*gpu_->lab, (matrices * rows_ * ldc_ + 1) * d_size()));
+    DGRT_ASSIGN(
+        c_, lab::DeviceBuffer::make(*gpu_->lab, (t.num_outputs() * rows_ * ldc_ + 1) * d_size()));
     DGRT_TRY(fill(*gpu_, c_, t.dtype_d, seed_c));
   }
   if (t.has(DGRT_GEMM_WITH_BIAS)) {
@@ -139,7 +141,7 @@ Status GemmRun::allocate_scales() {
     ld_b_scale_ = by_row ? round_up(t.n + t.pad, 4) : (k_major ? k_blocks : n_blocks) + extra;
     b_count = (k_major ? n_blocks : k_blocks) * ld_b_scale_;
   }
-  DGRT_ASSIGN(a_scale_, make_matrix(*gpu_, t.num_matrices(), a_count, DGRT_FP32));
+  DGRT_ASSIGN(a_scale_, make_matrix(*gpu_, t.num_inputs(), a_count, DGRT_FP32));
   DGRT_ASSIGN(b_scale_, make_matrix(*gpu_, groups, b_count, DGRT_FP32));
   DGRT_TRY(lab::fill_scales(*gpu_->lab, a_scale_.as<float>(), a_scale_.bytes() / 4, seed_a_scale));
   return lab::fill_scales(*gpu_->lab, b_scale_.as<float>(), b_scale_.bytes() / 4, seed_b_scale);
@@ -196,7 +198,7 @@ Status GemmRun::refill(uint64_t seed) const {
 }
 
 Result<lab::DeviceBuffer> GemmRun::make_d() const {
-  return lab::DeviceBuffer::make(*gpu_->lab, (test_.num_matrices() * rows_ * ldd_ + 1) * d_size());
+  return lab::DeviceBuffer::make(*gpu_->lab, (test_.num_outputs() * rows_ * ldd_ + 1) * d_size());
 }
 
 Status GemmRun::deal(int64_t m, uint32_t draw) {
@@ -249,7 +251,8 @@ AnyGemmArgs GemmRun::args_into(const lab::DeviceBuffer& d, int64_t m) const {
       x.a_scale_group_stride = s.a_scale, x.b_scale_group_stride = s.b_scale;
       return x;
     }
-    case Grouping::batched: {
+    case Grouping::batched:
+    case Grouping::batch_sum: {
       auto x = common(dgrt_gemm_batched_args DGRT_GEMM_BATCHED_ARGS);
       x.a_batch_stride = s.a, x.b_batch_stride = s.b, x.d_batch_stride = s.d;
       x.c_batch_stride = test_.c == CMode::none ? 0 : s.c;
@@ -287,6 +290,7 @@ std::vector<lab::GemmProduct> GemmRun::products(const lab::DeviceBuffer& d, int6
             lab::product_of(std::get<2>(desc_), std::get<2>(args), g, dealt_.counts[g]));
         break;
       case Grouping::batched:
+      case Grouping::batch_sum:
         products.push_back(lab::product_of(std::get<3>(desc_), std::get<3>(args), g));
         break;
       default:
@@ -306,7 +310,7 @@ std::vector<lab::GemmProduct> GemmRun::products(const lab::DeviceBuffer& d, int6
 Status GemmRun::check_columns(const lab::DeviceBuffer& d, int64_t m) const {
   const lab::Device& lab = *gpu_->lab;
   const auto* base = static_cast<const std::byte*>(output(d));
-  const uint64_t rows = dealt_.m * test_.num_matrices(), row = ldd_ * d_size();
+  const uint64_t rows = dealt_.m * test_.num_outputs(), row = ldd_ * d_size();
   const std::byte* before = nullptr;
   if (test_.c == CMode::in_place) before = static_cast<const std::byte*>(output(c_));
   const uint64_t lead = base - d.as<std::byte>();
@@ -325,10 +329,10 @@ Status GemmRun::check_columns(const lab::DeviceBuffer& d, int64_t m) const {
 
 // Neither may rows that no group has, but for the rest of a tile.
 Status GemmRun::check_rows(const lab::DeviceBuffer& d, int64_t m) const {
-  const int64_t across = test_.interleaved ? test_.num_groups : 1;
-  const int64_t all = rows_ * test_.num_matrices() / across;
+  const int64_t across = d_across();
+  const int64_t all = rows_ * test_.num_outputs() / across;
   std::vector<std::pair<int64_t, int64_t>> untouched;  // [first, end)
-  int64_t end = dealt_.m * test_.num_matrices() / across;
+  int64_t end = dealt_.m * test_.num_outputs() / across;
   untouched.emplace_back(end, all);
   if (test_.grouping == Grouping::contiguous && dealt_.m > 0) {
     const int64_t live = round_up(dealt_.first.back() + dealt_.counts.back(), test_.alignment);

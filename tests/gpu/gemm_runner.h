@@ -58,6 +58,7 @@ class GemmRun {
   Status check_columns(const lab::DeviceBuffer& d, int64_t m) const;
   Status check_rows(const lab::DeviceBuffer& d, int64_t m) const;
   int64_t d_size() const { return element_bytes(test_.dtype_d); }
+  int64_t d_across() const { return test_.interleaved ? test_.num_outputs() : 1; }  // side by side
 
   Gpu* gpu_ = nullptr;
   GemmCase test_;

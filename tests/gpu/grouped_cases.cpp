@@ -112,7 +112,7 @@ std::vector<GemmCase> odd_cases(Grouping grouping, dgrt_dtype dtype_ab) {
   GemmCase& small_tiles = add(1000, 576);
   small_tiles.max_block_m = 64, small_tiles.max_block_n = 128;
   add(1000, 576).flags = DGRT_FLAG_PDL;
-  if (grouping != Grouping::batched) return cases;
+  if (grouping != Grouping::batched && grouping != Grouping::batch_sum) return cases;
   for (const CMode c : {CMode::separate, CMode::in_place})
     for (const dgrt_dtype dtype_d : {DGRT_BF16, DGRT_FP32}) {
       GemmCase& with_c = add(1000, 576);

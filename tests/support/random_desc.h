@@ -136,6 +136,7 @@ inline dgrt_gemm_batched_desc random_batched(Rng& rng, bool is_fp8) {
   random_product(rng, is_fp8, &desc);
   desc.num_batches = static_cast<uint32_t>(pick_size(rng, 1, 512));
   if (!is_fp8) desc.a_major = rng() % 2 ? DGRT_MN_MAJOR : DGRT_K_MAJOR;
+  if (!is_fp8 && rng() % 2) desc.flags |= DGRT_GEMM_SUM_BATCHES;
   if (rng() % 2) desc.flags |= DGRT_GEMM_WITH_C;
   return desc;
 }

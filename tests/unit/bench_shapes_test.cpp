@@ -27,9 +27,11 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     REQUIRE(shapes.is_ok());
     CHECK(shapes.value().stem == stem);
     CHECK(shapes.value().m.size() >= (stem == "hc_prenorm_weights" ? 1u : 5u));
-    std::set<std::array<int64_t, 5>> seen;
+    std::set<std::array<int64_t, 6>> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
-      CHECK(seen.insert({shape.n, shape.k, shape.num_groups, shape.b_mn, shape.rows}).second);
+      CHECK(seen.insert(
+                    {shape.n, shape.k, shape.num_groups, shape.b_mn, shape.rows, shape.sum_batches})
+                .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
       const Result<DescCopy> copy =
           std::visit([](const auto& any) { return DescCopy::make(&any.op, all_ops()); }, desc);

@@ -47,6 +47,13 @@ BatchedDesc batched(dgrt_dtype dtype_ab) {
   return desc;
 }
 
+// Without parts, hence without a workspace.
+BatchedDesc batch_sum(dgrt_dtype dtype_ab) {
+  BatchedDesc desc = batched(dtype_ab);
+  desc.flags = DGRT_GEMM_SUM_BATCHES | DGRT_FLAG_BATCH_INVARIANT;
+  return desc;
+}
+
 template <class Args, class Desc>
 Args operands(Args args, const Desc& desc, int64_t m) {
   args.a = address<void>(0x1000), args.b = address<void>(0x2000), args.d = address<void>(0x3000);
@@ -80,7 +87,8 @@ BatchedArgs args_of(const BatchedDesc& desc, int64_t m) {
   if ((desc.flags & DGRT_GEMM_WITH_C) != 0) args.c = address<void>(0x8000);
   // Side by side: strides between batches are shorter than those between rows.
   args.lda = 8 * k, args.ldd = args.ldc = 8 * n;
-  args.a_batch_stride = k, args.d_batch_stride = args.c_batch_stride = n;
+  args.a_batch_stride = k;
+  if ((desc.flags & DGRT_GEMM_SUM_BATCHES) == 0) args.d_batch_stride = args.c_batch_stride = n;
   args.b_batch_stride = n * k;
   args.a_scale_batch_stride = max_m * (k / 128);
   args.b_scale_batch_stride = n / 128 * (k / 128);
@@ -99,6 +107,8 @@ TEST_CASE("a good call of a grouped product is launched without an allocation", 
     many.flags = dtype == DGRT_E4M3 ? 0 : DGRT_GEMM_WITH_C;
     check_launches(fixture, &many.op, [&](int64_t m) { return args_of(many, m); });
   }
+  const BatchedDesc sum = batch_sum(DGRT_BF16);
+  check_launches(fixture, &sum.op, [&](int64_t m) { return args_of(sum, m); });
 }
 
 TEST_CASE("gemm_grouped_contiguous refuses bad args by name", "[unit]") {
@@ -157,6 +167,56 @@ TEST_CASE("gemm_batched refuses bad args by name", "[unit]") {
        {[](Args* x) { x->d_batch_stride = 0; }, "d_batch_stride=0"},
        {[](Args* x) { x->c = nullptr; }, "c=NULL"},
        {[](Args* x) { x->c = x->d, x->c_batch_stride = 2 * n; }, "ldc=32768 ldd=32768"}});
+}
+
+TEST_CASE("gemm_batched: a sum of batches has one c and one d", "[unit]") {
+  using Args = BatchedArgs;
+  OpsFixture fixture;
+  BatchedDesc desc = batch_sum(DGRT_BF16);
+  desc.flags |= DGRT_GEMM_WITH_C;
+  check_breaches<Args>(
+      fixture, &desc.op, args_of(desc, 100),
+      {{[](Args* x) { x->a_batch_stride = 4; }, "a_batch_stride=4"},
+       {[](Args* x) { x->b_batch_stride = 0; }, "b_batch_stride=0"},
+       {[](Args* x) { x->c_batch_stride = 8; }, "c_batch_stride=8 d_batch_stride=0: must be 0"},
+       {[](Args* x) { x->d_batch_stride = n; }, "c_batch_stride=0 d_batch_stride=4096: must be 0"},
+       {[](Args* x) { x->ldd = n - 8; }, "ldd=4088"},
+       {[](Args* x) { x->a = nullptr; }, "a=NULL"}});
+}
+
+TEST_CASE("gemm_batched: parts of a sum share tiles that are few, and say what they need",
+          "[unit]") {
+  OpsFixture fixture;
+  BatchedDesc desc = batched(DGRT_BF16);
+  desc.flags = DGRT_GEMM_SUM_BATCHES;
+  desc.n = 128, desc.k = 128, desc.num_batches = 4096, desc.max_m = 4096;
+  const auto grid_of = [&](const BatchedDesc& d, int64_t m, uint64_t* workspace_bytes) {
+    const auto plan = fixture.plan_of(&d.op);
+    BatchedArgs args = args_of(d, m);
+    args.lda = args.ldb = args.b_batch_stride = d.k * d.n, args.a_batch_stride = d.k;
+    args.ldd = d.n;
+    dgrt_call_info info = DGRT_CALL_INFO;
+    REQUIRE(plan->query(&args.op, &info).is_ok());
+    *workspace_bytes = info.workspace_bytes;
+    return info.grid[0];
+  };
+  uint64_t workspace_bytes = 0;
+  CHECK(grid_of(desc, 128, &workspace_bytes) > 100);  // one tile
+  CHECK(workspace_bytes > 0);
+  CHECK(workspace_bytes < 20u << 20);
+  CHECK(grid_of(desc, 0, &workspace_bytes) == 0);
+  CHECK(workspace_bytes == 0);
+  BatchedDesc invariant = desc;
+  invariant.flags |= DGRT_FLAG_BATCH_INVARIANT;
+  CHECK(grid_of(invariant, 128, &workspace_bytes) < 10);
+  CHECK(workspace_bytes == 0);
+  BatchedDesc budgeted = desc;
+  budgeted.sm_budget = 20;
+  CHECK(grid_of(budgeted, 128, &workspace_bytes) <= 20);
+  BatchedDesc empty = desc;
+  empty.num_batches = 0;
+  CHECK(grid_of(empty, 128, &workspace_bytes) < 10);
+  CHECK(workspace_bytes == 0);
 }
 
 TEST_CASE("gemm: bias, single scales and unaligned d have rules of their own", "[unit]") {
@@ -228,6 +288,13 @@ TEST_CASE("bad descs of grouped products are refused by name", "[unit]") {
   check_descs<B>(batched(DGRT_BF16), DGRT_INVALID_ARGUMENT,
                  {{[](B* d) { d->num_batches = 0; }, "num_batches=0: "},
                   {[](B* d) { d->flags = DGRT_GEMM_SIGNAL; }, "flags=0x80000: "}});
+  check_descs<B>(batch_sum(DGRT_BF16), DGRT_INVALID_ARGUMENT,
+                 {{[](B* d) { d->num_batches = 65536; }, "num_batches=65536: must be in 0..65535"},
+                  {[](B* d) { d->num_batches = 65535, d->k = 1 << 24; },
+                   "num_batches=65535 k=16777216: 17179607040 k blocks, at most 2147483647"}});
+  check_descs<B>(batch_sum(DGRT_BF16), DGRT_UNSUPPORTED,
+                 {{[](B* d) { d->dtype_ab = DGRT_E4M3, d->scale_mode = DGRT_SCALE_BLOCK; },
+                   "dtype_ab=4: SUM_BATCHES is for bf16 (1) and fp16 (2)"}});
 }
 
 TEST_CASE("a query tells the consumer of signals its tiles and threshold", "[unit]") {

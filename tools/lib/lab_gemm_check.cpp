@@ -28,6 +28,8 @@ gemm_check::Params make_params(const GemmProduct& x) {
   p.b_scale_rows = x.scale_mode == DGRT_SCALE_BLOCK ? 128 : 1;
   p.scale_sums = x.scale_mode == DGRT_SCALE_CHANNEL;
   p.head_left = x.head_left, p.head_width = x.head_left + x.head_right, p.head_mid = x.head_mid;
+  p.num_summed = static_cast<uint32_t>(x.num_summed);
+  p.a_summed = x.a_summed, p.b_summed = x.b_summed;
   return p;
 }
 
@@ -162,6 +164,11 @@ GemmProduct product_of(const dgrt_gemm_grouped_masked_desc& desc,
 GemmProduct product_of(const dgrt_gemm_batched_desc& desc, const dgrt_gemm_batched_args& args,
                        uint32_t batch) {
   GemmProduct p = common_product(desc, args);
+  if ((desc.flags & DGRT_GEMM_SUM_BATCHES) != 0) {
+    p.num_summed = desc.num_batches;
+    p.a_summed = args.a_batch_stride, p.b_summed = args.b_batch_stride;
+    return p;
+  }
   p.a = advance(p.a, batch * args.a_batch_stride, desc.dtype_ab);
   p.a_scale = advance(p.a_scale, batch * args.a_scale_batch_stride);
   p.c = advance(p.c, batch * args.c_batch_stride, desc.dtype_d);
@@ -233,8 +240,9 @@ std::vector<GemmTile> sample_tiles(uint64_t m, uint64_t n, size_t count, uint64_
 // is off by about 2^-13 of itself; single elements of d, small against their tile, meet several
 // times that.
 GemmLimits gemm_limits(const GemmProduct& x) {
-  const double truncation =
-      x.dtype_ab == DGRT_E4M3 ? 0x1p-11 : 0x1p-21 + static_cast<double>(x.k) / 16 * 0x1p-23;
+  const double truncation = x.dtype_ab == DGRT_E4M3
+                                ? 0x1p-11
+                                : 0x1p-21 + static_cast<double>(x.k * x.num_summed) / 16 * 0x1p-23;
   const double rounding = x.dtype_d == DGRT_BF16   ? 0x1p-8
                           : x.dtype_d == DGRT_FP16 ? 0x1p-11
                                                    : 0x1p-24;

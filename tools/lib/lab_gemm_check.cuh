@@ -41,6 +41,8 @@ struct Params {
   uint32_t b_scale_rows;                     // rows of b that share a scale
   uint32_t scale_sums;                       // scales multiply the finished sums
   uint32_t head_left, head_width, head_mid;  // head_mid 0: columns are where they are
+  uint32_t num_summed;                       // products that are added up
+  int64_t a_summed, b_summed;                // elements between their operands
   const Tile* tiles;                         // null: all; then the grid's y and x name the tile
   Stats* stats;                              // one per block
 };
@@ -86,17 +88,18 @@ struct Smem {
   uint32_t index[num_threads];
 };
 
-// sum[i][j] += over [first_k, first_k + step_k) of the tile at (tile.row, tile.col).
+// sum[i][j] += over [first_k, first_k + step_k) of the tile at (tile.row, tile.col) of a product.
 template <int kind>
-__device__ __forceinline__ void add_step(const Params& p, Smem& smem, Tile tile, uint32_t first_k,
-                                         double (&sum)[4][4]) {
+__device__ __forceinline__ void add_step(const Params& p, Smem& smem, Tile tile, uint32_t product,
+                                         uint32_t first_k, double (&sum)[4][4]) {
+  const int64_t a = product * p.a_summed, b = product * p.b_summed;
   const uint32_t line = threadIdx.x / 4;
   __syncthreads();
   for (uint32_t i = 0; i < step_k / 4; ++i) {
     const uint32_t kk = threadIdx.x % 4 + i * 4, k = first_k + kk;
     const uint32_t row = tile.row + line, col = tile.col + line;
-    smem.a[kk][line] = row < p.m && k < p.k ? load<kind>(p.a, row * p.a_row + k * p.a_k) : 0.0;
-    smem.b[kk][line] = col < p.n && k < p.k ? load<kind>(p.b, col * p.b_row + k * p.b_k) : 0.0;
+    smem.a[kk][line] = row < p.m && k < p.k ? load<kind>(p.a, a + row * p.a_row + k * p.a_k) : 0.0;
+    smem.b[kk][line] = col < p.n && k < p.k ? load<kind>(p.b, b + col * p.b_row + k * p.b_k) : 0.0;
   }
   __syncthreads();
   const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
@@ -128,15 +131,15 @@ __device__ __forceinline__ int64_t d_column(const Params& p, uint32_t col) {
          (within < p.head_left ? 0 : p.head_mid);
 }
 
-// The reference of the 16 elements of this thread. Elements outside the matrix are unspecified.
+// One product's share in the 16 elements of this thread. Elements outside the matrix are unspecified.
 template <int kind>
-__device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
-                                        double (&total)[4][4]) {
+__device__ __forceinline__ void add_product(const Params& p, Smem& smem, Tile tile,
+                                            uint32_t product, double (&total)[4][4]) {
   const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
   for (uint32_t first_k = 0; first_k < p.k; first_k += scale_k) {
     double sum[4][4] = {};
     for (uint32_t k = first_k; k < first_k + scale_k && k < p.k; k += step_k)
-      add_step<kind>(p, smem, tile, k, sum);
+      add_step<kind>(p, smem, tile, product, k, sum);
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i)
 #pragma unroll
@@ -146,6 +149,15 @@ __device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
         total[i][j] = fma(scale, sum[i][j], total[i][j]);
       }
   }
+}
+
+// The reference.
+template <int kind>
+__device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
+                                        double (&total)[4][4]) {
+  const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
+  for (uint32_t product = 0; product < p.num_summed; ++product)
+    add_product<kind>(p, smem, tile, product, total);
   if (!p.scale_sums) return;
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i)

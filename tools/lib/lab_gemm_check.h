@@ -31,6 +31,8 @@ struct GemmProduct {
   // Between scales of neighbouring rows (of b, SCALE_BLOCK: of neighbouring 128 rows) and of k blocks.
   int64_t a_scale_row, a_scale_k, b_scale_row, b_scale_k;
   uint32_t head_left, head_mid, head_right;
+  // Products that are added up, and elements between their operands.
+  int64_t num_summed = 1, a_summed = 0, b_summed = 0;
 };
 
 GemmProduct product_of(const dgrt_gemm_desc& desc, const dgrt_gemm_args& args);
@@ -41,6 +43,7 @@ GemmProduct product_of(const dgrt_gemm_grouped_contiguous_desc& desc,
 // The first `num_rows` rows of a group.
 GemmProduct product_of(const dgrt_gemm_grouped_masked_desc& desc,
                        const dgrt_gemm_grouped_masked_args& args, uint32_t group, int64_t num_rows);
+// SUM_BATCHES: the sum, whatever the batch.
 GemmProduct product_of(const dgrt_gemm_batched_desc& desc, const dgrt_gemm_batched_args& args,
                        uint32_t batch);
 

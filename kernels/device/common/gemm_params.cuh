@@ -54,6 +54,13 @@ struct GemmGroups {
   TensorMap* maps;
 };
 
+// Batches that are summed: clusters that share the k of one tile, each a part of it.
+struct GemmParts {
+  uint32_t count;      // of every tile; 1: no exchange
+  uint32_t* counters;  // [tile][k rank], zero before and after
+  float* sums;         // [part][tile][block_m][block_n]
+};
+
 struct GemmParams {
   TensorMap a, b;     // boxes of 128 bytes of k, or of 64 rows and 64 k (MN-major)
   TensorMap a_scale;  // [k blocks, m]; boxes of one k block
@@ -62,6 +69,7 @@ struct GemmParams {
   GemmOutput out;
   GemmScales scales;
   GemmGroups groups;
+  GemmParts parts;
   uint32_t num_k_blocks;
   uint32_t band;  // see TileWalk
 };

@@ -83,10 +83,15 @@ DGRT_HD constexpr uint32_t gemm_num_threads(const GemmConfig& c) {
   return c.math_warpgroups == 1 ? 160 : 384;
 }
 
+// Operands in one stage.
+DGRT_HD constexpr uint32_t gemm_stage_bytes(const GemmConfig& c) {
+  return (c.block_m + c.block_n) * gemm_block_k_bytes;
+}
+
 // Dynamic shared memory. `scale_bytes`: of the scales in one stage.
 DGRT_HD constexpr uint32_t gemm_smem_bytes(const GemmConfig& c, GemmStore store, uint32_t d_bytes,
                                            uint32_t scale_bytes) {
-  const uint32_t operands = c.stages * (c.block_m + c.block_n) * gemm_block_k_bytes;
+  const uint32_t operands = c.stages * gemm_stage_bytes(c);
   const uint32_t output = align_up(gemm_store_bytes(c, store, d_bytes), smem_alignment);
   const uint32_t barriers = (2 * c.stages + 2) * 8;
   return align_up(operands + output + c.stages * scale_bytes + barriers, smem_alignment);

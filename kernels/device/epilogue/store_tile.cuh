@@ -51,7 +51,7 @@ struct TileStore {
 #pragma unroll
       for (uint32_t slab = 0; slab < Tile::slabs; ++slab)
         staged.write_slab(values[slab], (first_slab + slab) * gemm_slab_rows, threadIdx.x % 128);
-      staged.store(p.out, tile, threadIdx.x);
+      staged.store(p, tile, threadIdx.x);
     }
     if constexpr (Walk::signals) signal(tile);
   }

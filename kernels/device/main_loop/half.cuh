@@ -56,7 +56,7 @@ __device__ void half_load(const GemmParams& p, const typename Half<Cfg>::Smem& s
       ring.wait_empty();
       ptx::mbarrier_arrive_expect_tx(ring.full(), bytes);
       load_operands<Cfg>(operands.a, operands.b, smem.a(ring.slot), smem.b(ring.slot), ring.full(),
-                         walk, kb * half_block_k);
+                         walk, walk.k_block(kb) * half_block_k);
       if constexpr (Walk::prefetches_c) c.advance();
       ring.advance();
     }

@@ -5,7 +5,8 @@
 // A walk says, for the tile that next() moved to: group, m_start and n_start (first row and column
 // within the group), m_end (rows of d that exist), k_begin and k_end (k blocks of this CTA). Its
 // constants a_grouped, b_grouped and d_grouped say which tensors have a third axis, `segmented` that
-// d's columns belong to several matrices, `prefetches_c` that loads bring c into L2.
+// d's columns belong to several matrices, `prefetches_c` that loads bring c into L2, `parted` that
+// several clusters may share a tile's k.
 #pragma once
 #include "device/common/gemm_params.cuh"
 #include "device/common/gemm_tile.cuh"
@@ -15,7 +16,7 @@ namespace dgrt {
 
 template <class Cfg>
 struct TileWalk {
-  static constexpr bool segmented = false, prefetches_c = false;
+  static constexpr bool segmented = false, prefetches_c = false, parted = false;
   uint32_t next_idx, step;
   uint32_t m_rank, n_rank, k_rank;
   uint32_t m_start = 0, n_start = 0;
@@ -34,6 +35,9 @@ struct TileWalk {
     k_begin = num_groups * k_rank / Cfg::split_k * k_group;
     k_end = num_groups * (k_rank + 1) / Cfg::split_k * k_group;
   }
+
+  // Where in its group a k block lies. Loads ask for each block of the tile, in order.
+  static __device__ uint32_t k_block(uint32_t kb) { return kb; }
 
   // Row of the scales of a k block.
   static __device__ uint32_t scale_row(uint32_t kb) { return kb; }

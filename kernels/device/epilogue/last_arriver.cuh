@@ -22,4 +22,25 @@ __device__ __forceinline__ bool arrives_last(uint32_t* counter, uint32_t count, 
   return ptx::load_shared_f32(flag) != 0.0f;
 }
 
+__device__ __forceinline__ float plus(float x, float y) { return x + y; }
+__device__ __forceinline__ float4 plus(float4 x, float4 y) {
+  return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w);
+}
+
+// part(0) + part(1) + ... + part(count - 1), in this order; up to `at_once` are loaded side by side.
+template <class T, uint32_t at_once, class Part>
+__device__ __forceinline__ T sum_in_order(uint32_t count, const Part& part) {
+  T total = {};
+#pragma unroll 1
+  for (uint32_t first = 0; first < count; first += at_once) {
+    T parts[at_once] = {};
+#pragma unroll
+    for (uint32_t i = 0; i < at_once; ++i)
+      if (first + i < count) parts[i] = part(first + i);
+#pragma unroll
+    for (uint32_t i = 0; i < at_once; ++i) total = plus(total, parts[i]);
+  }
+  return total;
+}
+
 }  // namespace dgrt
