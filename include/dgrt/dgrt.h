@@ -93,7 +93,8 @@ enum {
   DGRT_OP_GEMM_FUSED_LINEAR = 8,
   DGRT_OP_HC_PRENORM = 9,
   DGRT_OP_HC_PRENORM_WEIGHTS = 10,
-  DGRT_OP_SCALE_PACK_UE8M0 = 11
+  DGRT_OP_SCALE_PACK_UE8M0 = 11,
+  DGRT_OP_ATTN_PREFILL = 12
 };
 
 /* Element types. Numbers never change. */
