@@ -83,8 +83,9 @@ inline Status check_softmax(uint32_t flags, float scale, float softcap, int64_t 
   return ok();
 }
 
-inline void set_softmax(uint32_t flags, float scale, float softcap, int64_t window_left,
-                        int64_t window_right, AttnParams* p) {
+template <class Params>
+void set_softmax(uint32_t flags, float scale, float softcap, int64_t window_left,
+                 int64_t window_right, Params* p) {
   constexpr float log2e = 1.4426950408889634f;
   const bool capped = (flags & DGRT_ATTN_SOFTCAP) != 0;
   p->scale_log2 = (capped ? softcap : scale) * log2e;

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
 #include "runtime/ops/op.h"
@@ -66,7 +67,7 @@ class AnyDesc {
   std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
                dgrt_gemm_batched_desc, dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc,
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
-               dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>
+               dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_decode_desc>
       desc_;
 };
 
@@ -215,6 +216,21 @@ inline dgrt_hc_prenorm_weights_desc random_hc_prenorm_weights(Rng& rng) {
   return desc;
 }
 
+inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
+  dgrt_attn_decode_desc desc = DGRT_ATTN_DECODE_DESC;
+  desc.num_kv_heads = pick_size(rng, 1, 128);
+  desc.num_q_heads = desc.num_kv_heads * pick_size(rng, 1, 128);
+  desc.head_dim_qk = rng() % 4 ? pick_of(rng, {64, 128, 256}) : 8 * pick_between(rng, 1, 64);
+  desc.head_dim_v = rng() % 4 ? desc.head_dim_qk : 8 * pick_between(rng, 1, 64);
+  desc.max_batch = pick_size(rng, 0, 4096);
+  desc.max_q_len = pick_size(rng, 0, 16);
+  desc.max_kv_len = pick_size(rng, 0, 1 << 20);
+  desc.dtype = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_ATTN_SOFTCAP, DGRT_ATTN_LSE_BASE2})
+    if (rng() % 4 == 0) desc.flags |= flag;
+  return desc;
+}
+
 // A desc that `op` accepts. Nothing: this header does not know the op yet.
 inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   const std::string_view stem = op.stem;
@@ -234,6 +250,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "scale_pack_ue8m0") return AnyDesc(random_scale_pack(rng));
   if (stem == "hc_prenorm") return AnyDesc(random_hc_prenorm(rng));
   if (stem == "hc_prenorm_weights") return AnyDesc(random_hc_prenorm_weights(rng));
+  if (stem == "attn_decode") return AnyDesc(random_attn_decode(rng));
   return std::nullopt;
 }
 
