@@ -226,7 +226,8 @@ inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
   desc.max_q_len = pick_size(rng, 0, 16);
   desc.max_kv_len = pick_size(rng, 0, 1 << 20);
   desc.dtype = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
-  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_ATTN_SOFTCAP, DGRT_ATTN_LSE_BASE2})
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_SOFTCAP,
+                              DGRT_ATTN_LSE_BASE2, DGRT_ATTN_LSE_WITH_SINK})
     if (rng() % 4 == 0) desc.flags |= flag;
   return desc;
 }

@@ -141,14 +141,12 @@ Status add_head(const AttnProblem& p, std::span<const Stats> stats, int64_t head
   return ok();
 }
 
-}  // namespace
-
-AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args) {
+// What the descs and args of all ops have.
+template <class Desc, class Args>
+AttnProblem common_problem(const Desc& desc, const Args& args) {
   AttnProblem p{};
   p.q = args.q, p.o = args.o, p.lse = args.lse, p.sinks = args.sinks;
-  p.k = {args.k, args.k_token_stride, args.k_head_stride, nullptr, 0, 0, 1};
-  p.v = {args.v, args.v_token_stride, args.v_head_stride, nullptr, 0, 0, 1};
-  p.q_indptr = args.q_indptr, p.kv_indptr = args.kv_indptr;
+  p.q_indptr = args.q_indptr;
   p.q_token_stride = args.q_token_stride, p.q_head_stride = args.q_head_stride;
   p.o_token_stride = args.o_token_stride, p.o_head_stride = args.o_head_stride;
   p.lse_token_stride = args.lse_token_stride, p.lse_head_stride = args.lse_head_stride;
@@ -163,6 +161,26 @@ AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefi
   p.lse_with_sink = (desc.flags & DGRT_ATTN_LSE_WITH_SINK) != 0;
   p.scale = args.scale;
   p.softcap = (desc.flags & DGRT_ATTN_SOFTCAP) != 0 ? args.softcap : 0.0f;
+  return p;
+}
+
+}  // namespace
+
+AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args) {
+  AttnProblem p = common_problem(desc, args);
+  p.k = {args.k, args.k_token_stride, args.k_head_stride, nullptr, 0, 0, 1};
+  p.v = {args.v, args.v_token_stride, args.v_head_stride, nullptr, 0, 0, 1};
+  p.kv_indptr = args.kv_indptr;
+  return p;
+}
+
+AttnProblem problem_of(const dgrt_attn_decode_desc& desc, const dgrt_attn_decode_args& args) {
+  AttnProblem p = common_problem(desc, args);
+  p.k = {args.k, args.k_token_stride, args.k_head_stride, args.page_table, args.page_table_stride,
+         args.k_page_stride, args.page_size};
+  p.v = {args.v, args.v_token_stride, args.v_head_stride, args.page_table, args.page_table_stride,
+         args.v_page_stride, args.page_size};
+  p.kv_lens = args.seq_lens;
   return p;
 }
 
