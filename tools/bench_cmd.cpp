@@ -76,6 +76,15 @@ OrderedJson to_json(const Line& line) {
   if (line.shape.num_groups > 0) json["num_groups"] = line.shape.num_groups;
   if (line.shape.n > 0) json["n"] = line.shape.n;
   json["k"] = line.k();
+  if (const AttnSizes& attn = line.shape.attn; attn.num_q_heads > 0)
+    json["attn"] = {{"batch", attn.tokens == 0 ? attn.batch : attn.tokens / row.m},
+                    {"num_q_heads", attn.num_q_heads},
+                    {"num_kv_heads", attn.num_kv_heads},
+                    {"head_dim_qk", attn.head_dim_qk},
+                    {"head_dim_v", attn.head_dim_v},
+                    {"prefix", attn.prefix},
+                    {"window_left", attn.window_left},
+                    {"full", attn.full}};
   json["kernel"] = row.kernel;
   json["check"] = {{"ok", row.is_right()}, {"elements", row.check.elements}};
   for (const auto& [name, value] : row.check.errors) json["check"][name] = value;
@@ -115,7 +124,7 @@ Status run_shapes(const BenchSession& session, const std::vector<BenchShapes>& a
     for (const BenchShape& shape : shapes.shapes) {
       DGRT_ASSIGN(const std::unique_ptr<OpBench> bench,
                   make_any_bench(session.host(), complete_desc(shapes, shape)));
-      for (const int64_t m : shapes.m) {
+      for (const int64_t m : shapes.rows_of(shape)) {
         Line line;
         line.op = shapes.stem;
         line.shape = shape;
@@ -158,8 +167,8 @@ void add_bench(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("bench", "Check and time kernels on this machine's GPU");
   command->footer("Example: dgrt bench --op gemm_fp8 --m 1,64,4096 --json bench.json");
   const auto options = std::make_shared<BenchOptions>();
-  options->ops = {"gemm_fp8",         "gemm_bf16",  "quant_fp8",         "scale_layout",
-                  "scale_pack_ue8m0", "hc_prenorm", "hc_prenorm_weights"};
+  options->ops = {"gemm_fp8",         "gemm_bf16",  "quant_fp8",          "scale_layout",
+                  "scale_pack_ue8m0", "hc_prenorm", "hc_prenorm_weights", "attn_prefill"};
   add_bench_options(*command, *options);
   command->callback([options, &exit_code] { exit_code = run_bench(*options); });
 }

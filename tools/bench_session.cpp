@@ -5,6 +5,7 @@
 #include <ctime>
 #include <fstream>
 
+#include "tools/attention_bench.h"
 #include "tools/command.h"
 #include "tools/gemm_bench.h"
 #include "tools/hyper_bench.h"
@@ -24,7 +25,10 @@ Result<BenchShapes> read_shapes(const std::string& path) {
 }
 
 Status narrow(const BenchOptions& options, BenchShapes* shapes) {
-  if (!options.m.empty()) shapes->m = options.m;
+  if (!options.m.empty()) {
+    shapes->m = options.m;
+    for (BenchShape& shape : shapes->shapes) shape.m.clear();
+  }
   if (!options.nk.empty()) {
     shapes->shapes.clear();
     for (const std::string& nk : options.nk) {

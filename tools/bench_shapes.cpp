@@ -113,7 +113,40 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   if (op == "hc_prenorm") return BenchDesc(dgrt_hc_prenorm_desc DGRT_HC_PRENORM_DESC);
   if (op == "hc_prenorm_weights")
     return BenchDesc(dgrt_hc_prenorm_weights_desc DGRT_HC_PRENORM_WEIGHTS_DESC);
+  if (op == "attn_prefill") {
+    AttnBenchDesc desc{DGRT_ATTN_PREFILL_DESC};
+    const std::string dtype = json.at("desc").at("dtype").get<std::string>();
+    if (dtype != "bf16" && dtype != "fp16") return invalid("dtype={}: must be bf16 or fp16", dtype);
+    desc.dtype = dtype == "bf16" ? DGRT_BF16 : DGRT_FP16;
+    return BenchDesc(desc);
+  }
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
+}
+
+// `head_dim` is of both where head_dim_v is not given.
+Status read_attn_sizes(const Json& layer, BenchShape* shape) {
+  AttnSizes& sizes = shape->attn;
+  DGRT_ASSIGN(sizes.num_q_heads, read_size(layer, "num_q_heads"));
+  DGRT_ASSIGN(sizes.num_kv_heads, read_size(layer, "num_kv_heads"));
+  DGRT_ASSIGN(sizes.head_dim_qk, read_size(layer, "head_dim"));
+  sizes.head_dim_v = sizes.head_dim_qk;
+  if (layer.contains("head_dim_v")) {
+    DGRT_ASSIGN(sizes.head_dim_v, read_size(layer, "head_dim_v"));
+  }
+  if (layer.contains("batch") == layer.contains("tokens"))
+    return invalid("batch, tokens: one of them, not both");
+  if (layer.contains("batch")) {
+    DGRT_ASSIGN(sizes.batch, read_size(layer, "batch"));
+  } else {
+    DGRT_ASSIGN(sizes.tokens, read_size(layer, "tokens"));
+  }
+  sizes.prefix = layer.value("prefix", int64_t{0});
+  sizes.window_left = layer.value("window_left", int64_t{-1});
+  sizes.full = layer.value("full", false);
+  shape->num_groups = sizes.batch;
+  shape->n = sizes.num_q_heads;
+  shape->k = sizes.head_dim_qk;
+  return ok();
 }
 
 Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
@@ -123,6 +156,7 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     shape->k = block_k * k_blocks;
     return ok();
   }
+  if (std::holds_alternative<AttnBenchDesc>(desc)) return read_attn_sizes(layer, shape);
   if (std::holds_alternative<dgrt_gemm_grouped_k_desc>(desc)) {
     DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_groups"));
     DGRT_ASSIGN(shape->rows, read_size(layer, "m"));
@@ -155,16 +189,29 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
   return ok();
 }
 
+Result<std::vector<int64_t>> read_rows(const Json& json) {
+  std::vector<int64_t> rows;
+  for (const Json& m : json) {
+    rows.push_back(m.get<int64_t>());
+    if (rows.back() < 1 || rows.back() > INT32_MAX)
+      return invalid("m={}: must be from 1 to {}", rows.back(), INT32_MAX);
+  }
+  return rows;
+}
+
 Status read_model(const Json& json, BenchShapes* result) {
   const std::string model = json.at("model").get<std::string>();
   std::vector<BenchShape>& shapes = result->shapes;
   for (const Json& layer : json.at("layers")) {
     BenchShape shape{model, layer.at("name").get<std::string>()};
     DGRT_TRY(read_sizes(layer, result->desc, &shape));
+    if (layer.contains("m")) {
+      DGRT_ASSIGN(shape.m, read_rows(layer.at("m")));
+    }
     const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
              other.b_mn == shape.b_mn && other.rows == shape.rows && other.widths == shape.widths &&
-             other.sum_batches == shape.sum_batches;
+             other.sum_batches == shape.sum_batches && other.attn == shape.attn && other.m == shape.m;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -177,11 +224,7 @@ Result<BenchShapes> read_shapes(const Json& json) {
   DGRT_ASSIGN(result.desc, read_desc(json.at("op").get<std::string>(), json));
   result.stem = json.at("stem").get<std::string>();
   const bool k_varies = std::holds_alternative<dgrt_gemm_grouped_k_desc>(result.desc);
-  for (const Json& m : json.at(k_varies ? "k" : "m")) {
-    result.m.push_back(m.get<int64_t>());
-    if (result.m.back() < 1 || result.m.back() > INT32_MAX)
-      return invalid("m={}: must be from 1 to {}", result.m.back(), INT32_MAX);
-  }
+  DGRT_ASSIGN(result.m, read_rows(json.at(k_varies ? "k" : "m")));
   for (const Json& model : json.at("models")) DGRT_TRY(read_model(model, &result));
   if (result.m.empty() || result.shapes.empty()) return invalid("no m or no layers");
   return result;
@@ -233,6 +276,15 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_gemm_fused_linear_desc* 
   desc->num_segments = static_cast<uint32_t>(shape.widths.size());
   std::copy(shape.widths.begin(), shape.widths.end(), desc->n);
 }
+void set_sizes(const BenchShape& shape, int64_t m, AttnBenchDesc* desc) {
+  const AttnSizes& sizes = shape.attn;
+  desc->num_q_heads = sizes.num_q_heads, desc->num_kv_heads = sizes.num_kv_heads;
+  desc->head_dim_qk = sizes.head_dim_qk, desc->head_dim_v = sizes.head_dim_v;
+  desc->tokens = sizes.tokens, desc->prefix = sizes.prefix;
+  desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
+  desc->max_batch = std::max(sizes.batch, sizes.tokens);
+  desc->max_q_len = m, desc->max_kv_len = m + sizes.prefix;
+}
 
 }  // namespace
 
@@ -253,7 +305,7 @@ Result<BenchShapes> builtin_bench_shapes(std::string_view stem) {
 
 Result<BenchShape> parse_nk(const BenchShapes& shapes, std::string_view nk, int64_t num_groups) {
   const BenchShape& form = shapes.shapes.front();
-  if (form.n == 0 || form.rows != 0 || !form.widths.empty())
+  if (form.n == 0 || form.rows != 0 || !form.widths.empty() || form.attn.num_q_heads != 0)
     return invalid("nk={}: sizes of {} come from its shapes or a file", nk, shapes.stem);
   if ((form.num_groups != 0) != (num_groups != 0))
     return invalid("num_groups={}: {} has {}", num_groups, shapes.stem,
@@ -271,7 +323,8 @@ Result<BenchShape> parse_nk(const BenchShapes& shapes, std::string_view nk, int6
 
 BenchDesc complete_desc(const BenchShapes& shapes, const BenchShape& shape) {
   BenchDesc result = shapes.desc;
-  const int64_t m = *std::max_element(shapes.m.begin(), shapes.m.end());
+  const std::vector<int64_t>& rows = shapes.rows_of(shape);
+  const int64_t m = *std::max_element(rows.begin(), rows.end());
   std::visit([&](auto& desc) { set_sizes(shape, m, &desc); }, result);
   return result;
 }

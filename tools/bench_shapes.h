@@ -1,24 +1,47 @@
 // The shapes that `dgrt bench` runs, read from bench/shapes/<stem>.json: which layers of which
 // models, with how many rows. The files travel inside the program; --shapes takes another one.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
 #include "runtime/base/status.h"
 
 namespace dgrt {
 
+// An attention shape's desc, and what is not the desc's to say. Its max_batch is the number of sequences,
+// or, with `tokens`, the most.
+struct AttnBenchDesc : dgrt_attn_prefill_desc {
+  int64_t tokens = 0;  // of all sequences together; 0: the number of sequences is fixed
+  int64_t prefix = 0;  // keys of each before its queries
+  int64_t window_left = -1, window_right = 0;
+
+  int64_t batch(int64_t m) const {
+    return tokens == 0 ? max_batch : std::max<int64_t>(tokens / m, 1);
+  }
+};
+
 // Complete but for what a BenchShape adds.
 using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
                  dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
-                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc>;
+                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc>;
+
+// Sequences of an attention shape; no heads: another op.
+struct AttnSizes {
+  int64_t num_q_heads = 0, num_kv_heads = 0, head_dim_qk = 0, head_dim_v = 0;
+  int64_t batch = 0, tokens = 0;  // one of them, see AttnBenchDesc
+  int64_t prefix = 0, window_left = -1;
+  bool full = false;  // not causal
+  friend bool operator==(const AttnSizes&, const AttnSizes&) = default;
+};
 
 struct BenchShape {
   std::string model;       // of the first layer with these sizes: "DeepSeek-V3"
@@ -30,14 +53,21 @@ struct BenchShape {
   int64_t rows = 0;        // gemm_grouped_k: m, for there k varies; else 0
   std::vector<int64_t> widths = {};  // gemm_fused_linear: what n is made of
   bool sum_batches = false;          // gemm_batched
+  AttnSizes attn = {};               // attention, whose n is query heads, k head_dim_qk
+  std::vector<int64_t> m = {};       // where a shape has rows of its own
 };
 
 struct BenchShapes {
   std::string stem;  // "gemm_fp8"
   BenchDesc desc;    // types and layouts; sizes are 0
-  // Rows; of grouped products, of each group, about; of gemm_grouped_k: k of all groups together.
+  // Rows; of grouped products, of each group, about; of gemm_grouped_k: k of all groups together; of
+  // attention, queries of each sequence.
   std::vector<int64_t> m;
   std::vector<BenchShape> shapes;  // distinct in their sizes, in the file's order
+
+  const std::vector<int64_t>& rows_of(const BenchShape& shape) const {
+    return shape.m.empty() ? m : shape.m;
+  }
 };
 
 // INVALID_ARGUMENT names the field. UNSUPPORTED: shapes of an op that bench does not run.

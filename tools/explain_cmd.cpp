@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
 #include "heuristics/table.h"
@@ -29,19 +30,23 @@ struct ExplainOptions {
   std::vector<int64_t> widths;
   int64_t n = 0, k = 0, k_blocks = 0, m = 0;
   uint32_t sm_budget = 0, num_groups = 1, alignment = 128;
-  bool with_c = false, batch_invariant = false, json = false, b_mn = false, sum_batches = false;
+  bool with_c = false, batch_invariant = false, json = false, b_mn = false, softcap = false,
+       sum_batches = false;
+  int64_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0, head_dim_v = 0, batch = 1, kv_len = 0;
   TargetOptions target;
 };
 
 struct Answer {
-  std::string stem, var;  // var: the selector variable, "m"
+  std::string stem;
+  std::vector<std::string> vars;  // the selector variables: "m"
   Explanation explanation;
   std::string entry, key, table_digest;
   uint32_t smem_bytes = 0;
 };
 
-// `value`: of the op's selector variable.
-Result<Answer> explain_desc(const dgrt_desc* desc, int64_t value, const ExplainOptions& options) {
+// `point`: the op's selector variables.
+Result<Answer> explain_desc(const dgrt_desc* desc, const Point& point,
+                            const ExplainOptions& options) {
   DGRT_ASSIGN(const Env env, read_env());
   DGRT_ASSIGN(const DescCopy copy, DescCopy::make(desc, all_ops()));
   const OpImpl& op = copy.op();
@@ -53,9 +58,9 @@ Result<Answer> explain_desc(const dgrt_desc* desc, int64_t value, const ExplainO
   for (const std::string& warning : warnings) fmt::print(stderr, "dgrt: {}\n", warning);
   Answer answer;
   answer.stem = op.stem;
-  answer.var = op.selector(copy.get()).front().name;
+  for (const SelectorVar& var : op.selector(copy.get())) answer.vars.push_back(var.name);
   answer.table_digest = table.digest_hex();
-  DGRT_ASSIGN(answer.explanation, explain(op, copy.get(), target, table, Point{value, 0, 0}));
+  DGRT_ASSIGN(answer.explanation, explain(op, copy.get(), target, table, point));
   const Config& winner = answer.explanation.winner.config;
   const Instance instance = op.instance(copy.get(), target, winner);
   DGRT_ASSIGN(const Key key, kernel_key(instance, sources));
@@ -73,16 +78,17 @@ OrderedJson to_json(const Candidate& candidate) {
 
 OrderedJson to_json(const Answer& answer) {
   const Explanation& e = answer.explanation;
-  OrderedJson json = {{"op", answer.stem},
-                      {"decided_at_" + answer.var, e.decided_at[0]},
-                      {"kernel", answer.entry},
-                      {"key", answer.key},
-                      {"reason", e.reason},
-                      {"winner", to_json(e.winner)},
-                      {"smem_bytes", answer.smem_bytes},
-                      {"table_digest", answer.table_digest},
-                      {"num_candidates", e.candidates.size()},
-                      {"candidates", OrderedJson::array()}};
+  OrderedJson json = {{"op", answer.stem}};
+  for (size_t i = 0; i < answer.vars.size(); ++i)
+    json["decided_at_" + answer.vars[i]] = e.decided_at[i];
+  json["kernel"] = answer.entry;
+  json["key"] = answer.key;
+  json["reason"] = e.reason;
+  json["winner"] = to_json(e.winner);
+  json["smem_bytes"] = answer.smem_bytes;
+  json["table_digest"] = answer.table_digest;
+  json["num_candidates"] = e.candidates.size();
+  json["candidates"] = OrderedJson::array();
   for (size_t i = 0; i < std::min(e.candidates.size(), max_candidates_shown); ++i)
     json["candidates"].push_back(to_json(e.candidates[i]));
   return json;
@@ -90,8 +96,11 @@ OrderedJson to_json(const Answer& answer) {
 
 void print(const Answer& answer) {
   const Explanation& e = answer.explanation;
-  fmt::print("{}: the best of {} candidates by the model, decided at {} = {}\n", answer.stem,
-             e.candidates.size(), answer.var, e.decided_at[0]);
+  std::string place;
+  for (size_t i = 0; i < answer.vars.size(); ++i)
+    place += fmt::format("{}{} = {}", i == 0 ? "" : ", ", answer.vars[i], e.decided_at[i]);
+  fmt::print("{}: the best of {} candidates by the model, decided at {}\n", answer.stem,
+             e.candidates.size(), place);
   for (size_t i = 0; i < std::min(e.candidates.size(), max_candidates_shown); ++i) {
     const Candidate& c = e.candidates[i];
     const bool won = c.config == e.winner.config;
@@ -104,8 +113,8 @@ void print(const Answer& answer) {
              answer.smem_bytes, answer.key);
 }
 
-int run_desc(const dgrt_desc* desc, int64_t value, const ExplainOptions& options) {
-  const Result<Answer> answer = explain_desc(desc, value, options);
+int run_desc(const dgrt_desc* desc, const Point& point, const ExplainOptions& options) {
+  const Result<Answer> answer = explain_desc(desc, point, options);
   if (!answer.is_ok()) return report(answer.status(), options.json);
   if (options.json)
     print_json(to_json(answer.value()));
@@ -135,7 +144,7 @@ Desc product_desc(const ExplainOptions& options, Desc desc) {
 
 int run_gemm(const ExplainOptions& options) {
   const auto desc = product_desc<dgrt_gemm_desc>(options, DGRT_GEMM_DESC);
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 int run_contiguous(const ExplainOptions& options) {
@@ -144,20 +153,20 @@ int run_contiguous(const ExplainOptions& options) {
   desc.num_groups = options.num_groups;
   desc.alignment = options.alignment;
   desc.group_layout = options.group_layout == "ends" ? DGRT_GROUP_END_ROW : DGRT_GROUP_OF_ROW;
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 int run_masked(const ExplainOptions& options) {
   auto desc = product_desc<dgrt_gemm_grouped_masked_desc>(options, DGRT_GEMM_GROUPED_MASKED_DESC);
   desc.num_groups = options.num_groups;
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 int run_batched(const ExplainOptions& options) {
   auto desc = product_desc<dgrt_gemm_batched_desc>(options, DGRT_GEMM_BATCHED_DESC);
   desc.num_batches = options.num_groups;
   if (options.sum_batches) desc.flags |= DGRT_GEMM_SUM_BATCHES;
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 // Here k varies by call.
@@ -173,7 +182,7 @@ int run_grouped_k(const ExplainOptions& options) {
   desc.scale_mode = fp8 ? DGRT_SCALE_ROW : DGRT_SCALE_NONE;
   desc.sm_budget = options.sm_budget;
   desc.flags = options.with_c ? DGRT_GEMM_WITH_C : 0;
-  return run_desc(&desc.op, options.k, options);
+  return run_desc(&desc.op, {options.k}, options);
 }
 
 int run_fused_linear(const ExplainOptions& options) {
@@ -187,7 +196,7 @@ int run_fused_linear(const ExplainOptions& options) {
   desc.max_m = std::max<int64_t>(options.m, 1);
   desc.dtype_ab = desc.dtype_d = options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
   desc.sm_budget = options.sm_budget;
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 int run_quant_fp8(const ExplainOptions& options) {
@@ -196,21 +205,21 @@ int run_quant_fp8(const ExplainOptions& options) {
   desc.max_m = std::max<int64_t>(options.m, 1);
   desc.block = options.block == "128x128" ? DGRT_QUANT_128X128 : DGRT_QUANT_1X128;
   desc.scale_major = options.scale_major == "k" ? DGRT_K_MAJOR : DGRT_MN_MAJOR;
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 int run_scale_layout(const ExplainOptions& options) {
   dgrt_scale_layout_desc desc = DGRT_SCALE_LAYOUT_DESC;
   desc.k_blocks = options.k_blocks;
   desc.max_m = std::max<int64_t>(options.m, 1);
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 int run_scale_pack(const ExplainOptions& options) {
   dgrt_scale_pack_ue8m0_desc desc = DGRT_SCALE_PACK_UE8M0_DESC;
   desc.k_blocks = options.k_blocks;
   desc.max_m = std::max<int64_t>(options.m, 1);
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
 }
 
 int run_hc_prenorm(const ExplainOptions& options) {
@@ -219,7 +228,23 @@ int run_hc_prenorm(const ExplainOptions& options) {
   desc.k = options.k;
   desc.max_m = std::max<int64_t>(options.m, 1);
   desc.flags = options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0;
-  return run_desc(&desc.op, options.m, options);
+  return run_desc(&desc.op, {options.m}, options);
+}
+
+int run_attn_prefill(const ExplainOptions& options) {
+  dgrt_attn_prefill_desc desc = DGRT_ATTN_PREFILL_DESC;
+  desc.num_q_heads = options.num_q_heads;
+  desc.num_kv_heads = options.num_kv_heads;
+  desc.head_dim_qk = options.head_dim;
+  desc.head_dim_v = options.head_dim_v == 0 ? options.head_dim : options.head_dim_v;
+  desc.max_batch = options.batch;
+  desc.max_q_len = options.m;
+  desc.max_kv_len = options.kv_len == 0 ? options.m : options.kv_len;
+  desc.dtype = options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
+  desc.sm_budget = options.sm_budget;
+  desc.flags = (options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0) |
+               (options.softcap ? DGRT_ATTN_SOFTCAP : 0);
+  return run_desc(&desc.op, {desc.max_batch, desc.max_q_len, desc.max_kv_len}, options);
 }
 
 using RunOp = int (*)(const ExplainOptions&);
@@ -230,7 +255,8 @@ CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
   command->footer(std::string("Example: ") + example);
   command
       ->add_option("--m", options->m,
-                   "Rows of this call; of masked groups, expected_m; of gemm_grouped_k, of d")
+                   "Rows of this call; of masked groups, expected_m; of gemm_grouped_k, of d; of "
+                   "attention, queries of the longest sequence")
       ->check(CLI::Range(int64_t{0}, int64_t{INT32_MAX}))
       ->required();
   add_target_options(*command, options->target);
@@ -286,6 +312,27 @@ void add_segmented(CLI::App* explain, int& exit_code) {
   fused->add_option("--n", options->widths, "Columns of each output")->delimiter(',')->required();
   fused->add_option("--k", options->k, "Columns of a and b")->required();
   add_dtype(fused, {"bf16", "fp16"}, options);
+}
+
+void add_attention(CLI::App* explain, int& exit_code) {
+  const auto options = std::make_shared<ExplainOptions>();
+  CLI::App* prefill = add_op(explain, "attn_prefill",
+                             "dgrt explain attn_prefill --num-q-heads 8 --num-kv-heads 4 "
+                             "--head-dim 256 --batch 4 --m 1000",
+                             options, run_attn_prefill, exit_code);
+  prefill->add_option("--num-q-heads", options->num_q_heads, "Query heads")->required();
+  prefill->add_option("--num-kv-heads", options->num_kv_heads, "Key heads")->required();
+  prefill->add_option("--head-dim", options->head_dim, "Columns of a head of q and k")->required();
+  prefill->add_option("--head-dim-v", options->head_dim_v, "Of v and o (default: those of q)");
+  prefill->add_option("--batch", options->batch, "Sequences")->capture_default_str();
+  prefill->add_option("--kv-len", options->kv_len, "Keys of the longest sequence (default: --m)");
+  prefill->add_option("--dtype", options->dtype, "Of q, k, v and o")
+      ->check(CLI::IsMember({"bf16", "fp16"}))
+      ->capture_default_str();
+  prefill->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
+  prefill->add_flag("--softcap", options->softcap, "With DGRT_ATTN_SOFTCAP");
+  prefill->add_flag("--batch-invariant", options->batch_invariant,
+                    "With DGRT_FLAG_BATCH_INVARIANT");
 }
 
 }  // namespace
@@ -358,6 +405,7 @@ void add_explain(CLI::App& app, int& exit_code) {
   hc->add_option("--n", options->n, "Columns of z")->required();
   hc->add_option("--k", options->k, "Columns of x")->required();
   hc->add_flag("--batch-invariant", options->batch_invariant, "With DGRT_FLAG_BATCH_INVARIANT");
+  add_attention(command, exit_code);
 }
 
 }  // namespace dgrt

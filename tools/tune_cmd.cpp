@@ -111,6 +111,7 @@ std::vector<std::string> stems_of(const std::vector<Tuned>& all) {
 }
 
 std::string sizes_of(const BenchShape& shape) {
+  if (shape.attn.num_q_heads > 0) return fmt::format(" {}: {}", shape.model, shape.layer);
   std::string text;
   if (shape.num_groups > 0) text += fmt::format(" groups {}", shape.num_groups);
   if (shape.rows > 0) text += fmt::format(" m {}", shape.rows);
@@ -241,7 +242,7 @@ Result<Tuned> tune_shape(const TuneOptions& options, const BenchSession& session
               make_any_bench(session.host(), complete_desc(shapes, shape)));
   const Tuner tuner(session.host(), {options.top, options.bench.repeats()});
   Tuned tuned{shapes.stem, shape, {}, {}};
-  DGRT_ASSIGN(tuned.points, tuner.tune(*bench, shapes.m, shapes.stem + sizes_of(shape)));
+  DGRT_ASSIGN(tuned.points, tuner.tune(*bench, shapes.rows_of(shape), shapes.stem + sizes_of(shape)));
   for (const TunedPoint& point : tuned.points) {
     if (!point.is_decided()) continue;
     DGRT_ASSIGN(TuneVerdict verdict, verdict_of(session, *bench, tuned, point));

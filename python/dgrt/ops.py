@@ -173,6 +173,24 @@ def hc_prenorm_weights_desc(*, k, n=24, flags=0):
     return _fill(_c.HcPrenormWeightsDesc, n=n, k=k, flags=flags)
 
 
+def attn_prefill_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None, max_batch, max_q_len,
+                      max_kv_len=None, dtype=CONSTANTS["BF16"], sm_budget=0, flags=0):
+    """Without max_kv_len: no sequence has more keys than queries at most."""
+    return _fill(_c.AttnPrefillDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads,
+                 head_dim_qk=head_dim_qk, head_dim_v=head_dim_qk if head_dim_v is None else head_dim_v,
+                 max_batch=max_batch, max_q_len=max_q_len,
+                 max_kv_len=max_q_len if max_kv_len is None else max_kv_len, dtype=dtype,
+                 sm_budget=sm_budget, flags=flags)
+
+
+def attn_decode_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None, max_batch, max_q_len=1,
+                     max_kv_len, dtype=CONSTANTS["BF16"], sm_budget=0, flags=0):
+    return _fill(_c.AttnDecodeDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads,
+                 head_dim_qk=head_dim_qk, head_dim_v=head_dim_qk if head_dim_v is None else head_dim_v,
+                 max_batch=max_batch, max_q_len=max_q_len, max_kv_len=max_kv_len, dtype=dtype,
+                 sm_budget=sm_budget, flags=flags)
+
+
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
 
 
@@ -358,6 +376,67 @@ def hc_prenorm_weights_args(desc, *, f, w, ldf=None):
     return _fill(_c.HcPrenormWeightsArgs, f=f, w=w, ldf=desc.k if ldf is None else ldf)
 
 
+def _packed_strides(name, heads, head_dim, token, head):
+    """Of a tensor [tokens, heads, head_dim]."""
+    head = head_dim if head is None else head
+    token = heads * head if token is None else token
+    return {f"{name}_token_stride": token, f"{name}_head_stride": head}
+
+
+def attn_prefill_args(desc, *, q, k, v, o, q_indptr, kv_indptr, batch, total_q, total_kv,
+                      max_q_len=None, max_kv_len=None, lse=None, sinks=None, scale=None, softcap=0.0,
+                      window_left=-1, window_right=0, q_token_stride=None, q_head_stride=None,
+                      k_token_stride=None, k_head_stride=None, v_token_stride=None,
+                      v_head_stride=None, o_token_stride=None, o_head_stride=None,
+                      lse_token_stride=None, lse_head_stride=1):
+    """Causal unless window_right says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
+    qk, dv = desc.head_dim_qk, desc.head_dim_v
+    return _fill(
+        _c.AttnPrefillArgs, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
+        kv_indptr=kv_indptr, batch=batch, total_q=total_q, total_kv=total_kv,
+        max_q_len=min(desc.max_q_len, total_q) if max_q_len is None else max_q_len,
+        max_kv_len=min(desc.max_kv_len, total_kv) if max_kv_len is None else max_kv_len,
+        **_packed_strides("q", desc.num_q_heads, qk, q_token_stride, q_head_stride),
+        **_packed_strides("k", desc.num_kv_heads, qk, k_token_stride, k_head_stride),
+        **_packed_strides("v", desc.num_kv_heads, dv, v_token_stride, v_head_stride),
+        **_packed_strides("o", desc.num_q_heads, dv, o_token_stride, o_head_stride),
+        lse_token_stride=desc.num_q_heads if lse_token_stride is None else lse_token_stride,
+        lse_head_stride=lse_head_stride, window_left=window_left, window_right=window_right,
+        scale=qk ** -0.5 if scale is None else scale, softcap=softcap)
+
+
+def _paged_strides(name, page_size, heads, head_dim, page, token, head):
+    """Of a tensor [pages, page_size, heads, head_dim]."""
+    head = head_dim if head is None else head
+    token = heads * head if token is None else token
+    page = page_size * token if page is None else page
+    return {f"{name}_page_stride": page, f"{name}_token_stride": token, f"{name}_head_stride": head}
+
+
+def attn_decode_args(desc, *, q, k, v, o, q_indptr, page_table, seq_lens, batch, total_q, page_size, num_pages,
+                     max_pages, max_q_len=None, max_kv_len=None, lse=None, sinks=None, scale=None,
+                     softcap=0.0, window_left=-1, window_right=0, page_table_stride=None,
+                     q_token_stride=None, q_head_stride=None, k_page_stride=None, k_token_stride=None,
+                     k_head_stride=None, v_page_stride=None, v_token_stride=None, v_head_stride=None,
+                     o_token_stride=None, o_head_stride=None, lse_token_stride=None, lse_head_stride=1):
+    """Causal unless window_right says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
+    qk, dv = desc.head_dim_qk, desc.head_dim_v
+    return _fill(
+        _c.AttnDecodeArgs, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
+        page_table=page_table, seq_lens=seq_lens, batch=batch, total_q=total_q,
+        max_q_len=min(desc.max_q_len, total_q) if max_q_len is None else max_q_len,
+        max_kv_len=min(desc.max_kv_len, max_pages * page_size) if max_kv_len is None else max_kv_len,
+        page_size=page_size, num_pages=num_pages, max_pages=max_pages,
+        page_table_stride=max_pages if page_table_stride is None else page_table_stride,
+        **_packed_strides("q", desc.num_q_heads, qk, q_token_stride, q_head_stride),
+        **_paged_strides("k", page_size, desc.num_kv_heads, qk, k_page_stride, k_token_stride, k_head_stride),
+        **_paged_strides("v", page_size, desc.num_kv_heads, dv, v_page_stride, v_token_stride, v_head_stride),
+        **_packed_strides("o", desc.num_q_heads, dv, o_token_stride, o_head_stride),
+        lse_token_stride=desc.num_q_heads if lse_token_stride is None else lse_token_stride,
+        lse_head_stride=lse_head_stride, window_left=window_left, window_right=window_right,
+        scale=qk ** -0.5 if scale is None else scale, softcap=softcap)
+
+
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
@@ -371,4 +450,6 @@ MAKE_ARGS = {
     _c.ScalePackUe8m0Desc: scale_pack_ue8m0_args,
     _c.HcPrenormDesc: hc_prenorm_args,
     _c.HcPrenormWeightsDesc: hc_prenorm_weights_args,
+    _c.AttnPrefillDesc: attn_prefill_args,
+    _c.AttnDecodeDesc: attn_decode_args,
 }

@@ -27,19 +27,18 @@ from family_work import MAKERS
 PEER_LIMIT = 1e-2
 
 
-def ops(text):
-    chosen = text.split(",")
-    unknown = set(chosen) - set(MAKERS)
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no op {', '.join(sorted(unknown))}; there are "
-                                         f"{', '.join(MAKERS)}")
-    return chosen
+def parse_args(description, makers):
+    def ops(text):
+        chosen = text.split(",")
+        unknown = set(chosen) - set(makers)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no op {', '.join(sorted(unknown))}; there are "
+                                             f"{', '.join(makers)}")
+        return chosen
 
-
-def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--op", type=ops, default=list(MAKERS),
-                        help=f"some of {','.join(MAKERS)}; default: all")
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--op", type=ops, default=list(makers),
+                        help=f"some of {','.join(makers)}; default: all")
     parser.add_argument("--quick", action="store_true", help="12 repeats instead of 40")
     parser.add_argument("--json", type=pathlib.Path, help="write everything measured to this file")
     parser.add_argument("--library", help="libdgrt.so to use; default: as dgrt.load_library()")
@@ -168,22 +167,23 @@ def geometric_means(rows):
     return result
 
 
-def main():
-    options = parse_args()
+def run(kind, description, makers):
+    """The whole program, for any ops: {op: generator of Cases}. Returns the exit code."""
+    options = parse_args(description, makers)
     dgrt.load_library(options.library)
     if not torch.cuda.is_available():
-        print("family_peers: torch sees no GPU here", file=sys.stderr)
+        print(f"{kind}: torch sees no GPU here", file=sys.stderr)
         return 1
     torch.set_float32_matmul_precision("highest")  # of the references
     timer, peers = CleanTimer(repeats=12 if options.quick else 40), Peers()
-    report = {"kind": "family_peers", "schema": 1, **environment(), "repeats": timer.repeats,
+    report = {"kind": kind, "schema": 1, **environment(), "repeats": timer.repeats,
               "empty_us": timer.interleaved({"empty": EmptyKernel()})["empty"],
               "yardsticks": yardsticks(timer), "rows": []}
     torch.cuda.empty_cache()
     print({key: value for key, value in report.items() if key != "rows"})
     with dgrt.Context(device=0) as context:
         for op in options.op:
-            for case in MAKERS[op](context):
+            for case in makers[op](context):
                 report["rows"].append(measure(case, timer, peers))
                 print_row(report["rows"][-1])
                 del case  # before the next one is drawn
@@ -202,4 +202,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("family_peers", __doc__.splitlines()[0], MAKERS))

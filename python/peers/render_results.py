@@ -5,7 +5,7 @@ by hand. Each table stands between <!-- results:NAME --> and <!-- /results -->.
     python3 python/peers/render_results.py           rewrites README.md
     python3 python/peers/render_results.py --check   exits 1 if README.md is not what the records say
 
-Records: gemm_peers.py --json FILE, family_peers.py --json FILE, dgrt bench --json FILE, dgrt_bench
+Records: gemm_peers.py --json FILE, family_peers.py and attention_peers.py --json FILE, dgrt bench --json FILE, dgrt_bench
 --benchmark_out=FILE, and dgrt prewarm --json with kind, date and cpus added. The newest record wins, of family_peers.py the newest with that op; of dgrt_bench
 every record is shown."""
 
@@ -144,6 +144,41 @@ def family_means(op, record):
     return f"- {op}, {len(rows)} shapes: {', '.join(parts)}\n"
 
 
+def attention_table(records):
+    record = next((r for r in records if r["kind"] == "attention_peers"), None)
+    if record is None:
+        return NOTHING
+    columns = [(name, title) for name, title in (("cudnn", "cuDNN"), ("flash", "flash"))
+               if any(name in row["impls"] for row in record["rows"])]
+    header = ["batch × queries", "heads", "head size", "mask", "dgrt us", "p10–p90", "TFLOPS",
+              "share of floor"]
+    for _, title in columns:
+        header += [f"{title} us", "over dgrt"]
+    rows = [attention_line(row, columns) for row in record["rows"]]
+    good = [row for row in record["rows"] if row["check"]["ok"]]
+    parts = []
+    for name, title in columns:
+        ratios = [row["impls"][name]["us"] / row["impls"]["dgrt"]["us"] for row in good
+                  if name in row["impls"]]
+        if ratios:
+            parts.append(f"{statistics.geometric_mean(ratios):.2f} × {title} ({len(ratios)} shapes)")
+    text = caption(record) + "\n" + table(header, rows)
+    return text + (f"\nGeometric mean of the speed against peers: {', '.join(parts)}.\n" if parts else "")
+
+
+def attention_line(row, columns):
+    line = [f"{row['batch']} × {row['m']}", row["heads"], row["head_dim"], row["mask"]]
+    own = row["impls"]["dgrt"]
+    if not row["check"]["ok"]:
+        return line + ["wrong result"] + ["–"] * (3 + 2 * len(columns))
+    line += [f"**{own['us']:.1f}**", f"{own['p10']:.1f}–{own['p90']:.1f}",
+             cell(row["flops"] / own["us"] / 1e6, 0), cell(row["floor_us"] / own["us"], 2)]
+    for name, _ in columns:
+        us = row["impls"].get(name, {}).get("us")
+        line += [cell(us), cell(None if us is None else us / own["us"], 2)]
+    return line
+
+
 def input_ops_table(records):
     rows, sources = [], []
     for op in ("quant_fp8", "scale_layout"):
@@ -257,6 +292,7 @@ def render(text, records):
     makers = {"gemm_fp8": lambda: gemm_table(records, "gemm_fp8"),
               "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
               "family": lambda: family_table(records),
+              "attention": lambda: attention_table(records),
               "input_ops": lambda: input_ops_table(records),
               "host": lambda: host_table(records)}
     return BLOCK.sub(lambda m: m.group(1) + makers[m.group(2)]() + m.group(3), text)

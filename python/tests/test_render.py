@@ -12,7 +12,7 @@ sys.path.insert(0, str(PEERS))
 import render_results  # noqa: E402
 
 BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n"
-                 for name in ("gemm_fp8", "gemm_bf16", "family", "input_ops", "host"))
+                 for name in ("gemm_fp8", "gemm_bf16", "family", "attention", "input_ops", "host"))
 
 
 def peers_record(date, us):
@@ -57,7 +57,7 @@ class Render(unittest.TestCase):
 
     def test_without_records_it_says_so(self):
         text = self.render()
-        self.assertEqual(text.count(render_results.NOTHING), 5)
+        self.assertEqual(text.count(render_results.NOTHING), 6)
         self.assertNotIn("old", text)
 
     def test_the_newest_record_is_shown(self):
@@ -67,7 +67,7 @@ class Render(unittest.TestCase):
         self.assertIn("| 0.50 |", text)           # floor 10 / 20
         self.assertIn("1.28 × cuBLASLt FP8", text)
         self.assertIn("1.32 × DeepGEMM", text)
-        self.assertEqual(text.count(render_results.NOTHING), 4)  # the others
+        self.assertEqual(text.count(render_results.NOTHING), 5)  # the others
 
     def test_a_wrong_result_shows_no_time(self):
         record = peers_record("2026-01-03", 20.0)
@@ -95,6 +95,23 @@ class Render(unittest.TestCase):
         self.assertIn("| gemm_batched | groups 4, n 4096 | wrong result |", text)
         self.assertNotIn("**20.0**", text)
         self.assertIn("| 0.40 | – | – | – | – |", text)
+
+    def test_attention_shows_the_peers_that_took_part(self):
+        row = {"op": "attn_prefill", "batch": 4, "m": 1000, "heads": "8/4", "head_dim": "256",
+               "mask": "causal", "kernel": "k", "flops": 20_000_000, "floor_us": 15.0,
+               "impls": {"dgrt": {"us": 20.0, "p10": 19.0, "p90": 21.0},
+                         "cudnn": {"us": 30.0, "p10": 29.0, "p90": 31.0}}, "check": {"ok": True}}
+        alone = dict(row, m=2000, impls={"dgrt": row["impls"]["dgrt"]})
+        wrong = dict(row, m=3000, check={"ok": False})
+        record = dict(family_record("2026-01-04", "attn_prefill", 20.0), kind="attention_peers",
+                      rows=[row, alone, wrong])
+        text = self.render(record)
+        self.assertIn("| 4 × 1000 | 8/4 | 256 | causal | **20.0** | 19.0–21.0 | 1 | 0.75 | 30.0 | 1.50 |",
+                      text)
+        self.assertIn("| 4 × 2000 | 8/4 | 256 | causal | **20.0** | 19.0–21.0 | 1 | 0.75 | – | – |", text)
+        self.assertIn("| 4 × 3000 | 8/4 | 256 | causal | wrong result |", text)
+        self.assertIn("1.50 × cuDNN (1 shapes)", text)
+        self.assertNotIn("flash", text)
 
     def test_input_ops_show_what_was_checked(self):
         row = {"op": "quant_fp8", "m": 128, "k": 7168, "check": {"ok": True}, "gb_per_s": 517.0,
@@ -128,7 +145,7 @@ class Render(unittest.TestCase):
         text = (render_results.ROOT / "README.md").read_text()
         records = render_results.load_records(render_results.ROOT / "bench" / "results")
         self.assertEqual({m.group(2) for m in render_results.BLOCK.finditer(text)},
-                         {"gemm_fp8", "gemm_bf16", "family", "input_ops", "host"})
+                         {"gemm_fp8", "gemm_bf16", "family", "attention", "input_ops", "host"})
         self.assertEqual(text, render_results.render(text, records),
                          "run python/peers/render_results.py")
 

@@ -11,6 +11,7 @@ import unittest
 from dgrt import _c
 
 INCLUDE = pathlib.Path(__file__).resolve().parent.parent.parent / "include"
+HEADERS = ("dgrt.h", "gemm.h", "hyper.h", "attention.h")
 COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
 
 
@@ -26,7 +27,7 @@ def expected():
 
 
 def c_program():
-    lines = ["#include <stdio.h>", '#include "dgrt/gemm.h"', '#include "dgrt/hyper.h"', "int main(void) {"]
+    lines = ["#include <stdio.h>", *(f'#include "dgrt/{name}"' for name in HEADERS), "int main(void) {"]
     for name, mirror in _c.STRUCTS.items():
         lines.append(f'  printf("{name} %zu\\n", sizeof({name}));')
         for field in mirror._fields_:
@@ -50,7 +51,7 @@ class Structs(unittest.TestCase):
         self.assertEqual(printed.stdout.splitlines(), list(expected()))
 
     def test_no_public_struct_or_call_is_left_out(self):
-        text = "".join((INCLUDE / "dgrt" / name).read_text() for name in ("dgrt.h", "gemm.h", "hyper.h"))
+        text = "".join((INCLUDE / "dgrt" / name).read_text() for name in HEADERS)
         structs = set(re.findall(r"^} (dgrt_\w+);", text, re.M)) - {"dgrt_symm_options"}
         self.assertEqual(structs, set(_c.STRUCTS))
         calls = set(re.findall(r"^DGRT_API [\w ]+[ *]+(dgrt_\w+)\(", text, re.M))

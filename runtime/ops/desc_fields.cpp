@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
 
@@ -34,6 +35,12 @@ constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"unaligned_d", DGRT_GEMM_UNALIGNED_D},
                                      {"signal", DGRT_GEMM_SIGNAL},
                                      {"sum_batches", DGRT_GEMM_SUM_BATCHES}};
+
+constexpr FieldValue attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                     {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                     {"softcap", DGRT_ATTN_SOFTCAP},
+                                     {"lse_base2", DGRT_ATTN_LSE_BASE2},
+                                     {"lse_with_sink", DGRT_ATTN_LSE_WITH_SINK}};
 
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
 
@@ -199,6 +206,34 @@ constexpr DescField hc_prenorm_weights[] = {
     DGRT_FIELD(dgrt_hc_prenorm_weights_desc, reserved, reserved),
 };
 
+constexpr DescField attn_prefill[] = {
+    DGRT_FIELD(dgrt_attn_prefill_desc, num_q_heads, int64),
+    DGRT_FIELD(dgrt_attn_prefill_desc, num_kv_heads, int64),
+    DGRT_FIELD(dgrt_attn_prefill_desc, head_dim_qk, int64),
+    DGRT_FIELD(dgrt_attn_prefill_desc, head_dim_v, int64),
+    DGRT_FIELD(dgrt_attn_prefill_desc, max_batch, int64),
+    DGRT_FIELD(dgrt_attn_prefill_desc, max_q_len, int64),
+    DGRT_FIELD(dgrt_attn_prefill_desc, max_kv_len, int64),
+    DGRT_FIELD(dgrt_attn_prefill_desc, dtype, choice, dtypes),
+    DGRT_FIELD(dgrt_attn_prefill_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_attn_prefill_desc, flags, flags, attn_flags),
+    DGRT_FIELD(dgrt_attn_prefill_desc, reserved, reserved),
+};
+
+constexpr DescField attn_decode[] = {
+    DGRT_FIELD(dgrt_attn_decode_desc, num_q_heads, int64),
+    DGRT_FIELD(dgrt_attn_decode_desc, num_kv_heads, int64),
+    DGRT_FIELD(dgrt_attn_decode_desc, head_dim_qk, int64),
+    DGRT_FIELD(dgrt_attn_decode_desc, head_dim_v, int64),
+    DGRT_FIELD(dgrt_attn_decode_desc, max_batch, int64),
+    DGRT_FIELD(dgrt_attn_decode_desc, max_q_len, int64),
+    DGRT_FIELD(dgrt_attn_decode_desc, max_kv_len, int64),
+    DGRT_FIELD(dgrt_attn_decode_desc, dtype, choice, dtypes),
+    DGRT_FIELD(dgrt_attn_decode_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_attn_decode_desc, flags, flags, attn_flags),
+    DGRT_FIELD(dgrt_attn_decode_desc, reserved, reserved),
+};
+
 constexpr DescFields all[] = {
     {DGRT_OP_GEMM, "gemm", sizeof(dgrt_gemm_desc), gemm},
     {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, "gemm_grouped_contiguous",
@@ -216,6 +251,8 @@ constexpr DescFields all[] = {
     {DGRT_OP_HC_PRENORM, "hc_prenorm", sizeof(dgrt_hc_prenorm_desc), hc_prenorm},
     {DGRT_OP_HC_PRENORM_WEIGHTS, "hc_prenorm_weights", sizeof(dgrt_hc_prenorm_weights_desc),
      hc_prenorm_weights},
+    {DGRT_OP_ATTN_PREFILL, "attn_prefill", sizeof(dgrt_attn_prefill_desc), attn_prefill},
+    {DGRT_OP_ATTN_DECODE, "attn_decode", sizeof(dgrt_attn_decode_desc), attn_decode},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
  * held. */
 #include <dgrt/dgrt.h>
 #include <dgrt/gemm.h>
+#include <dgrt/attention.h>
 #include <dgrt/hyper.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,6 +2,7 @@
 // wrappers, used from several threads, each of which has its own last error.
 #include <dgrt/dgrt.h>
 #include <dgrt/gemm.h>
+#include <dgrt/attention.h>
 #include <dgrt/hyper.h>
 
 #include <cstdio>

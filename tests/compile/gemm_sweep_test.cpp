@@ -2,18 +2,13 @@
 // sample of what each op of the GEMM family can be asked for compile: without spills, without the
 // assembler serialising wgmma, within a time budget. Needs libnvrtc, no GPU.
 #include <algorithm>
-#include <atomic>
-#include <cmath>
-#include <ctime>
 #include <map>
-#include <mutex>
-#include <thread>
 
 #include "dgrt/gemm.h"
-#include "runtime/compile/nvrtc.h"
 #include "runtime/engine/enumerate.h"
 #include "runtime/engine/selection.h"
 #include "tests/support/catch.h"
+#include "tests/support/compile_sweep.h"
 #include "tests/support/random_desc.h"
 
 namespace dgrt::test {
@@ -26,12 +21,6 @@ double budget_ms(const Instance& instance) {
   if (instance.cfg["block_m"] * instance.cfg["block_n"] < 128 * 192) return 600;
   const bool is_unrolled = instance.cfg.find("scale_mode") && instance.cfg["store_buffers"] != 0;
   return is_unrolled || instance.cfg["with_c"] != 0 ? 900 : 600;
-}
-
-double thread_cpu_ms() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return now.tv_sec * 1e3 + now.tv_nsec * 1e-6;
 }
 
 dgrt_gemm_desc gemm_desc(dgrt_dtype dtype, int64_t n, int64_t k, dgrt_dtype d = DGRT_BF16,
@@ -69,56 +58,6 @@ void collect(const dgrt_gemm_desc& desc, const Target& target,
   collect(&desc.op, target, SIZE_MAX, kernels);
 }
 
-void compile_all(const std::map<std::string, Instance>& kernels) {
-  const Result<std::shared_ptr<const Nvrtc>> nvrtc = Nvrtc::load();
-  INFO(nvrtc.status().message());
-  REQUIRE(nvrtc.is_ok());
-  const Sources sources;
-  std::vector<const Instance*> todo;
-  for (const auto& [entry, instance] : kernels) todo.push_back(&instance);
-  std::atomic<size_t> next = 0;
-  std::mutex mutex;  // of what follows
-  std::vector<std::string> complaints;
-  std::vector<const Instance*> slow;
-  double slowest_ms = 0;
-  const auto work = [&] {
-    for (size_t i; (i = next++) < todo.size();) {
-      const double start_ms = thread_cpu_ms();
-      const Result<Compiled> compiled = nvrtc.value()->compile(*todo[i], sources);
-      const double ms = thread_cpu_ms() - start_ms;
-      std::string complaint;
-      if (!compiled.is_ok())
-        complaint = compiled.status().message();
-      else if (compiled.value().spills() || compiled.value().stack_bytes != 0)
-        complaint = "spills";
-      else if (compiled.value().log.find("serialized") != std::string::npos)
-        complaint = "wgmma is serialised";
-      const std::lock_guard lock(mutex);
-      if (ms > budget_ms(*todo[i])) slow.push_back(todo[i]);
-      slowest_ms = std::max(slowest_ms, ms);
-      if (!complaint.empty()) complaints.push_back(todo[i]->entry + ": " + complaint);
-    }
-  };
-  std::vector<std::thread> threads;
-  for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
-    threads.emplace_back(work);
-  for (std::thread& thread : threads) thread.join();
-  // The same kernel took 564 to 697 ms beside others: what was over its budget is timed alone.
-  for (const Instance* instance : slow) {
-    double least_ms = INFINITY;
-    for (int i = 0; i < 3 && least_ms > budget_ms(*instance); ++i) {
-      const double start_ms = thread_cpu_ms();
-      REQUIRE(nvrtc.value()->compile(*instance, sources).is_ok());
-      least_ms = std::min(least_ms, thread_cpu_ms() - start_ms);
-    }
-    if (least_ms > budget_ms(*instance))
-      complaints.push_back(fmt::format("{}: took {:.0f} ms", instance->entry, least_ms));
-  }
-  for (const std::string& complaint : complaints) FAIL_CHECK(complaint);
-  WARN(kernels.size() << " kernels, the slowest took " << static_cast<int>(slowest_ms)
-                      << " ms of CPU");
-}
-
 }  // namespace
 
 TEST_CASE("gemm: every table row and the model's picks compile", "[compile]") {
@@ -145,7 +84,7 @@ TEST_CASE("gemm: every table row and the model's picks compile", "[compile]") {
   collect(gemm_desc(DGRT_BF16, 256, 7168, DGRT_FP32), h200, &kernels);
   collect(gemm_desc(DGRT_BF16, 4096, 7168, DGRT_BF16, DGRT_GEMM_WITH_C), h200, &kernels);
   collect(gemm_desc(DGRT_BF16, 4096, 7168, DGRT_FP32, DGRT_GEMM_WITH_C), h200, &kernels);
-  compile_all(kernels);
+  compile_all(kernels, budget_ms);
 }
 
 TEST_CASE("gemm_batched: sums of batches compile", "[compile]") {
@@ -179,7 +118,7 @@ TEST_CASE("products: what may be asked for together compiles", "[compile]") {
     for (int round = 0; round < (dense ? 10 : 5); ++round)
       collect(random_desc(*op, rng)->with_max_m(random_max_m).get(), h200, 3, &kernels);
   }
-  compile_all(kernels);
+  compile_all(kernels, budget_ms);
 }
 
 }  // namespace dgrt::test

@@ -2,6 +2,7 @@
 // to try them on.
 #include "runtime/compile/nvrtc.h"
 #include "tests/support/catch.h"
+#include "tools/lib/lab_attn_reference.cuh"
 #include "tools/lib/lab_compare.cuh"
 #include "tools/lib/lab_consumer.cuh"
 #include "tools/lib/lab_fill.cuh"
@@ -24,6 +25,8 @@ const LabInstance instances[] = {
     {"gemm_check", lab::gemm_check::kind_bf16, 256, sizeof(lab::gemm_check::Params)},
     {"gemm_check", lab::gemm_check::kind_e4m3, 256, sizeof(lab::gemm_check::Params)},
     {"gemm_check", lab::gemm_check::kind_fp16, 256, sizeof(lab::gemm_check::Params)},
+    {"attn_reference", lab::attn_reference::kind_compare, 128, sizeof(lab::attn_reference::Params)},
+    {"attn_reference", lab::attn_reference::kind_erase, 128, sizeof(lab::attn_reference::Params)},
     {"consumer", 0, lab::consumer::num_threads, sizeof(lab::consumer::Params)},
     {"hc_reference", 0, 128, sizeof(lab::hc_reference::Params)},
     {"timing", lab::timing::kind_empty, 384, sizeof(lab::timing::Params)},

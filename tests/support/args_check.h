@@ -36,9 +36,13 @@ struct OpsFixture : EngineFixture {
     if (!plan.is_ok()) FAIL(plan.status().message());
     return std::move(plan).value();
   }
+  Status launch(const Plan& plan, const dgrt_args* args) const {
+    return plan.launch(args, workspace, plan.workspace_bytes(), stream);
+  }
   ScopedEnv any{"DGRT_COMPILER", "any"};
   std::unique_ptr<Context> context;
   const CUstream stream = FakeCuda::stream_of(100);
+  void* const workspace = address<void>(0x10000);
 };
 
 // Launches for several m; `make` gives the args.
@@ -76,12 +80,12 @@ template <class Args>
 void check_breaches(OpsFixture& fixture, const dgrt_desc* desc, const Args& good,
                     const std::vector<Breach<Args>>& breaches) {
   const auto plan = fixture.plan_of(desc);
-  REQUIRE(plan->launch(&good.op, nullptr, 0, fixture.stream).is_ok());
+  REQUIRE(fixture.launch(*plan, &good.op).is_ok());
   const int launches = FakeCuda::num_launches;
   for (const Breach<Args>& breach : breaches) {
     Args args = good;
     breach.spoil(&args);
-    const Status status = plan->launch(&args.op, nullptr, 0, fixture.stream);
+    const Status status = fixture.launch(*plan, &args.op);
     dgrt_call_info info = DGRT_CALL_INFO;
     INFO("expected " << breach.text << ", got " << status.message());
     CHECK(status.code() == DGRT_INVALID_ARGUMENT);

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
 #include "runtime/ops/op.h"
@@ -34,6 +35,8 @@ inline int64_t pick_size(Rng& rng, int64_t low, int64_t high) {
   return std::clamp(pick_between(rng, top / 2, top + 1), low, high);
 }
 
+inline constexpr int64_t most_tokens = (int64_t{1} << 30) - 1;  // of attention, and sequences
+
 class AnyDesc {
  public:
   template <class Desc>
@@ -47,6 +50,7 @@ class AnyDesc {
         [](const auto& desc) -> int64_t {
           if constexpr (requires { desc.max_m; }) return desc.max_m;
           if constexpr (requires { desc.max_k; }) return desc.max_k;
+          if constexpr (requires { desc.max_batch; }) return desc.max_batch;
           return 0;
         },
         desc_);
@@ -57,6 +61,7 @@ class AnyDesc {
         [max_m](auto& desc) {
           if constexpr (requires { desc.max_m; }) desc.max_m = max_m;
           if constexpr (requires { desc.max_k; }) desc.max_k = max_m;
+          if constexpr (requires { desc.max_batch; }) desc.max_batch = std::min(max_m, most_tokens);
         },
         copy.desc_);
     return copy;
@@ -66,7 +71,8 @@ class AnyDesc {
   std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
                dgrt_gemm_batched_desc, dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc,
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
-               dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc>
+               dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_prefill_desc,
+               dgrt_attn_decode_desc>
       desc_;
 };
 
@@ -216,6 +222,39 @@ inline dgrt_hc_prenorm_weights_desc random_hc_prenorm_weights(Rng& rng) {
   return desc;
 }
 
+// Heads, sizes and flags, which both attention ops have.
+template <class Desc>
+void random_attention(Rng& rng, Desc* desc) {
+  desc->num_kv_heads = pick_size(rng, 1, 64);
+  desc->num_q_heads = desc->num_kv_heads * pick_of(rng, {1, 2, 3, 4, 5, 6, 7, 8, 16, 128});
+  const auto head_dim = [&rng] {
+    return rng() % 2 ? pick_of(rng, {64, 96, 128, 192, 256, 512}) : 8 * pick_between(rng, 1, 64);
+  };
+  desc->head_dim_qk = head_dim();
+  desc->head_dim_v = rng() % 2 ? desc->head_dim_qk : head_dim();
+  desc->max_batch = pick_size(rng, 0, 4096);
+  desc->max_kv_len = pick_size(rng, 0, 1 << 20);
+  desc->dtype = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  desc->sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_SOFTCAP,
+                              DGRT_ATTN_LSE_BASE2, DGRT_ATTN_LSE_WITH_SINK})
+    if (rng() % 4 == 0) desc->flags |= flag;
+}
+
+inline dgrt_attn_prefill_desc random_attn_prefill(Rng& rng) {
+  dgrt_attn_prefill_desc desc = DGRT_ATTN_PREFILL_DESC;
+  random_attention(rng, &desc);
+  desc.max_q_len = pick_size(rng, 0, random_max_m);
+  return desc;
+}
+
+inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
+  dgrt_attn_decode_desc desc = DGRT_ATTN_DECODE_DESC;
+  random_attention(rng, &desc);
+  desc.max_q_len = pick_size(rng, 0, 16);
+  return desc;
+}
+
 // A desc that `op` accepts. Nothing: this header does not know the op yet.
 inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   const std::string_view stem = op.stem;
@@ -235,6 +274,8 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "scale_pack_ue8m0") return AnyDesc(random_scale_pack(rng));
   if (stem == "hc_prenorm") return AnyDesc(random_hc_prenorm(rng));
   if (stem == "hc_prenorm_weights") return AnyDesc(random_hc_prenorm_weights(rng));
+  if (stem == "attn_prefill") return AnyDesc(random_attn_prefill(rng));
+  if (stem == "attn_decode") return AnyDesc(random_attn_decode(rng));
   return std::nullopt;
 }
 

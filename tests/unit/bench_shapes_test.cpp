@@ -2,8 +2,8 @@
 // by name.
 #include "tools/bench_shapes.h"
 
-#include <array>
 #include <set>
+#include <string>
 
 #include "runtime/engine/desc_copy.h"
 #include "tests/support/catch.h"
@@ -27,10 +27,13 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     REQUIRE(shapes.is_ok());
     CHECK(shapes.value().stem == stem);
     CHECK(shapes.value().m.size() >= (stem == "hc_prenorm_weights" ? 1u : 5u));
-    std::set<std::array<int64_t, 6>> seen;
+    std::set<std::string> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
-      CHECK(seen.insert(
-                    {shape.n, shape.k, shape.num_groups, shape.b_mn, shape.rows, shape.sum_batches})
+      const AttnSizes& attn = shape.attn;
+      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
+                                    shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
+                                    attn.tokens, attn.prefix, attn.window_left, attn.full,
+                                    shape.sum_batches, fmt::join(shape.m, ",")))
                 .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
       const Result<DescCopy> copy =
@@ -128,6 +131,39 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(pack.flags == DGRT_SCALE_CEIL);
 }
 
+TEST_CASE("bench_shapes: attention has rows and sequences of its own", "[unit]") {
+  const Result<BenchShapes> parsed = parse_bench_shapes(
+      R"({"op": "attn_prefill", "stem": "s", "desc": {"dtype": "fp16"}, "m": [10, 20],
+          "models": [{"model": "M", "layers": [
+            {"name": "x", "batch": 3, "num_q_heads": 8, "num_kv_heads": 2, "head_dim": 192,
+             "head_dim_v": 128, "prefix": 100, "window_left": 7},
+            {"name": "y", "tokens": 64, "m": [32, 8], "num_q_heads": 4, "num_kv_heads": 4,
+             "head_dim": 64, "full": true}]}]})");
+  INFO(parsed.status().message());
+  REQUIRE(parsed.is_ok());
+  const BenchShapes& shapes = parsed.value();
+  REQUIRE(shapes.shapes.size() == 2);
+  const auto x = std::get<AttnBenchDesc>(complete_desc(shapes, shapes.shapes[0]));
+  CHECK(x.num_q_heads == 8);
+  CHECK(x.num_kv_heads == 2);
+  CHECK(x.head_dim_qk == 192);
+  CHECK(x.head_dim_v == 128);
+  CHECK(x.dtype == DGRT_FP16);
+  CHECK(x.max_q_len == 20);
+  CHECK(x.max_kv_len == 120);
+  CHECK(x.window_left == 7);
+  CHECK(x.window_right == 0);
+  CHECK(x.batch(10) == 3);
+  CHECK(shapes.rows_of(shapes.shapes[0]) == std::vector<int64_t>{10, 20});
+  const auto y = std::get<AttnBenchDesc>(complete_desc(shapes, shapes.shapes[1]));
+  CHECK(y.head_dim_v == 64);
+  CHECK(y.max_q_len == 32);
+  CHECK(y.window_right == -1);
+  CHECK(y.batch(8) == 8);
+  CHECK(y.batch(32) == 2);
+  CHECK(shapes.rows_of(shapes.shapes[1]) == std::vector<int64_t>{32, 8});
+}
+
 TEST_CASE("bench_shapes: n and k of the command line, as a shape of the op", "[unit]") {
   const auto nk = [](const char* stem, const char* text, int64_t num_groups) {
     const Result<BenchShapes> shapes = builtin_bench_shapes(stem);
@@ -153,6 +189,7 @@ TEST_CASE("bench_shapes: n and k of the command line, as a shape of the op", "[u
   CHECK_FALSE(nk("gemm_grouped_k_fp8", "7168x2048", 4).is_ok());
   CHECK_FALSE(nk("gemm_fused_linear_bf16", "7168x2048", 0).is_ok());
   CHECK_FALSE(nk("quant_fp8", "7168x2048", 0).is_ok());
+  CHECK_FALSE(nk("attn_prefill", "8x128", 0).is_ok());
 }
 
 TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
@@ -186,6 +223,16 @@ TEST_CASE("bench_shapes: what is wrong with a file is named", "[unit]") {
                     "stem": "s", "m": [1],
                     "models": [{"model": "M", "layers": [{"name": "x", "k_blocks": 0}]}]})",
                 DGRT_INVALID_ARGUMENT, "k_blocks=0");
+  check_refused(R"({"op": "attn_prefill", "desc": {"dtype": "fp32"}})", DGRT_INVALID_ARGUMENT,
+                "dtype=fp32");
+  check_refused(R"({"op": "attn_prefill", "desc": {"dtype": "bf16"}, "stem": "s", "m": [1],
+                    "models": [{"model": "M", "layers": [
+                      {"name": "x", "num_q_heads": 1, "num_kv_heads": 1, "head_dim": 64}]}]})",
+                DGRT_INVALID_ARGUMENT, "batch, tokens");
+  check_refused(R"({"op": "attn_prefill", "desc": {"dtype": "bf16"}, "stem": "s", "m": [1],
+                    "models": [{"model": "M", "layers": [{"name": "x", "batch": 1, "m": [0],
+                      "num_q_heads": 1, "num_kv_heads": 1, "head_dim": 64}]}]})",
+                DGRT_INVALID_ARGUMENT, "m=0");
   check_refused(file(R"({"dtype_ab": "e5m2", "dtype_d": "bf16"})", "[1]", good_layers),
                 DGRT_INVALID_ARGUMENT, "dtype_ab=e5m2");
   check_refused(file(good_desc, "[0]", good_layers), DGRT_INVALID_ARGUMENT, "m=0");

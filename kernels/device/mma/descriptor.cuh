@@ -16,4 +16,9 @@ __device__ __forceinline__ uint64_t operand_descriptor(uint32_t address) {
          ((address & 0x3ffff) >> 4);
 }
 
+// MN-major, with `leading_bytes` between blocks of 64 rows of the operand.
+__device__ __forceinline__ uint64_t mn_descriptor(uint32_t address, uint32_t leading_bytes) {
+  return operand_descriptor<false>(address) + (static_cast<uint64_t>(leading_bytes - 16 >> 4) << 16);
+}
+
 }  // namespace dgrt

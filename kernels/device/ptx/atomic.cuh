@@ -23,6 +23,12 @@ __device__ __forceinline__ float load_relaxed_f32(const void* from) {
   return v;
 }
 
+__device__ __forceinline__ float2 load_relaxed_f32x2(const void* from) {
+  float2 v;
+  asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(from) : "memory");
+  return v;
+}
+
 __device__ __forceinline__ float4 load_relaxed_f32x4(const void* from) {
   float4 v;
   asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"

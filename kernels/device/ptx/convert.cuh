@@ -49,4 +49,18 @@ __device__ __forceinline__ float rcp_approx_f32(float x) {
   return v;
 }
 
+// 2^x, relative error 2^-22; 0 of minus infinity.
+__device__ __forceinline__ float ex2_approx_f32(float x) {
+  float v;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(v) : "f"(x));
+  return v;
+}
+
+// log2(x), absolute error 2^-22 near 1; minus infinity of 0.
+__device__ __forceinline__ float lg2_approx_f32(float x) {
+  float v;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(v) : "f"(x));
+  return v;
+}
+
 }  // namespace dgrt::ptx

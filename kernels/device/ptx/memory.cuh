@@ -41,6 +41,10 @@ __device__ __forceinline__ void store_f32(void* to, float v) {
   asm volatile("st.global.f32 [%0], %1;" ::"l"(to), "f"(v) : "memory");
 }
 
+__device__ __forceinline__ void store_f32x2(void* to, float2 v) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(v.x), "f"(v.y) : "memory");
+}
+
 __device__ __forceinline__ void store_f32x4(void* to, float4 v) {
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z),
                "f"(v.w)

@@ -1,0 +1,44 @@
+// Attention tiles as host and kernels see them: sizes of what lies in shared memory. Rows of 64 elements
+// (128 bytes, swizzled) make a box; a tile of d columns is ceil(d / 64) boxes, one behind the other.
+#pragma once
+#include "device/common/interface.cuh"
+
+namespace dgrt {
+
+constexpr uint32_t attn_box_columns = 64;   // 16-bit elements of one swizzled row
+constexpr uint32_t attn_slab_rows = 64;     // query rows of one warpgroup
+constexpr uint32_t attn_row_bytes = 128;
+constexpr uint32_t attn_work_slots = 2;     // tiles that the producer looks ahead
+constexpr uint32_t attn_work_bytes = 32;    // see AttnWork
+
+// Values of a config, in the order in which tables name them.
+struct AttnConfig {
+  uint32_t block_m, block_n;  // query rows, keys
+  uint32_t head_dim_qk, head_dim_v;
+  uint32_t stages;   // slots of keys, and of values
+  uint32_t split_v;  // warpgroups that share rows and divide the columns of v
+};
+
+DGRT_HD constexpr uint32_t attn_boxes(uint32_t columns) {
+  return ceil_div(columns, attn_box_columns);
+}
+DGRT_HD constexpr uint32_t attn_tile_bytes(uint32_t rows, uint32_t columns) {
+  return attn_boxes(columns) * rows * attn_row_bytes;
+}
+DGRT_HD constexpr uint32_t attn_math_warpgroups(const AttnConfig& c) {
+  return c.block_m / attn_slab_rows * c.split_v;
+}
+// The producer has a warpgroup of its own, so that it can give its registers away.
+DGRT_HD constexpr uint32_t attn_num_threads(const AttnConfig& c) {
+  return (attn_math_warpgroups(c) + 1) * 128;
+}
+DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c) {
+  const uint32_t tiles =
+      attn_tile_bytes(c.block_m, c.head_dim_qk) +
+      c.stages * (attn_tile_bytes(c.block_n, c.head_dim_qk) + attn_tile_bytes(c.block_n, c.head_dim_v));
+  // q full and empty; keys, values and work full and empty.
+  const uint32_t barriers = (2 + 4 * c.stages + 2 * attn_work_slots) * 8;
+  return align_up(tiles + attn_work_slots * attn_work_bytes + barriers, smem_alignment);
+}
+
+}  // namespace dgrt

@@ -1,0 +1,381 @@
+// Attention over contiguous keys: o = softmax(q k^T) v for 64 rows per warpgroup, key tiles from the last
+// to the first, so that the masked ones come first.
+//
+// Roles     last warpgroup, first warp: looks for tiles and loads q, k and v by TMA. Math warpgroups: 64
+//           rows each; with split_v, two of them share 64 rows, compute the same scores and hold half of
+//           o's columns each (head sizes whose o would not fit in registers).
+// Pipeline  one q, `stages` slots of k and of v, two of what the next tile is. A warpgroup issues the
+//           scores of a tile and the output of the one before together, then turns the scores into
+//           weights while the output is still running. Warpgroups take turns in issuing, so that one's
+//           softmax hides behind the other's products.
+// Source    Shah et al., FlashAttention-3, arXiv 2407.08608 (warp specialisation, the two overlaps).
+#pragma once
+#include "device/common/attn_params.cuh"
+#include "device/epilogue/attn_output.cuh"
+#include "device/main_loop/online_softmax.cuh"
+#include "device/mma/attn_product.cuh"
+#include "device/pipeline/ring.cuh"
+#include "device/ptx/grid.cuh"
+#include "device/ptx/shared.cuh"
+#include "device/ptx/tma.cuh"
+#include "device/ptx/warpgroup.cuh"
+#include "device/sched/ragged_walk.cuh"
+
+namespace dgrt {
+
+// Geometry of a config, and where things lie in shared memory.
+template <class Cfg>
+struct AttnSmem {
+  static constexpr AttnConfig config{Cfg::block_m,     Cfg::block_n, Cfg::head_dim_qk,
+                                     Cfg::head_dim_v, Cfg::stages,  Cfg::split_v};
+  static constexpr uint32_t math_warpgroups = attn_math_warpgroups(config);
+  static constexpr uint32_t q_box = Cfg::block_m * attn_row_bytes;
+  static constexpr uint32_t k_box = Cfg::block_n * attn_row_bytes;
+  static constexpr uint32_t q_bytes = attn_tile_bytes(Cfg::block_m, Cfg::head_dim_qk);
+  static constexpr uint32_t k_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
+  static constexpr uint32_t v_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_v);
+  static constexpr uint32_t v_offset = q_bytes + Cfg::stages * k_bytes;
+  static constexpr uint32_t work_offset = v_offset + Cfg::stages * v_bytes;
+  static constexpr uint32_t barrier_offset = work_offset + attn_work_slots * attn_work_bytes;
+  static constexpr uint32_t columns = Cfg::head_dim_v / Cfg::split_v;  // of o, per warpgroup
+
+  uint32_t base;
+
+  __device__ uint32_t q() const { return base; }
+  __device__ uint32_t k(uint32_t slot) const { return base + q_bytes + slot * k_bytes; }
+  __device__ uint32_t v(uint32_t slot) const { return base + v_offset + slot * v_bytes; }
+  __device__ uint32_t work(uint32_t slot) const { return base + work_offset + slot * attn_work_bytes; }
+  __device__ Ring<1> q_ring() const { return Ring<1>(base + barrier_offset); }
+  __device__ Ring<Cfg::stages> k_ring() const { return Ring<Cfg::stages>(base + barrier_offset + 16); }
+  __device__ Ring<Cfg::stages> v_ring() const {
+    return Ring<Cfg::stages>(base + barrier_offset + 16 + Cfg::stages * 16);
+  }
+  __device__ Ring<attn_work_slots> work_ring() const {
+    return Ring<attn_work_slots>(base + barrier_offset + 16 + Cfg::stages * 32);
+  }
+  // One thread.
+  __device__ void init_barriers() const {
+    q_ring().init(math_warpgroups * 4);
+    k_ring().init(math_warpgroups * 4);
+    v_ring().init(math_warpgroups * 4);
+    work_ring().init(math_warpgroups * 4);
+  }
+};
+
+// ---- Producer ----
+
+template <uint32_t boxes>
+__device__ __forceinline__ void load_boxes(uint32_t to, uint32_t box_bytes, const TensorMap* map,
+                                           uint32_t barrier, int32_t token, int32_t head) {
+  ptx::mbarrier_arrive_expect_tx(barrier, boxes * box_bytes);
+#pragma unroll
+  for (uint32_t box = 0; box < boxes; ++box)
+    ptx::tma_load_3d(to + box * box_bytes, map, barrier, box * attn_box_columns, token, head);
+}
+
+// A whole warp. One lane copies; all look for tiles.
+template <class Cfg>
+__device__ void attn_load(const AttnParams& p, const AttnSmem<Cfg>& smem) {
+  using Smem = AttnSmem<Cfg>;
+  constexpr uint32_t qk_boxes = attn_boxes(Cfg::head_dim_qk), v_boxes = attn_boxes(Cfg::head_dim_v);
+  Ring<1> q_ring = smem.q_ring();
+  Ring<Cfg::stages> k_ring = smem.k_ring(), v_ring = smem.v_ring();
+  Ring<attn_work_slots> work_ring = smem.work_ring();
+  RaggedWalk<Cfg::block_m> walk(p);
+  RaggedTile tile = {};
+  const auto publish = [&](int32_t rows) {
+    work_ring.wait_empty();
+    const uint32_t to = smem.work(work_ring.slot);
+    ptx::store_shared_s32x4(to, make_int4(tile.q_begin, rows, tile.kv_begin, tile.kv_len));
+    ptx::store_shared_s32x4(to + 16, make_int4(tile.first_row, tile.head, 0, 0));
+    ptx::mbarrier_arrive(work_ring.full());
+    work_ring.advance();
+  };
+  while (walk.next(tile)) {
+    if (ptx::elect_one()) {
+      publish(tile.q_len);
+      const int32_t kv_head = tile.head / static_cast<int32_t>(p.group);
+      const auto load_k = [&](int32_t at) {
+        k_ring.wait_empty();
+        load_boxes<qk_boxes>(smem.k(k_ring.slot), Smem::k_box, &p.k, k_ring.full(),
+                             tile.kv_begin + at * static_cast<int32_t>(Cfg::block_n), kv_head);
+        k_ring.advance();
+      };
+      const KeyRange<Cfg::block_m, Cfg::block_n> keys(p, tile);
+      if (keys.first < keys.end) {
+        q_ring.wait_empty();
+        load_boxes<qk_boxes>(smem.q(), Smem::q_box, &p.q, q_ring.full(), tile.q_begin + tile.first_row,
+                             tile.head);
+        q_ring.advance();
+        load_k(keys.end - 1);
+#pragma unroll 1
+        for (int32_t at = keys.end - 1; at >= keys.first; --at) {
+          if (at > keys.first) load_k(at - 1);
+          v_ring.wait_empty();
+          load_boxes<v_boxes>(smem.v(v_ring.slot), Smem::k_box, &p.v, v_ring.full(),
+                              tile.kv_begin + at * static_cast<int32_t>(Cfg::block_n), kv_head);
+          v_ring.advance();
+        }
+      }
+    }
+    __syncwarp();
+  }
+  if (ptx::elect_one()) publish(0);
+}
+
+// ---- Math ----
+
+// Whose turn it is to issue products: warpgroups in a circle.
+template <uint32_t warpgroups>
+struct Turns {
+  uint32_t own;
+  static constexpr uint32_t first_barrier = 1;
+
+  __device__ explicit Turns(uint32_t warpgroup) : own(warpgroup) {
+    if (warpgroups > 1 && own == warpgroups - 1) pass();
+  }
+  __device__ void wait() const {
+    if constexpr (warpgroups > 1) ptx::named_barrier_sync(first_barrier + own, 256);
+  }
+  __device__ void pass() const {
+    if constexpr (warpgroups > 1)
+      ptx::named_barrier_arrive(first_barrier + (own + 1 == warpgroups ? 0 : own + 1), 256);
+  }
+};
+
+// What a warpgroup's rows may see. Rows count from the sequence's first.
+template <class Cfg>
+struct RowMask {
+  int32_t left, right, kv_len;  // of the slab's first row: its first and last visible key, before limits
+  int32_t row;                  // this thread's first row, from the slab's first; the other is 8 below
+
+  __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_row)
+      : left(tile.offset() + slab_row - p.window_left),
+        right(tile.offset() + slab_row + p.window_right),
+        kv_len(tile.kv_len),
+        row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) {}
+
+  // Scores of key tile `at`: minus infinity where a key is not visible.
+  template <uint32_t count>
+  __device__ __forceinline__ void apply(float (&s)[count], int32_t at) const {
+    const int32_t first = at * static_cast<int32_t>(Cfg::block_n);
+    const int32_t last = first + static_cast<int32_t>(Cfg::block_n) - 1;
+    if (last < kv_len && last <= right && first >= left + static_cast<int32_t>(attn_slab_rows) - 1) return;
+    const int32_t column = first + static_cast<int32_t>(threadIdx.x % 4) * 2;
+#pragma unroll
+    for (uint32_t half = 0; half < 2; ++half) {
+      // Offsets from the thread's first column.
+      const int32_t low = left + row + static_cast<int32_t>(half) * 8 - column;
+      const int32_t high = min(right + row + static_cast<int32_t>(half) * 8, kv_len - 1) - column;
+#pragma unroll
+      for (uint32_t i = half * 2; i < count; i += 4)
+#pragma unroll
+        for (uint32_t j = 0; j < 2; ++j) {
+          const int32_t offset = static_cast<int32_t>(i / 4 * 8 + j);
+          if (offset < low || offset > high) s[i + j] = -infinity();
+        }
+    }
+  }
+};
+
+// Zeroes the rows of a value tile outside [first, end): what lies there belongs to nobody who may see it,
+// and zero weights do not make NaN zero. Every warpgroup does so for the columns that it reads.
+template <class Cfg>
+__device__ __forceinline__ void zero_values(uint32_t v, int32_t first, int32_t end, uint32_t barrier) {
+  constexpr uint32_t boxes = attn_boxes(AttnSmem<Cfg>::columns);
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x % 128; i < boxes * Cfg::block_n * 8; i += 128) {
+    const auto row = static_cast<int32_t>(i / 8 % Cfg::block_n);
+    if (row < first || row >= end) ptx::store_shared_s32x4(v + i * 16, make_int4(0, 0, 0, 0));
+  }
+  ptx::fence_proxy_async();
+  ptx::named_barrier_sync(barrier, 128);
+}
+
+template <class Cfg>
+struct AttnMath {
+  using Smem = AttnSmem<Cfg>;
+  using Wgmma = typename AttnWgmma<Cfg::dtype, Cfg::block_n>::Scores;
+  using OutputWgmma = typename AttnWgmma<Cfg::dtype, Smem::columns>::Output;
+  using Keys = KeyRange<Cfg::block_m, Cfg::block_n>;
+  static constexpr uint32_t slabs = Cfg::block_m / attn_slab_rows;
+
+  const AttnParams& p;
+  const Smem& smem;
+  uint32_t warpgroup, slab, part;
+  Turns<Smem::math_warpgroups> turns;
+  Ring<1> q_ring;
+  Ring<Cfg::stages> k_ring, v_ring;
+  float s[Cfg::block_n / 2];
+  float o[Smem::columns / 2];
+  uint32_t weights[Cfg::block_n / 4];
+
+  __device__ AttnMath(const AttnParams& p, const Smem& smem, uint32_t warpgroup)
+      : p(p),
+        smem(smem),
+        warpgroup(warpgroup),
+        slab(warpgroup % slabs),
+        part(warpgroup / slabs),
+        turns(warpgroup),
+        q_ring(smem.q_ring()),
+        k_ring(smem.k_ring()),
+        v_ring(smem.v_ring()) {}
+
+  template <class R>
+  __device__ __forceinline__ void release(R& ring) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.empty());
+    ring.advance();
+  }
+
+  __device__ __forceinline__ void issue_s() {
+    k_ring.wait_full();
+    keep_all(s);
+    ptx::wgmma_fence();
+    issue_scores<Wgmma, Cfg::head_dim_qk>(s, smem.q() + slab * attn_slab_rows * attn_row_bytes, Smem::q_box,
+                                          smem.k(k_ring.slot), Smem::k_box);
+    ptx::wgmma_commit();
+    keep_all(s);
+  }
+
+  // Of key tile `at`.
+  __device__ __forceinline__ void issue_o(const Keys& keys, int32_t at) {
+    v_ring.wait_full();
+    const uint32_t v = smem.v(v_ring.slot) + part * (Smem::columns / attn_box_columns) * Smem::k_box;
+    const int32_t first = at * static_cast<int32_t>(Cfg::block_n);
+    if (keys.key_first > first || keys.key_end < first + static_cast<int32_t>(Cfg::block_n))
+      zero_values<Cfg>(v, keys.key_first - first, keys.key_end - first,
+                       Turns<Smem::math_warpgroups>::first_barrier + Smem::math_warpgroups + warpgroup);
+    keep_all(o);
+    ptx::wgmma_fence();
+    issue_output<OutputWgmma, Cfg::block_n>(o, weights, v);
+    ptx::wgmma_commit();
+    keep_all(o);
+  }
+
+  __device__ __forceinline__ void weigh(const RowMask<Cfg>& mask, int32_t at, OnlineSoftmax& softmax,
+                                        float (&rescale)[2]) {
+    if constexpr (Cfg::softcap)
+#pragma unroll
+      for (uint32_t i = 0; i < Cfg::block_n / 2; ++i) s[i] = tanh_f32(s[i] * p.cap_scale);
+    mask.apply(s, at);
+    softmax.update(s, p.scale_log2, rescale);
+  }
+
+  __device__ __forceinline__ void attend(const RaggedTile& tile) {
+    const Keys keys(p, tile);
+    const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
+    const RowMask<Cfg> mask(p, tile, slab_row);
+    OnlineSoftmax softmax;
+#pragma unroll
+    for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] = 0.0f;
+    if (keys.first < keys.end) {
+      float rescale[2];
+      q_ring.wait_full();
+      issue_s();
+      ptx::wgmma_wait<0>();
+      keep_all(s);
+      release(k_ring);
+      weigh(mask, keys.end - 1, softmax, rescale);
+      pack_scores<Cfg::dtype>(weights, s);
+#pragma unroll 1
+      for (int32_t at = keys.end - 2; at >= keys.first; --at) {
+        turns.wait();
+        issue_s();
+        issue_o(keys, at + 1);
+        turns.pass();
+        ptx::wgmma_wait<1>();
+        keep_all(s);
+        release(k_ring);
+        weigh(mask, at, softmax, rescale);
+        ptx::wgmma_wait<0>();
+        keep_all(o);
+        release(v_ring);
+#pragma unroll
+        for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
+        pack_scores<Cfg::dtype>(weights, s);
+      }
+      release(q_ring);
+      issue_o(keys, keys.first);
+      ptx::wgmma_wait<0>();
+      keep_all(o);
+      release(v_ring);
+    }
+    finish(tile, slab_row + mask.row, softmax);
+  }
+
+  // Divides by the sums, adds the sink to them, stores o and lse. `row`: the thread's first.
+  __device__ __forceinline__ void finish(const RaggedTile& tile, int32_t row, const OnlineSoftmax& softmax) {
+    constexpr float log2e = 1.4426950408889634f, ln2 = 0.6931471805599453f;
+    const auto head = static_cast<uint32_t>(tile.head);
+    uint16_t* rows[2];
+    float scale[2];
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      const int32_t at = row + static_cast<int32_t>(i) * 8;
+      const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
+      const float sum = row_sum(softmax.sum[i]), most = softmax.max[i] * p.scale_log2;
+      float total = sum, weight = 1.0f, lse = most + ptx::lg2_approx_f32(sum);
+      if (p.sinks != nullptr) {
+        const float sink = p.sinks[head] * log2e, top = fmaxf(sink, most);
+        weight = ptx::ex2_approx_f32(most - top);
+        total = sum * weight + ptx::ex2_approx_f32(sink - top);
+        if ((p.lse_form & attn_lse_with_sink) != 0) lse = top + ptx::lg2_approx_f32(total);
+      }
+      scale[i] = sum > 0.0f ? weight / total : sum;  // no visible key: o is 0; NaN stays NaN
+      rows[i] = nullptr;
+      if (at >= tile.q_len) continue;
+      rows[i] = static_cast<uint16_t*>(p.o) + token * p.o_token + head * p.o_head;
+      if (p.lse != nullptr && part == 0 && threadIdx.x % 4 == 0)
+        ptx::store_f32(p.lse + token * p.lse_token + head * p.lse_head,
+                       (p.lse_form & attn_lse_base2) != 0 ? lse : lse * ln2);
+    }
+    store_rows<Cfg::dtype>(o, rows, scale, part * Smem::columns, p.v_columns);
+  }
+
+  __device__ __forceinline__ void run() {
+    Ring<attn_work_slots> work_ring = smem.work_ring();
+    while (true) {
+      work_ring.wait_full();
+      const uint32_t from = smem.work(work_ring.slot);
+      const int4 tokens = ptx::load_shared_s32x4(from), place = ptx::load_shared_s32x4(from + 16);
+      release(work_ring);
+      if (tokens.y == 0) return;
+      attend({tokens.x, tokens.y, tokens.z, tokens.w, place.x, place.y});
+    }
+  }
+};
+
+// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, softcap.
+template <class Cfg>
+__device__ void run_attn(const AttnParams& p) {
+  using Smem = AttnSmem<Cfg>;
+  static_assert(Cfg::block_m % attn_slab_rows == 0 && Cfg::block_n % 16 == 0, "whole slabs, whole steps");
+  static_assert(Cfg::head_dim_qk % 16 == 0 && Smem::columns % 32 == 0, "whole steps, whole stores");
+  static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0, "parts of v are whole boxes");
+  static_assert(Smem::barrier_offset + (2 + 4 * Cfg::stages + 2 * attn_work_slots) * 8 <=
+                    attn_smem_bytes(Smem::config),
+                "host and kernel must agree on shared memory");
+  constexpr uint32_t producer = Smem::math_warpgroups * 4;
+  const Smem smem{ptx::dynamic_shared_address()};
+  const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
+  if (warp == producer && ptx::elect_one()) {
+    ptx::prefetch_tensor_map(&p.q);
+    ptx::prefetch_tensor_map(&p.k);
+    ptx::prefetch_tensor_map(&p.v);
+    smem.init_barriers();
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  ptx::grid_dependency_wait();
+  ptx::grid_launch_dependents();
+  if (warp >= producer) {
+    ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 : 24>();
+    if (warp == producer) attn_load<Cfg>(p, smem);
+  } else {
+    if constexpr (Smem::math_warpgroups > 1) ptx::setmaxnreg_inc<Smem::math_warpgroups == 3 ? 160 : 240>();
+    AttnMath<Cfg>(p, smem, warp / 4).run();
+  }
+}
+
+}  // namespace dgrt

@@ -1,0 +1,219 @@
+// Attention of a few queries over a paged cache: o = softmax(q k^T) v for a tile of rows, key tile by key
+// tile. Bound by memory: the products have 64 rows however few there are.
+//
+// Roles     all threads gather the next tiles by cp.async, then compute; two CTAs on an SM, where shared
+//           memory allows, take turns by themselves. With split_v, two warpgroups compute the same scores
+//           and hold half of o's columns each (head sizes whose o would not fit in registers).
+// Pipeline  `stages` slots of keys and values; tiles of the next unit are on their way while a unit ends.
+// Split     key_split.cuh says which keys; attn_parts.cuh adds up what was split.
+#pragma once
+#include "device/main_loop/attn_parts.cuh"
+#include "device/main_loop/paged_load.cuh"
+#include "device/mma/attn_product.cuh"
+#include "device/ptx/grid.cuh"
+#include "device/ptx/tma.cuh"
+
+namespace dgrt {
+
+template <class Cfg>
+struct AttnPagedSmem {
+  static constexpr AttnPagedConfig config{Cfg::block_m,     Cfg::block_n, Cfg::head_dim_qk,
+                                          Cfg::head_dim_v, Cfg::stages,  Cfg::split_v};
+  static constexpr uint32_t q_bytes = attn_paged_q_bytes(config);
+  static constexpr uint32_t k_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
+  static constexpr uint32_t stage_bytes = attn_paged_stage_bytes(config);
+  static constexpr uint32_t scratch_offset = q_bytes + Cfg::stages * stage_bytes;
+  static constexpr uint32_t q_box = Cfg::block_m * attn_row_bytes;
+  static constexpr uint32_t k_box = Cfg::block_n * attn_row_bytes;
+  static constexpr uint32_t columns = Cfg::head_dim_v / Cfg::split_v;  // of o, per warpgroup
+  static constexpr uint32_t num_threads = 128 * Cfg::split_v;
+
+  uint32_t base;
+
+  __device__ uint32_t q() const { return base; }
+  __device__ uint32_t k(uint32_t slot) const { return base + q_bytes + slot * stage_bytes; }
+  __device__ uint32_t v(uint32_t slot) const { return k(slot) + k_bytes; }
+  __device__ uint32_t scratch() const { return base + scratch_offset; }
+};
+
+// Which keys the two rows of a thread may see, and which all rows of the segment do.
+struct PagedMask {
+  int32_t low[2], high[2];       // visible: low <= key <= high
+  int32_t common_low, common_high;
+
+  __device__ PagedMask(const AttnPagedParams& p, const KeySegment& s, uint32_t row) {
+    const int32_t position = s.offset() + s.first_token;
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      const auto token = static_cast<int32_t>(token_of_row(row + i * 8, p.row_scale));
+      low[i] = position + token - p.window_left;
+      high[i] = min(position + token + p.window_right, s.kv_len - 1);
+    }
+    common_low = position + static_cast<int32_t>(s.tokens(p)) - 1 - p.window_left;
+    common_high = min(position + p.window_right, s.kv_len - 1);
+  }
+
+  template <uint32_t count>
+  __device__ __forceinline__ void apply(float (&s)[count], int32_t first) const {
+    if (first >= common_low && first + static_cast<int32_t>(count * 2) - 1 <= common_high) return;
+    const int32_t column = first + static_cast<int32_t>(threadIdx.x % 4) * 2;
+#pragma unroll
+    for (uint32_t half = 0; half < 2; ++half)
+#pragma unroll
+      for (uint32_t i = half * 2; i < count; i += 4)
+#pragma unroll
+        for (uint32_t j = 0; j < 2; ++j) {
+          const int32_t key = column + static_cast<int32_t>(i / 4 * 8 + j);
+          if (key < low[half] || key > high[half]) s[i + j] = -infinity();
+        }
+  }
+};
+
+template <class Cfg>
+struct AttnPaged {
+  using Smem = AttnPagedSmem<Cfg>;
+  using Wgmma = typename AttnWgmma<Cfg::dtype, Cfg::block_n>::Scores;
+  using OutputWgmma = typename AttnWgmma<Cfg::dtype, Smem::columns>::Output;
+
+  const AttnPagedParams& p;
+  const Smem smem;
+  uint32_t warpgroup, row;  // row: this thread's first of the tile; the other is 8 below
+  uint32_t slot = 0, load_slot = 0;
+  float s[Cfg::block_n / 2];
+  float o[Smem::columns / 2];
+  uint32_t weights[Cfg::block_n / 4] = {};
+
+  __device__ AttnPaged(const AttnPagedParams& p, const Smem& smem)
+      : p(p),
+        smem(smem),
+        warpgroup(__shfl_sync(0xffffffff, threadIdx.x / 128, 0)),
+        row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) {}
+
+  __device__ static uint32_t after(uint32_t slot) { return slot + 1 == Cfg::stages ? 0 : slot + 1; }
+
+  template <class Loader>
+  __device__ __forceinline__ void issue_load(Loader& loader) {
+    loader.issue(smem.k(load_slot), smem.v(load_slot));
+    load_slot = after(load_slot);
+  }
+
+  // The tile in `slot`, whose first key is `first`.
+  __device__ __forceinline__ void attend(int32_t first, bool has_rows, const PagedMask& mask,
+                                         OnlineSoftmax& softmax) {
+    keep_all(s);
+    ptx::wgmma_fence();
+    issue_scores<Wgmma, Cfg::head_dim_qk>(s, smem.q(), Smem::q_box, smem.k(slot), Smem::k_box);
+    ptx::wgmma_commit();
+    keep_all(s);
+    ptx::wgmma_wait<0>();
+    keep_all(s);
+    if (has_rows) {
+      float rescale[2];
+      if constexpr (Cfg::softcap)
+#pragma unroll
+        for (float& x : s) x = tanh_f32(x * p.cap_scale);
+      mask.apply(s, first);
+      softmax.update(s, p.scale_log2, rescale);
+#pragma unroll
+      for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
+      pack_scores<Cfg::dtype>(weights, s);
+    }
+    keep_all(o);
+    ptx::wgmma_fence();
+    issue_output<OutputWgmma, Cfg::block_n>(
+        o, weights, smem.v(slot) + warpgroup * (Smem::columns / attn_box_columns) * Smem::k_box);
+    ptx::wgmma_commit();
+    keep_all(o);
+    ptx::wgmma_wait<0>();
+    keep_all(o);
+  }
+
+  __device__ __forceinline__ void store(const KeySegment& segment, const OnlineSoftmax& softmax) const {
+    uint16_t* rows[2];
+    float scale[2];
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      const AttnRow to(p, segment, row + i * 8);
+      const float sum = row_sum(softmax.sum[i]);
+      rows[i] = nullptr, scale[i] = 0.0f;
+      if (!to.exists || row + i * 8 >= Cfg::block_m) continue;
+      rows[i] = static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head;
+      scale[i] = close_row(p, to, sum, softmax.max[i] * p.scale_log2, warpgroup == 0 && threadIdx.x % 4 == 0);
+    }
+    store_rows<Cfg::dtype>(o, rows, scale, warpgroup * Smem::columns, p.v_columns);
+  }
+
+  __device__ __forceinline__ void store_part(const KeySegment& segment, const OnlineSoftmax& softmax) const {
+    const uint32_t slot_of_part = segment.slot_of(segment.part);
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      const uint32_t at = row + i * 8;
+      const float sum = row_sum(softmax.sum[i]);
+      if (at >= Cfg::block_m || !AttnRow(p, segment, at).exists) continue;
+      float* to = PartSlots<Cfg>::values(p, slot_of_part) + at * Cfg::head_dim_v + warpgroup * Smem::columns +
+                  threadIdx.x % 4 * 2;
+#pragma unroll
+      for (uint32_t j = 0; j < Smem::columns / 8; ++j)
+        ptx::store_f32x2(to + j * 8, make_float2(o[j * 4 + i * 2], o[j * 4 + i * 2 + 1]));
+      if (warpgroup == 0 && threadIdx.x % 4 == 0)
+        ptx::store_f32x2(PartSlots<Cfg>::statistics(p, slot_of_part, at, false),
+                         make_float2(softmax.max[i] * p.scale_log2, sum));
+    }
+  }
+
+  __device__ __forceinline__ void finish(const KeySegment& segment, const OnlineSoftmax& softmax) const {
+    if (segment.parts == 1) {
+      store(segment, softmax);
+      return;
+    }
+    store_part(segment, softmax);
+    gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
+  }
+
+  __device__ __forceinline__ void run() {
+    const KeyRangeOfCta range = find_range<Cfg, Smem::num_threads>(p, smem.scratch());
+    PagedLoader<Cfg, Smem::num_threads> loader(p, range, smem.scratch() + attn_paged_scratch_bytes);
+#pragma unroll 1
+    for (uint32_t i = 0; i + 1 < Cfg::stages; ++i) issue_load(loader);
+#pragma unroll 1
+    for (uint32_t index = 0; index < loader.num_segments(); ++index) {
+      __syncthreads();  // the segment is there; nobody reads the queries of the one before
+      KeySegment segment;
+      segment.load(loader.segment_at(index));
+      const PagedMask mask(p, segment, row);
+      const bool has_rows = row / 16 * 16 < segment.tokens(p) * p.tile_heads;
+      OnlineSoftmax softmax;
+#pragma unroll
+      for (float& x : o) x = 0.0f;
+      load_queries<Cfg, Smem::num_threads>(p, segment, smem.q());
+      ptx::copy_async_commit();
+      ptx::copy_async_wait<0>();
+#pragma unroll 1
+      for (int32_t tile = segment.begin; tile < segment.end; ++tile) {
+        ptx::copy_async_wait<Cfg::stages - 2>();
+        ptx::fence_proxy_async();
+        __syncthreads();
+        issue_load(loader);
+        attend(tile * static_cast<int32_t>(Cfg::block_n), has_rows, mask, softmax);
+        slot = after(slot);
+      }
+      finish(segment, softmax);
+    }
+  }
+};
+
+// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, softcap,
+// invariant.
+template <class Cfg>
+__device__ void run_attn_paged(const AttnPagedParams& p) {
+  using Smem = AttnPagedSmem<Cfg>;
+  static_assert(Cfg::block_m % 16 == 0 && Cfg::block_m <= 64, "a warp's rows exist or do not");
+  static_assert(Cfg::block_n % 16 == 0 && Cfg::stages >= 2, "whole steps; a tile is loaded while one is used");
+  static_assert(Cfg::head_dim_qk % 16 == 0 && Smem::columns % 32 == 0, "whole steps, whole stores");
+  static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0, "parts of v are whole boxes");
+  ptx::grid_dependency_wait();
+  ptx::grid_launch_dependents();
+  AttnPaged<Cfg>(p, Smem{ptx::dynamic_shared_address()}).run();
+}
+
+}  // namespace dgrt

@@ -1,0 +1,129 @@
+// Gathers rows of queries, and key tiles out of a paged cache, into boxes of 64 columns (attn_tile.cuh), by
+// copies of 16 bytes: any page size, any strides. All threads of a CTA load. Every warp has rows of its
+// own, and every lane finds the page of one of them.
+// Keys that no row of the tile may see are zeros, not loads: what lies there may be NaN.
+#pragma once
+#include "device/ptx/copy_async.cuh"
+#include "device/sched/key_split.cuh"
+
+namespace dgrt {
+
+// Where chunk `chunk` (16 bytes) of row `row` lies in a tile of `rows` rows, 128-byte swizzle.
+template <uint32_t rows>
+__device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t chunk) {
+  return chunk / 8 * rows * attn_row_bytes + row * attn_row_bytes + (chunk % 8 ^ row % 8) * 16;
+}
+
+// Rows that do not exist keep what was there: they are rows of scores that nobody stores.
+template <class Cfg, uint32_t num_threads>
+__device__ __forceinline__ void load_queries(const AttnPagedParams& p, const KeySegment& s, uint32_t to) {
+  constexpr uint32_t chunks = ceil_div(Cfg::head_dim_qk, 8);
+  const auto* q = static_cast<const uint16_t*>(p.q) +
+                  static_cast<uint64_t>(s.q_begin + s.first_token) * p.q_token + s.first_head * p.q_head;
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x; i < Cfg::block_m * chunks; i += num_threads) {
+    const uint32_t row = i / chunks, chunk = i % chunks;
+    const uint32_t token = token_of_row(row, p.row_scale), head = row - token * p.tile_heads;
+    if (token >= s.tokens(p) || head >= s.heads) continue;
+    ptx::copy_async_b128(to + swizzled<Cfg::block_m>(row, chunk),
+                         q + token * p.q_token + head * p.q_head + chunk * 8,
+                         chunk * 8 < p.qk_columns ? 16 : 0);
+  }
+}
+
+template <class Cfg, uint32_t num_threads>
+class PagedLoader {
+ public:
+  // segments: shared memory for as many as there are stages, and one.
+  __device__ PagedLoader(const AttnPagedParams& p, const KeyRangeOfCta& range, uint32_t segments)
+      : p_(p), walk_(p, range), segments_(segments) {
+    enter();
+  }
+
+  // Segments whose loads have begun, or will with the next tile. Published by the next barrier.
+  __device__ uint32_t num_segments() const { return num_segments_; }
+  __device__ uint32_t segment_at(uint32_t index) const {
+    return segments_ + index % (Cfg::stages + 1) * attn_paged_segment_bytes;
+  }
+
+  // Issues the copies of the next key tile, if there is one, and commits a group in any case.
+  __device__ __forceinline__ void issue(uint32_t k_to, uint32_t v_to) {
+    if (!done_) {
+      uint64_t k_row, v_row;
+      const uint32_t valid = __ballot_sync(0xffffffff, locate(k_row, v_row));
+      copy<Cfg::head_dim_qk>(k_to, static_cast<const uint16_t*>(p_.k) + segment_.kv_head * p_.k_head, k_row,
+                             valid, p_.qk_columns);
+      copy<Cfg::head_dim_v>(v_to, static_cast<const uint16_t*>(p_.v) + segment_.kv_head * p_.v_head, v_row,
+                            valid, p_.v_columns);
+      if (++tile_ < segment_.end) {
+        find_page();
+      } else {
+        enter();
+      }
+    }
+    ptx::copy_async_commit();
+  }
+
+ private:
+  static constexpr uint32_t rows = Cfg::block_n / (num_threads / 32);  // of a warp
+  static_assert(rows * (num_threads / 32) == Cfg::block_n && rows <= 32, "a lane finds one row's page");
+
+  __device__ __forceinline__ void enter() {
+    done_ = !walk_.next(segment_);
+    if (done_) return;
+    if (threadIdx.x == 0) segment_.store(segment_at(num_segments_));
+    ++num_segments_;
+    tile_ = segment_.begin;
+    key_first_ = segment_.key_first(p_);
+    key_end_ = segment_.key_end(p_);
+    find_page();
+  }
+
+  __device__ __forceinline__ uint32_t own_row() const { return threadIdx.x / 32 * rows + threadIdx.x % rows; }
+  __device__ __forceinline__ int32_t own_key() const {
+    return tile_ * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(own_row());
+  }
+
+  // A tile ahead: the table's entry is there when it is needed.
+  __device__ __forceinline__ void find_page() {
+    const int32_t key = tile_ * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(own_row());
+    page_ = -1;
+    if (key < key_first_ || key >= key_end_) return;
+    const uint32_t in_table = static_cast<uint32_t>(key) / p_.page_size;
+    slot_ = static_cast<uint32_t>(key) - in_table * p_.page_size;
+    page_ = p_.page_table[segment_.sequence * p_.table_row + in_table];
+  }
+
+  // Of the lane's row: its elements' offset in k and v. False: no key, or none that the cache has.
+  __device__ __forceinline__ bool locate(uint64_t& k_row, uint64_t& v_row) const {
+    const auto page = static_cast<uint32_t>(page_);
+    const bool valid = page < p_.num_pages;
+    k_row = valid ? page * p_.k_page + slot_ * p_.k_token : 0;
+    v_row = valid ? page * p_.v_page + slot_ * p_.v_token : 0;
+    return valid;
+  }
+
+  template <uint32_t columns>
+  __device__ __forceinline__ void copy(uint32_t to, const uint16_t* from, uint64_t own, uint32_t valid,
+                                       uint32_t real_columns) const {
+    constexpr uint32_t chunks = ceil_div(columns, 8), count = rows * chunks;
+#pragma unroll
+    for (uint32_t i = 0; i < count; i += 32) {
+      const uint32_t at = i + threadIdx.x % 32, row = at / chunks, chunk = at % chunks;
+      const uint64_t offset = __shfl_sync(0xffffffff, own, row);
+      if (count % 32 != 0 && at >= count) continue;
+      const bool real = (valid >> row & 1) != 0 && chunk * 8 < real_columns;
+      ptx::copy_async_b128(to + swizzled<Cfg::block_n>(threadIdx.x / 32 * rows + row, chunk),
+                           from + offset + chunk * 8, real ? 16 : 0);
+    }
+  }
+
+  const AttnPagedParams& p_;
+  KeyWalk<Cfg> walk_;
+  KeySegment segment_;
+  uint32_t segments_, num_segments_ = 0, slot_ = 0;
+  int32_t tile_ = 0, page_ = 0, key_first_ = 0, key_end_ = 0;
+  bool done_ = false;
+};
+
+}  // namespace dgrt

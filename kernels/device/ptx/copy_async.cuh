@@ -1,0 +1,24 @@
+// Copies from global to shared memory that any thread may issue, 16 bytes each, past L1.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-non-bulk-copy
+#pragma once
+#include "device/common/interface.cuh"
+
+namespace dgrt::ptx {
+
+// Reads `bytes` (0 or 16), writes 16: zeros for what was not read. Nothing is read where bytes is 0.
+__device__ __forceinline__ void copy_async_b128(uint32_t smem, const void* from, uint32_t bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(smem), "l"(from), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void copy_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits until at most `pending` groups of this thread are not complete.
+template <uint32_t pending>
+__device__ __forceinline__ void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+}  // namespace dgrt::ptx

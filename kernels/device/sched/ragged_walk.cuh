@@ -1,0 +1,102 @@
+// Tiles of a ragged batch: block_m query rows of one head of one sequence. How many tiles a sequence has
+// is known on the device alone, so tiles are numbered by slots: sequence b starts at slot
+// q_indptr[b] / block_m + b, which leaves room for all of its tiles and at most one slot unused. The slot
+// of a tile, and the sequence of a slot, are then a search and no list.
+//
+// Order     The last tiles of a sequence come first: under a causal mask they see the most keys. All heads
+//           of a section are done before the next section, so that their keys stay in the L2 cache.
+// Counter   A CTA starts with the tile of its own number and takes further ones from a counter, so that
+//           long tiles do not hold up others. Every CTA stops at its first number past the end: the
+//           number of increments is that of the tiles, after which the counter has wrapped to zero.
+#pragma once
+#include "device/common/attn_params.cuh"
+#include "device/ptx/atomic.cuh"
+
+namespace dgrt {
+
+struct RaggedTile {
+  int32_t q_begin, q_len;    // tokens of the sequence
+  int32_t kv_begin, kv_len;
+  int32_t first_row, head;
+
+  // Position of row 0 among the keys; negative if there are more queries than keys.
+  __device__ int32_t offset() const { return kv_len - q_len; }
+};
+
+// Key tiles [first, end) that some row of the tile may see, of keys [key_first, key_end).
+template <uint32_t block_m, uint32_t block_n>
+struct KeyRange {
+  int32_t key_first, key_end, first, end;
+
+  __device__ KeyRange(const AttnParams& p, const RaggedTile& tile) {
+    const int32_t last_row = min(tile.first_row + static_cast<int32_t>(block_m), tile.q_len) - 1;
+    key_first = max(tile.offset() + tile.first_row - p.window_left, 0);
+    key_end = min(tile.offset() + last_row + p.window_right + 1, tile.kv_len);
+    first = key_first / static_cast<int32_t>(block_n);
+    end = key_end <= key_first ? first : (key_end - 1) / static_cast<int32_t>(block_n) + 1;
+  }
+};
+
+// For all lanes of one warp.
+template <uint32_t block_m>
+class RaggedWalk {
+ public:
+  __device__ explicit RaggedWalk(const AttnParams& p)
+      : p_(p), num_slots_(p.total_q / block_m + p.batch), next_(blockIdx.x) {}
+
+  // False after the last tile.
+  __device__ bool next(RaggedTile& tile) {
+    const uint32_t num_tiles = num_slots_ * p_.num_heads;
+    while (next_ < num_tiles) {
+      const uint32_t index = next_;
+      uint32_t taken = 0;
+      if (threadIdx.x % 32 == 0) taken = ptx::atomic_inc_wrap(p_.counter, num_tiles - 1);
+      place(index, tile);
+      next_ = gridDim.x + __shfl_sync(0xffffffff, taken, 0);
+      if (tile.first_row < tile.q_len) return true;
+    }
+    return false;
+  }
+
+ private:
+  __device__ int32_t bounded(const int32_t* indptr, uint32_t sequence, uint32_t total) const {
+    return min(max(indptr[sequence], 0), static_cast<int32_t>(total));
+  }
+
+  __device__ uint32_t first_slot(uint32_t sequence) const {
+    return bounded(p_.q_indptr, sequence, p_.total_q) / block_m + sequence;
+  }
+
+  // The last sequence that starts at `slot` or before: each lane probes a thirty-second of what is left.
+  __device__ uint32_t find_sequence(uint32_t slot) const {
+    uint32_t first = 0, count = p_.batch;
+    while (count > 1) {
+      const uint32_t step = ceil_div(count, 32), probe = threadIdx.x % 32 * step;
+      const bool starts = probe < count && first_slot(first + probe) <= slot;
+      const uint32_t skipped = (__popc(__ballot_sync(0xffffffff, starts)) - 1) * step;
+      first += skipped;
+      count = min(step, count - skipped);
+    }
+    return first;
+  }
+
+  __device__ void place(uint32_t index, RaggedTile& tile) const {
+    const uint32_t per_section = num_slots_ * p_.head_section;
+    const uint32_t section = index / per_section, rest = index - section * per_section;
+    const uint32_t first_head = section * p_.head_section;
+    const uint32_t heads = min(p_.head_section, p_.num_heads - first_head);
+    const uint32_t slot = num_slots_ - 1 - rest / heads;
+    const uint32_t sequence = find_sequence(slot);
+    tile.head = static_cast<int32_t>(first_head + rest % heads);
+    tile.q_begin = bounded(p_.q_indptr, sequence, p_.total_q);
+    tile.q_len = bounded(p_.q_indptr, sequence + 1, p_.total_q) - tile.q_begin;
+    tile.kv_begin = bounded(p_.kv_indptr, sequence, p_.total_kv);
+    tile.kv_len = max(bounded(p_.kv_indptr, sequence + 1, p_.total_kv) - tile.kv_begin, 0);
+    tile.first_row = static_cast<int32_t>((slot - first_slot(sequence)) * block_m);
+  }
+
+  const AttnParams& p_;
+  uint32_t num_slots_, next_;
+};
+
+}  // namespace dgrt

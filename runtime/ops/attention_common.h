@@ -1,0 +1,133 @@
+// Rules and numbers that the attention ops share.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "device/common/attn_params.cuh"
+#include "device/common/attn_tile.cuh"
+#include "dgrt/attention.h"
+#include "runtime/base/status.h"
+
+namespace dgrt::attention {
+
+constexpr int64_t max_tokens = (int64_t{1} << 30) - 1;  // positions and their sums fit 32 bits
+
+inline int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
+inline const char* dtype_name(dgrt_dtype dtype) { return dtype == DGRT_FP16 ? "fp16" : "bf16"; }
+
+// Columns of the value tile that kernels are compiled for.
+inline int64_t padded_v(int64_t head_dim) {
+  for (const int64_t columns : {64, 96, 128, 192, 256})
+    if (head_dim <= columns) return columns;
+  return 512;
+}
+
+inline Status check_heads(int64_t num_q_heads, int64_t num_kv_heads, int64_t head_dim_qk,
+                          int64_t head_dim_v) {
+  constexpr int64_t most = 65535;
+  if (num_kv_heads < 1 || num_kv_heads > most)
+    return invalid("num_kv_heads={}: must be 1 to {}", num_kv_heads, most);
+  if (num_q_heads < 1 || num_q_heads > most || num_q_heads % num_kv_heads != 0)
+    return invalid("num_q_heads={}: must be a multiple of num_kv_heads={} up to {}", num_q_heads,
+                   num_kv_heads, most);
+  for (const auto& [name, value] : {std::pair{"head_dim_qk", head_dim_qk}, {"head_dim_v", head_dim_v}})
+    if (value < 8 || value > 512 || value % 8 != 0)
+      return invalid("{}={}: must be a multiple of 8 from 8 to 512", name, value);
+  return ok();
+}
+
+inline Status check_pointer(const char* name, const void* pointer, uint32_t alignment) {
+  if (pointer == nullptr) return invalid("{}: must not be NULL", name);
+  if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
+    return invalid("{}={}: must be {}-byte aligned", name, fmt::ptr(pointer), alignment);
+  return ok();
+}
+
+// Of q, k, v, o: 16-bit elements.
+inline Status check_tensor(const char* name, const void* pointer, int64_t token_stride,
+                           int64_t head_stride, int64_t head_dim) {
+  DGRT_TRY(check_pointer(name, pointer, 16));
+  for (const auto& [axis, stride] : {std::pair{"token", token_stride}, {"head", head_stride}}) {
+    if (stride < head_dim)
+      return invalid("{}_{}_stride={}: must be at least {}, what a head holds", name, axis, stride,
+                     head_dim);
+    if (stride % 8 != 0)
+      return invalid("{}_{}_stride={}: must be a multiple of 8 (16 bytes)", name, axis, stride);
+    // Byte strides of tensor maps have 40 bits.
+    if (stride > (int64_t{1} << 39) - 16)
+      return invalid("{}_{}_stride={}: must be less than 2^40 bytes", name, axis, stride);
+  }
+  return ok();
+}
+
+inline Status check_lse(const float* lse, int64_t token_stride, int64_t head_stride) {
+  if (lse == nullptr) return ok();
+  DGRT_TRY(check_pointer("lse", lse, 4));
+  if (token_stride < 1) return invalid("lse_token_stride={}: must be at least 1", token_stride);
+  if (head_stride < 1) return invalid("lse_head_stride={}: must be at least 1", head_stride);
+  return ok();
+}
+
+inline Status check_softmax(uint32_t flags, float scale, float softcap, int64_t window_left,
+                            int64_t window_right) {
+  if (!(scale > 0.0f) || !std::isfinite(scale))
+    return invalid("scale={}: must be greater than 0", scale);
+  const bool capped = (flags & DGRT_ATTN_SOFTCAP) != 0;
+  if (capped && (!(softcap > 0.0f) || !std::isfinite(softcap)))
+    return invalid("softcap={}: must be greater than 0 with SOFTCAP", softcap);
+  if (!capped && softcap != 0.0f)
+    return invalid("softcap={}: must be 0 without SOFTCAP", softcap);
+  if (window_left < -1) return invalid("window_left={}: must be -1 (none) or more", window_left);
+  if (window_right < -1) return invalid("window_right={}: must be -1 (none) or more", window_right);
+  return ok();
+}
+
+template <class Params>
+void set_softmax(uint32_t flags, float scale, float softcap, int64_t window_left,
+                 int64_t window_right, Params* p) {
+  constexpr float log2e = 1.4426950408889634f;
+  const bool capped = (flags & DGRT_ATTN_SOFTCAP) != 0;
+  p->scale_log2 = (capped ? softcap : scale) * log2e;
+  p->cap_scale = capped ? scale / softcap : 0.0f;
+  const auto window = [](int64_t size) {
+    return size < 0 ? attn_no_window
+                    : static_cast<int32_t>(std::min<int64_t>(size, attn_no_window));
+  };
+  p->window_left = window(window_left);
+  p->window_right = window(window_right);
+  if ((flags & DGRT_ATTN_LSE_BASE2) != 0) p->lse_form |= attn_lse_base2;
+  if ((flags & DGRT_ATTN_LSE_WITH_SINK) != 0) p->lse_form |= attn_lse_with_sink;
+}
+
+// Query heads whose keys and values stay in the L2 cache together.
+inline uint32_t head_section(int64_t num_kv_heads, uint32_t group, int64_t kv_len,
+                             int64_t head_dims) {
+  constexpr int64_t l2_bytes = 16 << 20;  // a third of it
+  const int64_t heads = l2_bytes / std::max<int64_t>(1, kv_len * head_dims * 2);
+  return static_cast<uint32_t>(std::clamp<int64_t>(heads, 1, num_kv_heads)) * group;
+}
+
+// Of a config whose numbers lie in their ranges.
+inline Status check_tile(const AttnConfig& c) {
+  if (c.stages > 4) return invalid("stages={}: must be 1 to 4", c.stages);
+  if (c.split_v > 2) return invalid("split_v={}: must be 1 or 2", c.split_v);
+  const uint32_t warpgroups = attn_math_warpgroups(c), columns = c.head_dim_v / c.split_v;
+  if (warpgroups > 3)
+    return invalid("block_m={} split_v={}: at most three warpgroups", c.block_m, c.split_v);
+  if (columns > 256 || (c.split_v > 1 && columns % attn_box_columns != 0))
+    return invalid("split_v={}: a warpgroup holds up to 256 columns of o, in whole boxes of 64",
+                   c.split_v);
+  // Accumulators and weights; what is left of 232 (of 160, for three warpgroups) is for the rest.
+  const uint32_t registers = columns / 2 + c.block_n / 2 + c.block_n / 4;
+  const uint32_t most = warpgroups == 3 ? 128 : 200;
+  if (registers > most)
+    return invalid("block_n={}: {} registers of accumulators, {} are there", c.block_n, registers,
+                   most);
+  if (attn_smem_bytes(c) > sm90_max_smem_bytes)
+    return invalid("stages={}: {} bytes of shared memory, {} are there", c.stages,
+                   attn_smem_bytes(c), sm90_max_smem_bytes);
+  return ok();
+}
+
+}  // namespace dgrt::attention

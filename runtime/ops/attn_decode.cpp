@@ -1,0 +1,319 @@
+// attn_decode, host side: what is accepted, which tiles are legal, what they cost, how one call is launched.
+#include <algorithm>
+#include <cmath>
+
+#include "attention/sm90_attn_decode.cuh"  // interface half: Params
+#include "dgrt/attention.h"
+#include "runtime/ops/attention_common.h"
+#include "runtime/ops/op.h"
+
+namespace dgrt {
+namespace {
+
+namespace k90 = sm90::attn_decode;
+
+using attention::div_up;
+
+constexpr uint32_t most_ctas_per_sm = 4;
+
+// A decoded config, with what the target adds.
+struct Shape {
+  AttnPagedConfig tile;
+  uint32_t max_ctas;
+  uint64_t state_bytes;
+};
+
+AttnPagedConfig decode(const Config& c) {
+  const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
+  return {get("block_m"),    get("block_n"), get("head_dim_qk"),
+          get("head_dim_v"), get("stages"),  get("split_v")};
+}
+
+struct AttnDecode {
+  using Desc = dgrt_attn_decode_desc;
+  using Args = dgrt_attn_decode_args;
+  static constexpr uint32_t op_id = DGRT_OP_ATTN_DECODE;
+  static constexpr const char* op = "attn_decode";
+  static constexpr const char* stem = "attn_decode";
+
+  static bool matches(const Desc& d) { return d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16; }
+
+  static Status check_desc(const Desc& d) {
+    DGRT_TRY(attention::check_heads(d.num_q_heads, d.num_kv_heads, d.head_dim_qk, d.head_dim_v));
+    for (const auto& [name, value] : {std::pair{"max_batch", d.max_batch},
+                                      {"max_q_len", d.max_q_len},
+                                      {"max_kv_len", d.max_kv_len}})
+      if (value < 0 || value > attention::max_tokens)
+        return invalid("{}={}: must be 0 to {}", name, value, attention::max_tokens);
+    constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT | DGRT_ATTN_SOFTCAP |
+                               DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK;
+    if ((d.flags & ~known) != 0)
+      return invalid("flags={:#x}: attn_decode knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2 and "
+                     "LSE_WITH_SINK",
+                     d.flags);
+    if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
+    return ok();
+  }
+
+  static std::vector<SelectorVar> selector(const Desc& d) {
+    const int64_t most = attention::max_tokens;
+    return {{"batch", d.max_batch, {1, 2, 4, 8, 16, 32, 64, 256, most}},
+            {"max_q_len", d.max_q_len, {1, 2, 3, 4, 5, 6, 8, 12, 16, 32, most}},
+            {"max_kv_len", d.max_kv_len, {128, 512, 2048, 8192, most}}};
+  }
+
+  static Config shape(const Desc& d) {
+    return {{"num_q_heads", d.num_q_heads},
+            {"num_kv_heads", d.num_kv_heads},
+            {"head_dim_qk", d.head_dim_qk},
+            {"head_dim_v", d.head_dim_v},
+            {"softcap", has(d, DGRT_ATTN_SOFTCAP)},
+            {"batch_invariant", is_invariant(d)}};
+  }
+
+  // As many stages as there is room for.
+  static std::vector<Config> candidates(const Desc& d, const Target& target, const Point& point) {
+    if (target.arch != "sm_90a") return {};
+    const int64_t qk = (d.head_dim_qk + 15) / 16 * 16, v = attention::padded_v(d.head_dim_v);
+    const int64_t rows = std::clamp<int64_t>(point[1], 1, 64) * (d.num_q_heads / d.num_kv_heads);
+    std::vector<Config> found;
+    for (const int64_t ctas : {2, 1, 3})
+      for (const int64_t block_n : {64, 32, 128}) {
+        // The bits of a row depend on how its keys are cut, and on nothing else of a config.
+        if (is_invariant(d) && block_n != (qk + v > 256 ? 32 : 64)) continue;
+        for (int64_t stages = 8; stages >= 2; --stages) {
+          const Config c = {{"block_m", rows <= 16 ? 16 : 64},
+                            {"block_n", block_n},
+                            {"head_dim_qk", qk},
+                            {"head_dim_v", v},
+                            {"stages", stages},
+                            {"split_v", v > 256 ? 2 : 1},
+                            {"ctas_per_sm", ctas}};
+          if (!check_config(d, target, c).is_ok()) continue;
+          found.push_back(c);
+          break;
+        }
+      }
+    return found;
+  }
+
+  static Status check_config(const Desc& d, const Target& target, const Config& c);
+  static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c);
+
+  static Instance instance(const Desc& d, const Target& target, const Config& c) {
+    const AttnPagedConfig tile = decode(c);
+    Instance i;
+    i.stem = stem;
+    i.header = "attention/sm90_attn_decode.cuh";
+    i.name_space = "dgrt::sm90::attn_decode";
+    i.entry = fmt::format("sm90_attn_decode_{}_{}x{}_d{}x{}_s{}_c{}",
+                          attention::dtype_name(d.dtype), tile.block_m, tile.block_n,
+                          tile.head_dim_qk, tile.head_dim_v, tile.stages, c["ctas_per_sm"]);
+    if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
+    if (is_invariant(d)) i.entry += "_inv";
+    i.arch = target.arch;
+    i.cfg = c;
+    i.cfg.set("dtype", d.dtype);
+    i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
+    i.cfg.set("invariant", is_invariant(d));
+    i.num_threads = num_threads(tile);
+    i.min_blocks = static_cast<uint32_t>(c["ctas_per_sm"]);
+    i.params_bytes = sizeof(k90::Params);
+    return i;
+  }
+
+  static uint32_t smem_bytes(const Desc&, const Config& c) { return attn_paged_smem_bytes(decode(c)); }
+  static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
+    const uint32_t sms = d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
+    return Prepared::of(Shape{decode(c), sms * static_cast<uint32_t>(c["ctas_per_sm"]), state_bytes(d, target)});
+  }
+
+  static Point point(const Args& x) { return {x.batch, x.max_q_len, x.max_kv_len}; }
+
+  static Status check_args(const Desc& d, const Args& x);
+
+  static uint64_t workspace_bytes(const Desc& d, const Prepared& prepared, const Point& point) {
+    const Shape& s = prepared.as<Shape>();
+    const uint64_t slots = num_slots(d, s, point[0], point[1]);
+    return s.state_bytes + AttnParts{s.tile.block_m, s.tile.head_dim_v}.bytes(slots);
+  }
+  // Two counters for a slot; the same for every config of a desc.
+  static uint64_t state_bytes(const Desc& d, const Target& target) {
+    const uint64_t slots = is_invariant(d) ? static_cast<uint64_t>(max_parts(d, d.max_batch, d.max_q_len, 1))
+                                           : 2 * uint64_t{target.sm_count} * most_ctas_per_sm;
+    return (slots * 2 * sizeof(uint32_t) + 255) / 256 * 256;
+  }
+
+  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
+                     void* workspace, Launch* launch);
+
+ private:
+  static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
+  static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
+  static uint32_t num_threads(const AttnPagedConfig& tile) { return tile.split_v * 128; }
+  static bool is_invariant(const Desc& d) { return has(d, DGRT_FLAG_BATCH_INVARIANT); }
+
+  // With BATCH_INVARIANT every part of every unit has a slot. tile_tokens: of a row tile, at least. Far
+  // too many are 2^40 and more.
+  static int64_t max_parts(const Desc& d, int64_t batch, int64_t q_len, int64_t tile_tokens) {
+    int64_t parts = batch * div_up(q_len, tile_tokens);
+    for (const int64_t factor : {div_up(d.num_q_heads / d.num_kv_heads, 16), d.num_kv_heads,
+                                 int64_t{attn_invariant_parts}})
+      parts = std::min(parts, int64_t{1} << 40) * factor;
+    return parts;
+  }
+  static uint64_t num_slots(const Desc& d, const Shape& s, int64_t batch, int64_t q_len) {
+    if (!is_invariant(d)) return 2 * uint64_t{s.max_ctas};
+    const int64_t tokens = std::max<int64_t>(1, s.tile.block_m / (d.num_q_heads / d.num_kv_heads));
+    return static_cast<uint64_t>(max_parts(d, batch, q_len, tokens));
+  }
+  static Status check_cache(const Desc& d, const Args& x);
+};
+
+Status AttnDecode::check_config(const Desc& d, const Target& target, const Config& c) {
+  if (target.arch != "sm_90a")
+    return error(DGRT_UNSUPPORTED, "arch={}: attn_decode has kernels for sm_90a", target.arch);
+  for (const char* name : {"block_m", "block_n", "head_dim_qk", "head_dim_v", "stages", "split_v", "ctas_per_sm"}) {
+    const int64_t* value = c.find(name);
+    if (!value) return invalid("{}: missing", name);
+    if (*value < 1 || *value > 512) return invalid("{}={}: must be 1 to 512", name, *value);
+  }
+  const AttnPagedConfig t = decode(c);
+  const auto ctas = static_cast<uint32_t>(c["ctas_per_sm"]);
+  if (t.block_m != 16 && t.block_m != 64) return invalid("block_m={}: must be 16 or 64", t.block_m);
+  if (t.block_n != 32 && t.block_n != 64 && t.block_n != 128)
+    return invalid("block_n={}: must be 32, 64 or 128", t.block_n);
+  if (t.head_dim_qk != (d.head_dim_qk + 15) / 16 * 16)
+    return invalid("head_dim_qk={}: must be the desc's, rounded up to 16", t.head_dim_qk);
+  if (t.head_dim_v != attention::padded_v(d.head_dim_v))
+    return invalid("head_dim_v={}: must be {}", t.head_dim_v, attention::padded_v(d.head_dim_v));
+  if (t.split_v != (t.head_dim_v > 256 ? 2u : 1u))
+    return invalid("split_v={}: a warpgroup holds up to 256 columns of o", t.split_v);
+  if (t.stages < 2 || t.stages > 8) return invalid("stages={}: must be 2 to 8", t.stages);
+  if (ctas > most_ctas_per_sm)
+    return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
+  // Accumulators and weights, and a hundred for all the rest.
+  const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4 + 100;
+  if (registers > std::min(65536 / (ctas * num_threads(t)), 255u))
+    return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers);
+  // 1024: what the system keeps of every CTA's.
+  if (ctas * (attn_paged_smem_bytes(t) + 1024) > sm90_max_smem_bytes + 1024)
+    return invalid("stages={}: {} bytes of shared memory for {} CTAs", t.stages,
+                   attn_paged_smem_bytes(t), ctas);
+  return ok();
+}
+
+// CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Fitted to an
+// H100: 22 bytes a nanosecond and SM; 400 ns and 20 for every key from one tile to the next.
+int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& point,
+                            const Config& c) {
+  const AttnPagedConfig t = decode(c);
+  const int64_t ctas = prepare(d, target, c).as<Shape>().max_ctas;
+  const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20);
+  const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
+  const int64_t kv_len = std::clamp<int64_t>(point[2], 1, 1 << 20);
+  const int64_t row_tiles = div_up(q_len * (d.num_q_heads / d.num_kv_heads), t.block_m);
+  const int64_t tiles = batch * d.num_kv_heads * row_tiles * (div_up(kv_len, t.block_n) + 1);
+  const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 22;
+  const int64_t compute_ps = 400'000 + 20'000 * int64_t{t.block_n};
+  const int64_t shorter = std::min(load_ps, compute_ps), longer = std::max(load_ps, compute_ps);
+  return 4'000'000 + div_up(tiles, ctas) * (longer + shorter / 8);
+}
+
+Status AttnDecode::check_cache(const Desc& d, const Args& x) {
+  DGRT_TRY(attention::check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk));
+  DGRT_TRY(attention::check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v));
+  for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
+    if (stride < 0 || stride % 8 != 0)
+      return invalid("{}_page_stride={}: must be a multiple of 8 (16 bytes)", name, stride);
+  return attention::check_pointer("page_table", x.page_table, 4);
+}
+
+Status AttnDecode::check_args(const Desc& d, const Args& x) {
+  for (const auto& [name, value, max_name, max] :
+       {std::tuple{"batch", x.batch, "max_batch", d.max_batch},
+        {"max_q_len", x.max_q_len, "max_q_len of the desc", d.max_q_len},
+        {"max_kv_len", x.max_kv_len, "max_kv_len of the desc", d.max_kv_len},
+        {"total_q", x.total_q, "the largest number of tokens", attention::max_tokens},
+        {"num_pages", x.num_pages, "the largest number of pages", attention::max_tokens},
+        {"max_pages", x.max_pages, "the largest number of pages", attention::max_tokens}})
+    if (value < 0 || value > max)
+      return invalid("{}={}: must be 0 to {}={}", name, value, max_name, max);
+  if (is_empty(x)) return ok();
+  if (x.page_size < 1 || x.page_size > attention::max_tokens)
+    return invalid("page_size={}: must be 1 to {}", x.page_size, attention::max_tokens);
+  if (x.max_pages * x.page_size > attention::max_tokens)
+    return invalid("max_pages={}: times page_size={} must be at most {} tokens", x.max_pages,
+                   x.page_size, attention::max_tokens);
+  if (x.page_table_stride < x.max_pages)
+    return invalid("page_table_stride={}: must be at least max_pages={}", x.page_table_stride,
+                   x.max_pages);
+  DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
+  DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
+  DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
+  if (x.num_pages > 0 && x.max_pages > 0) DGRT_TRY(check_cache(d, x));
+  DGRT_TRY(attention::check_pointer("q_indptr", x.q_indptr, 4));
+  DGRT_TRY(attention::check_pointer("seq_lens", x.seq_lens, 4));
+  DGRT_TRY(attention::check_lse(x.lse, x.lse_token_stride, x.lse_head_stride));
+  if (x.sinks != nullptr) DGRT_TRY(attention::check_pointer("sinks", x.sinks, 4));
+  if (is_invariant(d) && max_parts(d, x.batch, x.max_q_len, 1) > attention::max_tokens)
+    return invalid("batch={} max_q_len={}: more than {} parts with BATCH_INVARIANT", x.batch,
+                   x.max_q_len, attention::max_tokens);
+  // Of the smallest tiles; the kernel counts them in 32 bits.
+  const double tiles = static_cast<double>(x.total_q + x.batch) *
+                       static_cast<double>(d.num_kv_heads * div_up(d.num_q_heads / d.num_kv_heads, 16)) *
+                       static_cast<double>(x.max_pages * x.page_size / 32 + 2);
+  if (tiles >= 4294967296.0)
+    return invalid("total_q={} batch={} max_pages={}: more than 2^32 tiles of keys", x.total_q,
+                   x.batch, x.max_pages);
+  return ok();
+}
+
+Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver&,
+                        void* workspace, Launch* launch) {
+  if (is_empty(x)) return ok();
+  const Shape& s = prepared.as<Shape>();
+  auto& p = launch->make_params<k90::Params>();
+  const auto elements = [](int64_t stride) { return static_cast<uint64_t>(stride); };
+  p.q = x.q, p.k = x.k, p.v = x.v, p.o = x.o, p.lse = x.lse, p.sinks = x.sinks;
+  p.q_indptr = x.q_indptr, p.page_table = x.page_table, p.seq_lens = x.seq_lens;
+  auto* bytes = static_cast<uint8_t*>(workspace);
+  p.counters = reinterpret_cast<uint32_t*>(bytes);
+  p.parts = reinterpret_cast<float*>(bytes + s.state_bytes);
+  p.q_token = elements(x.q_token_stride), p.q_head = elements(x.q_head_stride);
+  p.k_page = elements(x.k_page_stride), p.k_token = elements(x.k_token_stride);
+  p.k_head = elements(x.k_head_stride);
+  p.v_page = elements(x.v_page_stride), p.v_token = elements(x.v_token_stride);
+  p.v_head = elements(x.v_head_stride);
+  p.o_token = elements(x.o_token_stride), p.o_head = elements(x.o_head_stride);
+  p.lse_token = elements(x.lse_token_stride), p.lse_head = elements(x.lse_head_stride);
+  p.table_row = elements(x.page_table_stride);
+  p.batch = static_cast<uint32_t>(x.batch);
+  p.num_kv_heads = static_cast<uint32_t>(d.num_kv_heads);
+  p.group = static_cast<uint32_t>(d.num_q_heads / d.num_kv_heads);
+  p.total_q = static_cast<uint32_t>(x.total_q);
+  p.page_size = static_cast<uint32_t>(x.page_size);
+  p.num_pages = static_cast<uint32_t>(x.num_pages);
+  p.max_kv_len = static_cast<uint32_t>(x.max_pages * x.page_size);
+  p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
+  p.v_columns = static_cast<uint32_t>(d.head_dim_v);
+  p.tile_heads = std::min(p.group, s.tile.block_m);
+  p.tile_tokens = s.tile.block_m / p.tile_heads;
+  p.head_tiles = ceil_div(p.group, p.tile_heads);
+  p.row_scale = attn_row_scale(p.tile_heads);
+  p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
+  p.min_range = 1;
+  attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
+  launch->grid[0] = s.max_ctas;
+  launch->num_threads = num_threads(s.tile);
+  launch->smem_bytes = attn_paged_smem_bytes(s.tile);
+  launch->block_m = s.tile.block_m;
+  launch->pdl = has(d, DGRT_FLAG_PDL);
+  return ok();
+}
+
+}  // namespace
+
+DGRT_OP(AttnDecode, attn_decode);
+
+}  // namespace dgrt

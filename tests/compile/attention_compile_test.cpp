@@ -1,0 +1,102 @@
+// Every config that attention may take with the head sizes of models compiles: without spills, without the
+// assembler serialising wgmma, within a time budget. The engine refuses a kernel whose parameters are not
+// as large as the host's.
+#include <algorithm>
+
+#include "dgrt/attention.h"
+#include "runtime/ops/op.h"
+#include "tests/support/catch.h"
+#include "tests/support/compile_sweep.h"
+#include "tests/support/random_desc.h"
+
+namespace dgrt::test {
+namespace {
+
+// The largest head sizes unroll 32 steps for each product.
+double budget_ms(const Instance&) { return 900; }
+
+// Every `step`th of the configs.
+template <class Desc>
+void collect(const Desc& desc, size_t step, std::map<std::string, Instance>* kernels) {
+  const Target target{"sm_90a", 132};
+  const OpImpl& op = *find_op(&desc.op).value();
+  const Status checked = op.check_desc(&desc.op);
+  INFO(checked.message());
+  REQUIRE(checked.is_ok());
+  const std::vector<Config> configs = op.candidates(&desc.op, target, Point{1, desc.max_q_len, 4096});
+  CHECK(!configs.empty());
+  for (size_t i = 0; i < configs.size(); i += std::min(step, configs.size())) {
+    const Instance instance = op.instance(&desc.op, target, configs[i]);
+    CHECK(instance.params_bytes > 0);
+    const auto [known, added] = kernels->emplace(instance.entry, instance);
+    if (!added) CHECK(known->second == instance);
+  }
+}
+
+dgrt_attn_prefill_desc desc_of(int64_t head_dim_qk, int64_t head_dim_v) {
+  dgrt_attn_prefill_desc desc = DGRT_ATTN_PREFILL_DESC;
+  desc.num_q_heads = 8, desc.num_kv_heads = 4;
+  desc.head_dim_qk = head_dim_qk, desc.head_dim_v = head_dim_v;
+  desc.max_batch = 1, desc.max_q_len = desc.max_kv_len = 4096;
+  desc.dtype = DGRT_BF16;
+  return desc;
+}
+
+}  // namespace
+
+TEST_CASE("attn_prefill: every config of the head sizes of models compiles", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}}) {
+    dgrt_attn_prefill_desc desc = desc_of(qk, v);
+    collect(desc, 1, &kernels);
+    desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
+    collect(desc, 4, &kernels);
+  }
+  compile_all(kernels, budget_ms);
+}
+
+TEST_CASE("attn_prefill: what may be asked for together compiles", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  Rng rng(42);
+  for (int round = 0; round < 60; ++round) {
+    const dgrt_attn_prefill_desc desc = random_attn_prefill(rng);
+    std::map<std::string, Instance> of_one;
+    collect(desc, SIZE_MAX, &of_one);  // one: that there is any
+    if (round % 5 == 0) kernels.insert(of_one.begin(), of_one.end());
+  }
+  compile_all(kernels, budget_ms);
+}
+
+TEST_CASE("attn_decode: every config of the head sizes of models compiles", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}})
+    for (const int64_t tokens : {1, 16}) {
+      dgrt_attn_decode_desc desc = DGRT_ATTN_DECODE_DESC;
+      desc.num_q_heads = 32, desc.num_kv_heads = 4;
+      desc.head_dim_qk = qk, desc.head_dim_v = v;
+      desc.max_batch = 64, desc.max_q_len = tokens, desc.max_kv_len = 4096;
+      desc.dtype = DGRT_BF16;
+      collect(desc, 1, &kernels);
+      desc.flags = DGRT_FLAG_BATCH_INVARIANT;
+      collect(desc, 2, &kernels);
+      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
+      collect(desc, 4, &kernels);
+    }
+  compile_all(kernels, budget_ms);
+}
+
+TEST_CASE("attn_decode: what may be asked for together compiles", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  Rng rng(43);
+  for (int round = 0; round < 60; ++round) {
+    const dgrt_attn_decode_desc desc = random_attn_decode(rng);
+    std::map<std::string, Instance> of_one;
+    collect(desc, SIZE_MAX, &of_one);  // one: that there is any
+    if (round % 5 == 0) kernels.insert(of_one.begin(), of_one.end());
+  }
+  compile_all(kernels, budget_ms);
+}
+
+}  // namespace dgrt::test

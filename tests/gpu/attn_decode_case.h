@@ -1,0 +1,82 @@
+// Operands, plans and checks of attn_decode's tests: a cache whose pages lie in random order, with NaN in
+// every slot that no query may see.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dgrt/attention.h"
+#include "tests/gpu/gpu_test.h"
+
+namespace dgrt::test {
+
+enum class CacheLayout {
+  tokens_first,  // [pages, page_size, heads, columns]
+  heads_first,   // [pages, heads, page_size, columns]
+  padded,        // as tokens_first, with 8 to 24 columns between heads, tokens and pages
+};
+
+struct DecodeCase {
+  int64_t num_q_heads = 8, num_kv_heads = 2, head_dim_qk = 128, head_dim_v = 128;
+  std::vector<std::pair<int64_t, int64_t>> lens = {};  // queries and keys of each sequence
+  int64_t page_size = 16;
+  int64_t window_left = -1, window_right = 0;
+  float softcap = 0;
+  bool sinks = false;
+  dgrt_dtype dtype = DGRT_BF16;
+  uint32_t flags = 0, sm_budget = 0;
+  CacheLayout layout = CacheLayout::tokens_first;
+  float sigma = 1;  // of q; keys and values have 1
+  int64_t hint_factor = 1;
+
+  int64_t num_q() const;
+  std::string name() const;
+};
+
+class DecodeRun {
+ public:
+  static Result<DecodeRun> make(Gpu& gpu, const DecodeCase& test);
+
+  // Other numbers of keys, none above the case's. What they leave unused is no longer NaN.
+  Status set_kv_lens(const std::vector<int32_t>& lens) const;
+
+  // One call's outputs, poisoned.
+  struct Outputs {
+    lab::DeviceBuffer o, lse;
+    dgrt_attn_decode_args args = DGRT_ATTN_DECODE_ARGS;
+  };
+  Result<Outputs> outputs() const;
+  Status launch(const Outputs& out) const {
+    return plan_.launch(&out.args.op, gpu_->lab->stream());
+  }
+  // Compares with the reference, then poisons: nothing else may have been written. Also guards and counters.
+  Result<std::string> check(const Outputs& out) const;
+  Result<std::string> launch_and_check() const;
+
+  const Plan& plan() const { return plan_; }
+  const DecodeCase& test() const { return test_; }
+
+ private:
+  struct Strides {
+    int64_t page, token, head;  // elements
+  };
+  Strides cache_strides(int64_t columns) const;
+  Status make_tables();
+  Status fill() const;
+  Status plant_nan(const lab::DeviceBuffer& cache, int64_t columns) const;
+  void set_args(dgrt_attn_decode_args* args) const;
+  Status check_state() const;
+
+  Gpu* gpu_ = nullptr;
+  DecodeCase test_;
+  dgrt_attn_decode_desc desc_ = DGRT_ATTN_DECODE_DESC;
+  int64_t num_pages_ = 0, max_pages_ = 0;
+  std::vector<int32_t> pages_;  // the table, rows of max_pages_
+  lab::DeviceBuffer q_, k_, v_, sinks_, q_indptr_, seq_lens_, page_table_;
+  Plan plan_;
+};
+
+// Runs the case once, checked.
+void run_decode(Gpu& gpu, const DecodeCase& test);
+
+}  // namespace dgrt::test

@@ -1,0 +1,124 @@
+#include "tools/attention_bench.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tools/lib/lab_attn_check.h"
+#include "tools/lib/lab_fill.h"
+
+namespace dgrt {
+namespace {
+
+constexpr uint64_t seed = 20254;           // of the inputs; any will do
+constexpr int64_t most_checked = 1 << 10;  // tokens, of all heads
+
+// Sequences of m queries each, one behind the other.
+class AttnPrefillBench final : public OpBench {
+ public:
+  AttnPrefillBench(const BenchHost& host, const AttnBenchDesc& desc) : OpBench(host), desc_(desc) {}
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
+
+ private:
+  Status upload_indptr(const lab::DeviceBuffer& buffer, int64_t batch, int64_t len) const;
+  Result<lab::DeviceBuffer> make_input(int64_t tokens, int64_t row, uint64_t stream) const;
+  Status check(BenchCheck* check) const override;
+  BenchCost cost(int64_t m) const override;
+
+  AttnBenchDesc desc_;
+  dgrt_attn_prefill_args args_ = DGRT_ATTN_PREFILL_ARGS;
+  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, kv_indptr_;
+};
+
+Status AttnPrefillBench::upload_indptr(const lab::DeviceBuffer& buffer, int64_t batch,
+                                       int64_t len) const {
+  std::vector<int32_t> indptr;
+  for (int64_t i = 0; i <= batch; ++i) indptr.push_back(static_cast<int32_t>(i * len));
+  return buffer.upload(indptr.data(), indptr.size() * sizeof(int32_t));
+}
+
+Result<lab::DeviceBuffer> AttnPrefillBench::make_input(int64_t tokens, int64_t row,
+                                                       uint64_t stream) const {
+  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), tokens * row * 2));
+  DGRT_TRY(desc_.dtype == DGRT_FP16
+               ? lab::fill_normal_fp16(device(), buffer.data(), tokens * row, seed + stream)
+               : lab::fill_normal_bf16(device(), buffer.data(), tokens * row, seed + stream));
+  return buffer;
+}
+
+Result<const dgrt_args*> AttnPrefillBench::prepare(int64_t m) {
+  const int64_t batch = desc_.batch(m), keys = m + desc_.prefix;
+  const int64_t qk = desc_.head_dim_qk, dv = desc_.head_dim_v;
+  const int64_t q_row = desc_.num_q_heads * qk, o_row = desc_.num_q_heads * dv;
+  const int64_t k_row = desc_.num_kv_heads * qk, v_row = desc_.num_kv_heads * dv;
+  DGRT_ASSIGN(q_, make_input(batch * m, q_row, 0));
+  DGRT_ASSIGN(k_, make_input(batch * keys, k_row, 1));
+  DGRT_ASSIGN(v_, make_input(batch * keys, v_row, 2));
+  DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), batch * m * o_row * 2));
+  DGRT_ASSIGN(lse_,
+              lab::DeviceBuffer::make(device(), batch * m * desc_.num_q_heads * sizeof(float)));
+  DGRT_ASSIGN(q_indptr_, lab::DeviceBuffer::make(device(), (batch + 1) * sizeof(int32_t)));
+  DGRT_ASSIGN(kv_indptr_, lab::DeviceBuffer::make(device(), (batch + 1) * sizeof(int32_t)));
+  DGRT_TRY(upload_indptr(q_indptr_, batch, m));
+  DGRT_TRY(upload_indptr(kv_indptr_, batch, keys));
+  dgrt_attn_prefill_args& x = args_;
+  x.q = q_.data(), x.k = k_.data(), x.v = v_.data(), x.o = o_.data(), x.lse = lse_.as<float>();
+  x.q_indptr = q_indptr_.as<int32_t>(), x.kv_indptr = kv_indptr_.as<int32_t>();
+  x.batch = batch, x.total_q = batch * m, x.total_kv = batch * keys;
+  x.max_q_len = m, x.max_kv_len = keys;
+  x.q_token_stride = q_row, x.q_head_stride = qk, x.k_token_stride = k_row, x.k_head_stride = qk;
+  x.v_token_stride = v_row, x.v_head_stride = dv, x.o_token_stride = o_row, x.o_head_stride = dv;
+  x.lse_token_stride = desc_.num_q_heads, x.lse_head_stride = 1;
+  x.window_left = desc_.window_left, x.window_right = desc_.window_right;
+  x.scale = 1.0f / std::sqrt(static_cast<float>(qk));
+  return &x.op;
+}
+
+Status AttnPrefillBench::check(BenchCheck* check) const {
+  for (const lab::DeviceBuffer* buffer : {&q_, &k_, &v_, &o_, &lse_, &q_indptr_, &kv_indptr_})
+    DGRT_TRY(buffer->check_guards());
+  DGRT_ASSIGN(const lab::AttnError error, lab::check_attn(device(), lab::problem_of(desc_, args_),
+                                                          args_.total_q, most_checked));
+  check->elements = error.checked;
+  check->errors = {{"calc_diff", error.calc_diff},
+                   {"worst_tile", error.worst_tile},
+                   {"worst_element", error.worst_element},
+                   {"worst_lse", error.worst_lse}};
+  return ok();
+}
+
+// Pairs of a query and a key that it sees, of one sequence.
+double visible_pairs(const AttnBenchDesc& desc, int64_t m) {
+  double pairs = 0;
+  for (int64_t row = 0; row < m; ++row) {
+    const int64_t place = desc.prefix + row;
+    const int64_t first = desc.window_left < 0 ? 0 : std::max<int64_t>(0, place - desc.window_left);
+    const int64_t end = desc.window_right < 0 ? m + desc.prefix : place + 1;
+    pairs += static_cast<double>(end - first);
+  }
+  return pairs;
+}
+
+BenchCost AttnPrefillBench::cost(int64_t m) const {
+  const double batch = static_cast<double>(desc_.batch(m));
+  const double dims = static_cast<double>(desc_.head_dim_qk + desc_.head_dim_v);
+  // Keys before every window need not be read.
+  const int64_t unseen =
+      desc_.window_left < 0 ? 0 : std::max<int64_t>(0, desc_.prefix - desc_.window_left);
+  const double keys = static_cast<double>(m + desc_.prefix - unseen);
+  const double q_heads = static_cast<double>(desc_.num_q_heads);
+  BenchCost cost;
+  cost.flops = 2 * batch * q_heads * visible_pairs(desc_, m) * dims;
+  cost.flops_dtype = desc_.dtype;
+  cost.bytes = batch * (m * q_heads * (2 * dims + sizeof(float)) +
+                        keys * static_cast<double>(desc_.num_kv_heads) * 2 * dims);
+  return cost;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const AttnBenchDesc& desc) {
+  return make_op_bench<AttnPrefillBench>(host, desc);
+}
+
+}  // namespace dgrt
