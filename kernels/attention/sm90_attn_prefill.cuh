@@ -1,5 +1,5 @@
 // SM90 attn_prefill: attention of ragged queries over contiguous keys and values, bf16 or fp16: causal,
-// full or windowed, with softcap and sinks. Maths, roles and pipeline: device/main_loop/attn.cuh.
+// full or windowed, with softcap and sinks. Roles and pipeline: device/main_loop/attn.cuh.
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/common/attn_tile.cuh"

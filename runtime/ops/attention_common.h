@@ -31,7 +31,8 @@ inline Status check_heads(int64_t num_q_heads, int64_t num_kv_heads, int64_t hea
   if (num_q_heads < 1 || num_q_heads > most || num_q_heads % num_kv_heads != 0)
     return invalid("num_q_heads={}: must be a multiple of num_kv_heads={} up to {}", num_q_heads,
                    num_kv_heads, most);
-  for (const auto& [name, value] : {std::pair{"head_dim_qk", head_dim_qk}, {"head_dim_v", head_dim_v}})
+  for (const auto& [name, value] :
+       {std::pair{"head_dim_qk", head_dim_qk}, {"head_dim_v", head_dim_v}})
     if (value < 8 || value > 512 || value % 8 != 0)
       return invalid("{}={}: must be a multiple of 8 from 8 to 512", name, value);
   return ok();
@@ -76,8 +77,7 @@ inline Status check_softmax(uint32_t flags, float scale, float softcap, int64_t 
   const bool capped = (flags & DGRT_ATTN_SOFTCAP) != 0;
   if (capped && (!(softcap > 0.0f) || !std::isfinite(softcap)))
     return invalid("softcap={}: must be greater than 0 with SOFTCAP", softcap);
-  if (!capped && softcap != 0.0f)
-    return invalid("softcap={}: must be 0 without SOFTCAP", softcap);
+  if (!capped && softcap != 0.0f) return invalid("softcap={}: must be 0 without SOFTCAP", softcap);
   if (window_left < -1) return invalid("window_left={}: must be -1 (none) or more", window_left);
   if (window_right < -1) return invalid("window_right={}: must be -1 (none) or more", window_right);
   return ok();

@@ -46,9 +46,10 @@ struct AttnPrefill {
     constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT | DGRT_ATTN_SOFTCAP |
                                DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK;
     if ((d.flags & ~known) != 0)
-      return invalid("flags={:#x}: attn_prefill knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2 and "
-                     "LSE_WITH_SINK",
-                     d.flags);
+      return invalid(
+          "flags={:#x}: attn_prefill knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2 and "
+          "LSE_WITH_SINK",
+          d.flags);
     if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
     return ok();
   }
@@ -119,9 +120,9 @@ struct AttnPrefill {
     i.stem = stem;
     i.header = "attention/sm90_attn_prefill.cuh";
     i.name_space = "dgrt::sm90::attn_prefill";
-    i.entry = fmt::format("sm90_attn_prefill_{}_{}x{}_d{}x{}_s{}", attention::dtype_name(d.dtype),
-                          tile.block_m, tile.block_n, tile.head_dim_qk, tile.head_dim_v,
-                          tile.stages);
+    i.entry =
+        fmt::format("sm90_attn_prefill_{}_{}x{}_d{}x{}_s{}", attention::dtype_name(d.dtype),
+                    tile.block_m, tile.block_n, tile.head_dim_qk, tile.head_dim_v, tile.stages);
     if (tile.split_v > 1) i.entry += fmt::format("_v{}", tile.split_v);
     if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
     i.arch = target.arch;
@@ -135,7 +136,8 @@ struct AttnPrefill {
 
   static uint32_t smem_bytes(const Desc&, const Config& c) { return attn_smem_bytes(decode(c)); }
   static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
-    const uint32_t sms = d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
+    const uint32_t sms =
+        d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
     return Prepared::of(Shape{decode(c), sms});
   }
 
@@ -158,8 +160,8 @@ struct AttnPrefill {
                             const Driver& driver, k90::Params* p);
 };
 
-// Rounds of tiles over the SMs, each as long as its products and its softmax take. Two or three warpgroups
-// hide most of the shorter of the two, one hides half of it.
+// Rounds of tiles over the SMs, each as long as its products and its softmax take. One warpgroup hides a
+// quarter of the shorter of the two, two hide half, three three quarters (H100, CUDA 13.0, 2026-11-26).
 int64_t AttnPrefill::cost_ps(const Desc& d, const Target& target, const Point& point,
                              const Config& c) {
   constexpr int64_t cycle_ps = 590;
@@ -170,10 +172,11 @@ int64_t AttnPrefill::cost_ps(const Desc& d, const Target& target, const Point& p
   const int64_t sms = prepare(d, target, c).as<Shape>().max_ctas;
   const int64_t rows = t.block_m, keys = t.block_n;
   const int64_t flops = 2 * rows * keys * (t.head_dim_qk * t.split_v + t.head_dim_v);
-  const int64_t mma = flops / 4096, softmax = rows * t.split_v * keys * (d.flags & DGRT_ATTN_SOFTCAP ? 4 : 2) / 20;
+  const int64_t mma = flops / 4096,
+                softmax = rows * t.split_v * keys * (d.flags & DGRT_ATTN_SOFTCAP ? 4 : 2) / 20;
   const int64_t shorter = std::min(mma, softmax), longer = std::max(mma, softmax);
-  const bool alone = attn_math_warpgroups(t) == 1;
-  const int64_t step = longer + shorter * (alone ? 2 : 1) / 4 + 150 + (t.stages == 1 ? mma / 4 : 0);
+  const int64_t shown = shorter * (4 - static_cast<int64_t>(attn_math_warpgroups(t))) / 4;
+  const int64_t step = longer + shown + 150 + (t.stages == 1 ? mma / 4 : 0);
   const int64_t tile_ps = (3000 + div_up(kv_len, keys) * step) * cycle_ps;
   const int64_t tiles = batch * div_up(q_len, rows) * d.num_q_heads;
   // Tiles of many rounds even out; half of the last one stands idle.
@@ -214,18 +217,18 @@ Status AttnPrefill::encode_maps(const Desc& d, const Args& x, const AttnConfig& 
   const auto encode = [&](const void* base, int64_t tokens, int64_t columns, int64_t heads,
                           int64_t token_stride, int64_t head_stride, uint32_t rows,
                           TensorMap* map) {
-    return encode_tensor_map(driver,
-                             {d.dtype, base, static_cast<uint64_t>(tokens),
-                              static_cast<uint64_t>(columns), static_cast<uint64_t>(token_stride),
-                              rows, attn_box_columns, Swizzle::b128, static_cast<uint32_t>(heads),
-                              static_cast<uint64_t>(head_stride)},
-                             map);
+    return encode_tensor_map(
+        driver,
+        {d.dtype, base, static_cast<uint64_t>(tokens), static_cast<uint64_t>(columns),
+         static_cast<uint64_t>(token_stride), rows, attn_box_columns, Swizzle::b128,
+         static_cast<uint32_t>(heads), static_cast<uint64_t>(head_stride)},
+        map);
   };
   DGRT_TRY(encode(x.q, x.total_q, d.head_dim_qk, d.num_q_heads, x.q_token_stride, x.q_head_stride,
                   tile.block_m, &p->q));
   if (x.total_kv == 0) return ok();  // never read
-  DGRT_TRY(encode(x.k, x.total_kv, d.head_dim_qk, d.num_kv_heads, x.k_token_stride,
-                  x.k_head_stride, tile.block_n, &p->k));
+  DGRT_TRY(encode(x.k, x.total_kv, d.head_dim_qk, d.num_kv_heads, x.k_token_stride, x.k_head_stride,
+                  tile.block_n, &p->k));
   return encode(x.v, x.total_kv, d.head_dim_v, d.num_kv_heads, x.v_token_stride, x.v_head_stride,
                 tile.block_n, &p->v);
 }
@@ -248,8 +251,8 @@ Status AttnPrefill::bind(const Desc& d, const Args& x, const Prepared& prepared,
   p.group = static_cast<uint32_t>(d.num_q_heads / d.num_kv_heads);
   p.total_q = static_cast<uint32_t>(x.total_q);
   p.total_kv = static_cast<uint32_t>(x.total_kv);
-  p.head_section = attention::head_section(d.num_kv_heads, p.group, x.max_kv_len,
-                                           d.head_dim_qk + d.head_dim_v);
+  p.head_section =
+      attention::head_section(d.num_kv_heads, p.group, x.max_kv_len, d.head_dim_qk + d.head_dim_v);
   p.v_columns = static_cast<uint32_t>(d.head_dim_v);
   attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
   const uint32_t tiles = (p.total_q / s.tile.block_m + p.batch) * p.num_heads;

@@ -1,15 +1,16 @@
-// Attention tiles as host and kernels see them: sizes of what lies in shared memory. Rows of 64 elements
-// (128 bytes, swizzled) make a box; a tile of d columns is ceil(d / 64) boxes, one behind the other.
+// Attention tiles as host and kernels see them: sizes of what lies in shared memory. Rows of 64
+// elements (128 bytes, swizzled) make a box; a tile of d columns is ceil(d / 64) boxes, one behind
+// the other.
 #pragma once
 #include "device/common/interface.cuh"
 
 namespace dgrt {
 
-constexpr uint32_t attn_box_columns = 64;   // 16-bit elements of one swizzled row
-constexpr uint32_t attn_slab_rows = 64;     // query rows of one warpgroup
+constexpr uint32_t attn_box_columns = 64;  // 16-bit elements of one swizzled row
+constexpr uint32_t attn_slab_rows = 64;    // query rows of one warpgroup
 constexpr uint32_t attn_row_bytes = 128;
-constexpr uint32_t attn_work_slots = 2;     // tiles that the producer looks ahead
-constexpr uint32_t attn_work_bytes = 32;    // see AttnWork
+constexpr uint32_t attn_work_slots = 2;   // tiles that the producer looks ahead
+constexpr uint32_t attn_work_bytes = 32;  // see AttnWork
 
 // Values of a config, in the order in which tables name them.
 struct AttnConfig {
@@ -32,13 +33,20 @@ DGRT_HD constexpr uint32_t attn_math_warpgroups(const AttnConfig& c) {
 DGRT_HD constexpr uint32_t attn_num_threads(const AttnConfig& c) {
   return (attn_math_warpgroups(c) + 1) * 128;
 }
-DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c) {
-  const uint32_t tiles =
-      attn_tile_bytes(c.block_m, c.head_dim_qk) +
-      c.stages * (attn_tile_bytes(c.block_n, c.head_dim_qk) + attn_tile_bytes(c.block_n, c.head_dim_v));
-  // q full and empty; keys, values and work full and empty.
-  const uint32_t barriers = (2 + 4 * c.stages + 2 * attn_work_slots) * 8;
+DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots) {
+  const uint32_t tiles = q_slots * attn_tile_bytes(c.block_m, c.head_dim_qk) +
+                         c.stages * (attn_tile_bytes(c.block_n, c.head_dim_qk) +
+                                     attn_tile_bytes(c.block_n, c.head_dim_v));
+  // q, keys, values and work, full and empty.
+  const uint32_t barriers = 2 * (q_slots + 2 * c.stages + attn_work_slots) * 8;
   return align_up(tiles + attn_work_slots * attn_work_bytes + barriers, smem_alignment);
+}
+// The next tile's q is loaded ahead where there is room.
+DGRT_HD constexpr uint32_t attn_q_slots(const AttnConfig& c) {
+  return attn_smem_bytes(c, 2) <= sm90_max_smem_bytes ? 2 : 1;
+}
+DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c) {
+  return attn_smem_bytes(c, attn_q_slots(c));
 }
 
 }  // namespace dgrt

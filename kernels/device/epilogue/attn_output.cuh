@@ -1,5 +1,5 @@
-// Stores rows of o from accumulators, 16 bytes a thread. A fragment holds two columns of each group of
-// eight; four threads of a row exchange until each has all eight columns of every fourth group.
+// Stores rows of o from accumulators, 16 bytes a thread. A fragment holds two columns of each group
+// of eight; four threads of a row exchange until each has all eight columns of every fourth group.
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/ptx/half_format.cuh"
@@ -7,14 +7,16 @@
 
 namespace dgrt {
 
-__device__ __forceinline__ void exchange(uint32_t& mine, uint32_t& other, uint32_t distance, bool upper) {
+__device__ __forceinline__ void exchange(uint32_t& mine, uint32_t& other, uint32_t distance,
+                                         bool upper) {
   const uint32_t sent = upper ? mine : other;
   const uint32_t received = __shfl_xor_sync(0xffffffff, sent, distance);
   (upper ? mine : other) = received;
 }
 
 // In: thread t of four has pair t of groups 0 to 3. Out: pairs 0 to 3 of group t.
-__device__ __forceinline__ uint4 transpose_pairs(uint32_t g0, uint32_t g1, uint32_t g2, uint32_t g3) {
+__device__ __forceinline__ uint4 transpose_pairs(uint32_t g0, uint32_t g1, uint32_t g2,
+                                                 uint32_t g3) {
   const bool odd = threadIdx.x % 2 != 0, high = threadIdx.x % 4 / 2 != 0;
   exchange(g0, g1, 1, odd);
   exchange(g2, g3, 1, odd);
@@ -23,8 +25,8 @@ __device__ __forceinline__ uint4 transpose_pairs(uint32_t g0, uint32_t g1, uint3
   return make_uint4(g0, g1, g2, g3);
 }
 
-// o: the slab's fragment, columns from first_column on. rows[i], scale[i]: of the thread's two rows; null
-// rows are not stored.
+// o: the slab's fragment, columns from first_column on. rows[i], scale[i]: of the thread's two
+// rows; null rows are not stored.
 template <int dtype, uint32_t count>
 __device__ __forceinline__ void store_rows(const float (&o)[count], uint16_t* const (&rows)[2],
                                            const float (&scale)[2], uint32_t first_column,

@@ -1,14 +1,16 @@
-// Attention over contiguous keys: o = softmax(q k^T) v for 64 rows per warpgroup, key tiles from the last
-// to the first, so that the masked ones come first.
+// Attention over contiguous keys: o = softmax(q k^T) v for 64 rows per warpgroup, key tiles from
+// the last to the first, so that the masked ones come first.
 //
-// Roles     last warpgroup, first warp: looks for tiles and loads q, k and v by TMA. Math warpgroups: 64
-//           rows each; with split_v, two of them share 64 rows, compute the same scores and hold half of
-//           o's columns each (head sizes whose o would not fit in registers).
-// Pipeline  one q, `stages` slots of k and of v, two of what the next tile is. A warpgroup issues the
-//           scores of a tile and the output of the one before together, then turns the scores into
-//           weights while the output is still running. Warpgroups take turns in issuing, so that one's
-//           softmax hides behind the other's products.
-// Source    Shah et al., FlashAttention-3, arXiv 2407.08608 (warp specialisation, the two overlaps).
+// Roles     last warpgroup, first warp: looks for tiles and loads q, k and v by TMA. Math
+//           warpgroups: 64 rows each; with split_v, two of them share 64 rows, compute the same
+//           scores and hold half of o's columns each (head sizes whose o would not fit in
+//           registers).
+// Pipeline  one or two q, `stages` slots of k and of v, two of what the next tile is. A warpgroup
+//           issues the scores of a tile and the output of the one before together. Several take
+//           turns in issuing, so that one's softmax hides behind the others' products; a single one
+//           turns scores into weights while its output still runs.
+// Source    Shah et al., FlashAttention-3, arXiv 2407.08608 (warp specialisation, the two
+//           overlaps).
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/epilogue/attn_output.cuh"
@@ -26,32 +28,39 @@ namespace dgrt {
 // Geometry of a config, and where things lie in shared memory.
 template <class Cfg>
 struct AttnSmem {
-  static constexpr AttnConfig config{Cfg::block_m,     Cfg::block_n, Cfg::head_dim_qk,
+  static constexpr AttnConfig config{Cfg::block_m,    Cfg::block_n, Cfg::head_dim_qk,
                                      Cfg::head_dim_v, Cfg::stages,  Cfg::split_v};
   static constexpr uint32_t math_warpgroups = attn_math_warpgroups(config);
+  static constexpr uint32_t q_slots = attn_q_slots(config);
   static constexpr uint32_t q_box = Cfg::block_m * attn_row_bytes;
   static constexpr uint32_t k_box = Cfg::block_n * attn_row_bytes;
   static constexpr uint32_t q_bytes = attn_tile_bytes(Cfg::block_m, Cfg::head_dim_qk);
   static constexpr uint32_t k_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
   static constexpr uint32_t v_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_v);
-  static constexpr uint32_t v_offset = q_bytes + Cfg::stages * k_bytes;
+  static constexpr uint32_t k_offset = q_slots * q_bytes;
+  static constexpr uint32_t v_offset = k_offset + Cfg::stages * k_bytes;
   static constexpr uint32_t work_offset = v_offset + Cfg::stages * v_bytes;
   static constexpr uint32_t barrier_offset = work_offset + attn_work_slots * attn_work_bytes;
   static constexpr uint32_t columns = Cfg::head_dim_v / Cfg::split_v;  // of o, per warpgroup
 
   uint32_t base;
 
-  __device__ uint32_t q() const { return base; }
-  __device__ uint32_t k(uint32_t slot) const { return base + q_bytes + slot * k_bytes; }
+  __device__ uint32_t q(uint32_t slot) const { return base + slot * q_bytes; }
+  __device__ uint32_t k(uint32_t slot) const { return base + k_offset + slot * k_bytes; }
   __device__ uint32_t v(uint32_t slot) const { return base + v_offset + slot * v_bytes; }
-  __device__ uint32_t work(uint32_t slot) const { return base + work_offset + slot * attn_work_bytes; }
-  __device__ Ring<1> q_ring() const { return Ring<1>(base + barrier_offset); }
-  __device__ Ring<Cfg::stages> k_ring() const { return Ring<Cfg::stages>(base + barrier_offset + 16); }
+  __device__ uint32_t work(uint32_t slot) const {
+    return base + work_offset + slot * attn_work_bytes;
+  }
+  // Full and empty barriers: of q, k, v, work.
+  __device__ Ring<q_slots> q_ring() const { return Ring<q_slots>(base + barrier_offset); }
+  __device__ Ring<Cfg::stages> k_ring() const {
+    return Ring<Cfg::stages>(base + barrier_offset + q_slots * 16);
+  }
   __device__ Ring<Cfg::stages> v_ring() const {
-    return Ring<Cfg::stages>(base + barrier_offset + 16 + Cfg::stages * 16);
+    return Ring<Cfg::stages>(base + barrier_offset + (q_slots + Cfg::stages) * 16);
   }
   __device__ Ring<attn_work_slots> work_ring() const {
-    return Ring<attn_work_slots>(base + barrier_offset + 16 + Cfg::stages * 32);
+    return Ring<attn_work_slots>(base + barrier_offset + (q_slots + 2 * Cfg::stages) * 16);
   }
   // One thread.
   __device__ void init_barriers() const {
@@ -78,7 +87,7 @@ template <class Cfg>
 __device__ void attn_load(const AttnParams& p, const AttnSmem<Cfg>& smem) {
   using Smem = AttnSmem<Cfg>;
   constexpr uint32_t qk_boxes = attn_boxes(Cfg::head_dim_qk), v_boxes = attn_boxes(Cfg::head_dim_v);
-  Ring<1> q_ring = smem.q_ring();
+  Ring<Smem::q_slots> q_ring = smem.q_ring();
   Ring<Cfg::stages> k_ring = smem.k_ring(), v_ring = smem.v_ring();
   Ring<attn_work_slots> work_ring = smem.work_ring();
   RaggedWalk<Cfg::block_m> walk(p);
@@ -103,11 +112,13 @@ __device__ void attn_load(const AttnParams& p, const AttnSmem<Cfg>& smem) {
       };
       const KeyRange<Cfg::block_m, Cfg::block_n> keys(p, tile);
       if (keys.first < keys.end) {
+        // What has to wait longer for its slot comes second.
+        if constexpr (Smem::q_slots == 1) load_k(keys.end - 1);
         q_ring.wait_empty();
-        load_boxes<qk_boxes>(smem.q(), Smem::q_box, &p.q, q_ring.full(), tile.q_begin + tile.first_row,
-                             tile.head);
+        load_boxes<qk_boxes>(smem.q(q_ring.slot), Smem::q_box, &p.q, q_ring.full(),
+                             tile.q_begin + tile.first_row, tile.head);
         q_ring.advance();
-        load_k(keys.end - 1);
+        if constexpr (Smem::q_slots > 1) load_k(keys.end - 1);
 #pragma unroll 1
         for (int32_t at = keys.end - 1; at >= keys.first; --at) {
           if (at > keys.first) load_k(at - 1);
@@ -146,27 +157,30 @@ struct Turns {
 // What a warpgroup's rows may see. Rows count from the sequence's first.
 template <class Cfg>
 struct RowMask {
-  int32_t left, right, kv_len;  // of the slab's first row: its first and last visible key, before limits
-  int32_t row;                  // this thread's first row, from the slab's first; the other is 8 below
+  static constexpr auto block_n = static_cast<int32_t>(Cfg::block_n);
 
-  __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_row)
+  int32_t left, right;  // first and last visible key of the slab's first row, by the windows alone
+  int32_t key_end;      // of all rows
+  int32_t row;          // this thread's first row, from the slab's first; the other is 8 below
+
+  __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_row, int32_t key_end)
       : left(tile.offset() + slab_row - p.window_left),
         right(tile.offset() + slab_row + p.window_right),
-        kv_len(tile.kv_len),
+        key_end(key_end),
         row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) {}
 
   // Scores of key tile `at`: minus infinity where a key is not visible.
   template <uint32_t count>
   __device__ __forceinline__ void apply(float (&s)[count], int32_t at) const {
-    const int32_t first = at * static_cast<int32_t>(Cfg::block_n);
-    const int32_t last = first + static_cast<int32_t>(Cfg::block_n) - 1;
-    if (last < kv_len && last <= right && first >= left + static_cast<int32_t>(attn_slab_rows) - 1) return;
+    const int32_t first = at * block_n, last = first + block_n - 1;
+    if (last < key_end && last <= right && first >= left + static_cast<int32_t>(attn_slab_rows) - 1)
+      return;
     const int32_t column = first + static_cast<int32_t>(threadIdx.x % 4) * 2;
 #pragma unroll
     for (uint32_t half = 0; half < 2; ++half) {
       // Offsets from the thread's first column.
       const int32_t low = left + row + static_cast<int32_t>(half) * 8 - column;
-      const int32_t high = min(right + row + static_cast<int32_t>(half) * 8, kv_len - 1) - column;
+      const int32_t high = min(right + row + static_cast<int32_t>(half) * 8, key_end - 1) - column;
 #pragma unroll
       for (uint32_t i = half * 2; i < count; i += 4)
 #pragma unroll
@@ -178,10 +192,12 @@ struct RowMask {
   }
 };
 
-// Zeroes the rows of a value tile outside [first, end): what lies there belongs to nobody who may see it,
-// and zero weights do not make NaN zero. Every warpgroup does so for the columns that it reads.
+// Zeroes the rows of a value tile outside [first, end): what lies there belongs to nobody who may
+// see it, and zero weights do not make NaN zero. Every warpgroup does so for the columns that it
+// reads.
 template <class Cfg>
-__device__ __forceinline__ void zero_values(uint32_t v, int32_t first, int32_t end, uint32_t barrier) {
+__device__ __forceinline__ void zero_values(uint32_t v, int32_t first, int32_t end,
+                                            uint32_t barrier) {
   constexpr uint32_t boxes = attn_boxes(AttnSmem<Cfg>::columns);
 #pragma unroll 1
   for (uint32_t i = threadIdx.x % 128; i < boxes * Cfg::block_n * 8; i += 128) {
@@ -204,7 +220,7 @@ struct AttnMath {
   const Smem& smem;
   uint32_t warpgroup, slab, part;
   Turns<Smem::math_warpgroups> turns;
-  Ring<1> q_ring;
+  Ring<Smem::q_slots> q_ring;
   Ring<Cfg::stages> k_ring, v_ring;
   float s[Cfg::block_n / 2];
   float o[Smem::columns / 2];
@@ -214,8 +230,8 @@ struct AttnMath {
       : p(p),
         smem(smem),
         warpgroup(warpgroup),
-        slab(warpgroup % slabs),
-        part(warpgroup / slabs),
+        slab(Cfg::split_v == 1 ? warpgroup : warpgroup % slabs),
+        part(Cfg::split_v == 1 ? 0 : warpgroup / slabs),
         turns(warpgroup),
         q_ring(smem.q_ring()),
         k_ring(smem.k_ring()),
@@ -232,8 +248,9 @@ struct AttnMath {
     k_ring.wait_full();
     keep_all(s);
     ptx::wgmma_fence();
-    issue_scores<Wgmma, Cfg::head_dim_qk>(s, smem.q() + slab * attn_slab_rows * attn_row_bytes, Smem::q_box,
-                                          smem.k(k_ring.slot), Smem::k_box);
+    issue_scores<Wgmma, Cfg::head_dim_qk>(
+        s, smem.q(q_ring.slot) + slab * attn_slab_rows * attn_row_bytes, Smem::q_box,
+        smem.k(k_ring.slot), Smem::k_box);
     ptx::wgmma_commit();
     keep_all(s);
   }
@@ -241,11 +258,14 @@ struct AttnMath {
   // Of key tile `at`.
   __device__ __forceinline__ void issue_o(const Keys& keys, int32_t at) {
     v_ring.wait_full();
-    const uint32_t v = smem.v(v_ring.slot) + part * (Smem::columns / attn_box_columns) * Smem::k_box;
+    uint32_t v = smem.v(v_ring.slot);
+    if constexpr (Cfg::split_v > 1)
+      v = ptx::redux_max_u32(v + part * (Smem::columns / attn_box_columns) * Smem::k_box);
     const int32_t first = at * static_cast<int32_t>(Cfg::block_n);
     if (keys.key_first > first || keys.key_end < first + static_cast<int32_t>(Cfg::block_n))
-      zero_values<Cfg>(v, keys.key_first - first, keys.key_end - first,
-                       Turns<Smem::math_warpgroups>::first_barrier + Smem::math_warpgroups + warpgroup);
+      zero_values<Cfg>(
+          v, keys.key_first - first, keys.key_end - first,
+          Turns<Smem::math_warpgroups>::first_barrier + Smem::math_warpgroups + warpgroup);
     keep_all(o);
     ptx::wgmma_fence();
     issue_output<OutputWgmma, Cfg::block_n>(o, weights, v);
@@ -253,8 +273,8 @@ struct AttnMath {
     keep_all(o);
   }
 
-  __device__ __forceinline__ void weigh(const RowMask<Cfg>& mask, int32_t at, OnlineSoftmax& softmax,
-                                        float (&rescale)[2]) {
+  __device__ __forceinline__ void weigh(const RowMask<Cfg>& mask, int32_t at,
+                                        OnlineSoftmax& softmax, float (&rescale)[2]) {
     if constexpr (Cfg::softcap)
 #pragma unroll
       for (uint32_t i = 0; i < Cfg::block_n / 2; ++i) s[i] = tanh_f32(s[i] * p.cap_scale);
@@ -265,47 +285,65 @@ struct AttnMath {
   __device__ __forceinline__ void attend(const RaggedTile& tile) {
     const Keys keys(p, tile);
     const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
-    const RowMask<Cfg> mask(p, tile, slab_row);
+    const RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
     OnlineSoftmax softmax;
 #pragma unroll
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] = 0.0f;
     if (keys.first < keys.end) {
-      float rescale[2];
       q_ring.wait_full();
-      issue_s();
-      ptx::wgmma_wait<0>();
-      keep_all(s);
-      release(k_ring);
-      weigh(mask, keys.end - 1, softmax, rescale);
-      pack_scores<Cfg::dtype>(weights, s);
-#pragma unroll 1
-      for (int32_t at = keys.end - 2; at >= keys.first; --at) {
-        turns.wait();
-        issue_s();
-        issue_o(keys, at + 1);
-        turns.pass();
-        ptx::wgmma_wait<1>();
-        keep_all(s);
-        release(k_ring);
-        weigh(mask, at, softmax, rescale);
-        ptx::wgmma_wait<0>();
-        keep_all(o);
-        release(v_ring);
-#pragma unroll
-        for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
-        pack_scores<Cfg::dtype>(weights, s);
-      }
-      release(q_ring);
-      issue_o(keys, keys.first);
-      ptx::wgmma_wait<0>();
-      keep_all(o);
-      release(v_ring);
+      attend_keys(keys, mask, softmax);
     }
     finish(tile, slab_row + mask.row, softmax);
   }
 
+  // Requires: there are key tiles.
+  __device__ __forceinline__ void attend_keys(const Keys& keys, const RowMask<Cfg>& mask,
+                                              OnlineSoftmax& softmax) {
+    float rescale[2];
+    issue_s();
+    ptx::wgmma_wait<0>();
+    keep_all(s);
+    release(k_ring);
+    // With one slot the next tile's q waits for this.
+    if (Smem::q_slots == 1 && keys.first == keys.end - 1) release(q_ring);
+    weigh(mask, keys.end - 1, softmax, rescale);
+    pack_scores<Cfg::dtype>(weights, s);
+#pragma unroll 1
+    for (int32_t at = keys.end - 2; at >= keys.first; --at) {
+      turns.wait();
+      issue_s();
+      issue_o(keys, at + 1);
+      turns.pass();
+      ptx::wgmma_wait<1>();
+      keep_all(s);
+      if (Smem::q_slots == 1 && at == keys.first) release(q_ring);
+      // With nobody to take turns with, the softmax must come before the wait for the output, which
+      // the compiler would move up.
+      if constexpr (Smem::math_warpgroups > 1) release(k_ring);
+      weigh(mask, at, softmax, rescale);
+      if constexpr (Smem::math_warpgroups == 1) {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0)
+          ptx::mbarrier_arrive_after(k_ring.empty(), softmax.sum[0] + softmax.sum[1]);
+        k_ring.advance();
+      }
+      ptx::wgmma_wait<0>();
+      keep_all(o);
+      release(v_ring);
+#pragma unroll
+      for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
+      pack_scores<Cfg::dtype>(weights, s);
+    }
+    if (Smem::q_slots > 1) release(q_ring);
+    issue_o(keys, keys.first);
+    ptx::wgmma_wait<0>();
+    keep_all(o);
+    release(v_ring);
+  }
+
   // Divides by the sums, adds the sink to them, stores o and lse. `row`: the thread's first.
-  __device__ __forceinline__ void finish(const RaggedTile& tile, int32_t row, const OnlineSoftmax& softmax) {
+  __device__ __forceinline__ void finish(const RaggedTile& tile, int32_t row,
+                                         const OnlineSoftmax& softmax) {
     constexpr float log2e = 1.4426950408889634f, ln2 = 0.6931471805599453f;
     const auto head = static_cast<uint32_t>(tile.head);
     uint16_t* rows[2];
@@ -346,16 +384,20 @@ struct AttnMath {
   }
 };
 
-// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, softcap.
+// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype,
+// softcap.
 template <class Cfg>
 __device__ void run_attn(const AttnParams& p) {
   using Smem = AttnSmem<Cfg>;
-  static_assert(Cfg::block_m % attn_slab_rows == 0 && Cfg::block_n % 16 == 0, "whole slabs, whole steps");
+  static_assert(Cfg::block_m % attn_slab_rows == 0 && Cfg::block_n % 16 == 0,
+                "whole slabs, whole steps");
   static_assert(Cfg::head_dim_qk % 16 == 0 && Smem::columns % 32 == 0, "whole steps, whole stores");
-  static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0, "parts of v are whole boxes");
-  static_assert(Smem::barrier_offset + (2 + 4 * Cfg::stages + 2 * attn_work_slots) * 8 <=
-                    attn_smem_bytes(Smem::config),
-                "host and kernel must agree on shared memory");
+  static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0,
+                "parts of v are whole boxes");
+  static_assert(
+      Smem::barrier_offset + 2 * (Smem::q_slots + 2 * Cfg::stages + attn_work_slots) * 8 <=
+          attn_smem_bytes(Smem::config),
+      "host and kernel must agree on shared memory");
   constexpr uint32_t producer = Smem::math_warpgroups * 4;
   const Smem smem{ptx::dynamic_shared_address()};
   const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
@@ -370,10 +412,11 @@ __device__ void run_attn(const AttnParams& p) {
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
   if (warp >= producer) {
-    ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 : 24>();
+    ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 : 40>();
     if (warp == producer) attn_load<Cfg>(p, smem);
   } else {
-    if constexpr (Smem::math_warpgroups > 1) ptx::setmaxnreg_inc<Smem::math_warpgroups == 3 ? 160 : 240>();
+    if constexpr (Smem::math_warpgroups > 1)
+      ptx::setmaxnreg_inc<Smem::math_warpgroups == 3 ? 160 : 232>();
     AttnMath<Cfg>(p, smem, warp / 4).run();
   }
 }

@@ -1,6 +1,6 @@
-// Softmax over keys that come tile by tile: the running maximum and sum of the two rows that a thread
-// holds of a 64-row slab (see issue_slab_product), four threads to a row.
-// Source: Milakov and Gimelshein, Online normalizer calculation for softmax, arXiv 1805.02867.
+// Softmax over keys that come tile by tile: the running maximum and sum of the two rows that a
+// thread holds of a 64-row slab (see issue_slab_product), four threads to a row. Source: Milakov
+// and Gimelshein, Online normalizer calculation for softmax, arXiv 1805.02867.
 #pragma once
 #include "device/ptx/convert.cuh"
 
@@ -22,8 +22,9 @@ struct OnlineSoftmax {
   float max[2] = {-infinity(), -infinity()};
   float sum[2] = {};  // of this thread's columns
 
-  // Replaces scores by exp2((score - maximum) * scale). `rescale`: what earlier sums and outputs of a row
-  // must be multiplied by. A row that has seen no key yet has maximum minus infinity: its weights are 0.
+  // Replaces scores by exp2((score - maximum) * scale). `rescale`: what earlier sums and outputs of
+  // a row must be multiplied by. A row that has seen no key yet has maximum minus infinity: its
+  // weights are 0.
   template <uint32_t count>
   __device__ __forceinline__ void update(float (&s)[count], float scale, float (&rescale)[2]) {
 #pragma unroll
@@ -49,7 +50,8 @@ struct OnlineSoftmax {
   }
 };
 
-// tanh(x), absolute error 2^-22: the hardware's own has 2^-11, which a cap of 50 makes 0.02 in a logit.
+// tanh(x), absolute error 2^-22: the hardware's own has 2^-11, which a cap of 50 makes 0.02 in a
+// logit.
 __device__ __forceinline__ float tanh_f32(float x) {
   constexpr float two_log2e = 2.885390081777927f;
   return 1.0f - 2.0f * ptx::rcp_approx_f32(1.0f + ptx::ex2_approx_f32(x * two_log2e));

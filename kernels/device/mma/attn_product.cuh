@@ -1,5 +1,5 @@
-// The two products of attention. Scores: s[64, keys] = q k^T, both in shared memory, K-major. Output:
-// o[64, columns] += p v, with p in registers as the scores left it and v MN-major.
+// The two products of attention. Scores: s[64, keys] = q k^T, both in shared memory, K-major.
+// Output: o[64, columns] += p v, with p in registers as the scores left it and v MN-major.
 #pragma once
 #include "device/common/attn_tile.cuh"
 #include "device/mma/slab_product.cuh"
@@ -22,8 +22,8 @@ struct AttnWgmma<dtype_fp16, n> {
   using Output = ptx::WgmmaRegisterFp16<n>;
 };
 
-// Overwrites s. q: of the slab's first row in the first box, q_box_bytes between boxes; k likewise. Returns
-// at once; requires wgmma_fence() before, commit and wait after.
+// Overwrites s. q: of the slab's first row in the first box, q_box_bytes between boxes; k likewise.
+// Returns at once; requires wgmma_fence() before, commit and wait after.
 template <class Wgmma, uint32_t depth, uint32_t count>
 __device__ __forceinline__ void issue_scores(float (&s)[count], uint32_t q, uint32_t q_box_bytes,
                                              uint32_t k, uint32_t k_box_bytes) {
@@ -31,14 +31,15 @@ __device__ __forceinline__ void issue_scores(float (&s)[count], uint32_t q, uint
 #pragma unroll
   for (uint32_t step = 0; step < depth / 16; ++step) {  // 16 elements: 32 bytes of a row
     const uint32_t box = step / 4, within = step % 4 * 2;
-    Wgmma::mma(s, q_first + (box * q_box_bytes >> 4) + within, k_first + (box * k_box_bytes >> 4) + within,
-               step != 0);
+    Wgmma::mma(s, q_first + (box * q_box_bytes >> 4) + within,
+               k_first + (box * k_box_bytes >> 4) + within, step != 0);
   }
 }
 
 // v: of the first key in the first box. p: pairs of the type, 16 keys in four registers.
 template <class Wgmma, uint32_t keys, uint32_t count>
-__device__ __forceinline__ void issue_output(float (&o)[count], const uint32_t (&p)[keys / 4], uint32_t v) {
+__device__ __forceinline__ void issue_output(float (&o)[count], const uint32_t (&p)[keys / 4],
+                                             uint32_t v) {
   constexpr uint32_t box_bytes = keys * attn_row_bytes;
   const uint64_t v_first = mn_descriptor(v, box_bytes);
 #pragma unroll
@@ -48,9 +49,11 @@ __device__ __forceinline__ void issue_output(float (&o)[count], const uint32_t (
 
 // Scores, a thread's fragment of them, as the first operand of the next product: the layouts agree.
 template <int dtype, uint32_t count>
-__device__ __forceinline__ void pack_scores(uint32_t (&packed)[count / 2], const float (&s)[count]) {
+__device__ __forceinline__ void pack_scores(uint32_t (&packed)[count / 2],
+                                            const float (&s)[count]) {
 #pragma unroll
-  for (uint32_t i = 0; i < count / 2; ++i) packed[i] = ptx::pack_half2<dtype>(s[2 * i], s[2 * i + 1]);
+  for (uint32_t i = 0; i < count / 2; ++i)
+    packed[i] = ptx::pack_half2<dtype>(s[2 * i], s[2 * i + 1]);
 }
 
 }  // namespace dgrt

@@ -34,7 +34,7 @@ struct Ring {
     }
   }
   __device__ void advance() {
-    if (++slot == num_slots) {
+    if (num_slots == 1 || ++slot == num_slots) {
       slot = 0;
       phase ^= 1;
     }

@@ -18,6 +18,12 @@ __device__ __forceinline__ void mbarrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+// Arrives once `value` has been computed: ties the order of instructions, which neither compiler keeps
+// for arithmetic. Requires: `value` is not the NaN of all ones, which no operation makes.
+__device__ __forceinline__ void mbarrier_arrive_after(uint32_t barrier, float value) {
+  mbarrier_arrive(barrier + (__float_as_uint(value) == 0xffffffffu ? 1 : 0));
+}
+
 // Arrives and announces that `bytes` of asynchronous copies will complete on this phase.
 __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)

@@ -12,6 +12,14 @@ __device__ __forceinline__ bool elect_one() {
   return elected != 0;
 }
 
+// The largest of a converged warp. Of what is the same in all lanes: the same, and the compiler knows it to
+// be so, which it does not of all that follows from a warp's number.
+__device__ __forceinline__ uint32_t redux_max_u32(uint32_t value) {
+  uint32_t most;
+  asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(most) : "r"(value));
+  return most;
+}
+
 // Named barrier among `num_threads` threads; ids 1..15 (0 is __syncthreads').
 __device__ __forceinline__ void named_barrier_sync(uint32_t id, uint32_t num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(num_threads) : "memory");

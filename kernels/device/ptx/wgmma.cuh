@@ -22,5 +22,4 @@ __device__ __forceinline__ void wgmma_wait() {
 // Keeps the compiler from moving uses of accumulators across the asynchronous product: no
 // instruction.
 __device__ __forceinline__ void keep(float& value) { asm volatile("" : "+f"(value)::"memory"); }
-
 }  // namespace dgrt::ptx

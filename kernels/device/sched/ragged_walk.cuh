@@ -1,13 +1,15 @@
-// Tiles of a ragged batch: block_m query rows of one head of one sequence. How many tiles a sequence has
-// is known on the device alone, so tiles are numbered by slots: sequence b starts at slot
-// q_indptr[b] / block_m + b, which leaves room for all of its tiles and at most one slot unused. The slot
-// of a tile, and the sequence of a slot, are then a search and no list.
+// Tiles of a ragged batch: block_m query rows of one head of one sequence. How many tiles a
+// sequence has is known on the device alone, so tiles are numbered by slots: sequence b starts at
+// slot q_indptr[b] / block_m + b, which leaves room for all of its tiles and at most one slot
+// unused. The slot of a tile, and the sequence of a slot, are then a search and no list.
 //
-// Order     The last tiles of a sequence come first: under a causal mask they see the most keys. All heads
-//           of a section are done before the next section, so that their keys stay in the L2 cache.
-// Counter   A CTA starts with the tile of its own number and takes further ones from a counter, so that
-//           long tiles do not hold up others. Every CTA stops at its first number past the end: the
-//           number of increments is that of the tiles, after which the counter has wrapped to zero.
+// Order     The last tiles of a sequence come first: under a causal mask they see the most keys.
+//           All heads of a section are done before the next section, so that their keys stay in the
+//           L2 cache.
+// Counter   A CTA starts with the tile of its own number and takes further ones from a counter, so
+//           that long tiles do not hold up others. Every CTA stops at its first number past the
+//           end: the number of increments is that of the tiles, after which the counter has wrapped
+//           to zero.
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/ptx/atomic.cuh"
@@ -15,7 +17,7 @@
 namespace dgrt {
 
 struct RaggedTile {
-  int32_t q_begin, q_len;    // tokens of the sequence
+  int32_t q_begin, q_len;  // tokens of the sequence
   int32_t kv_begin, kv_len;
   int32_t first_row, head;
 
@@ -67,7 +69,8 @@ class RaggedWalk {
     return bounded(p_.q_indptr, sequence, p_.total_q) / block_m + sequence;
   }
 
-  // The last sequence that starts at `slot` or before: each lane probes a thirty-second of what is left.
+  // The last sequence that starts at `slot` or before: each lane probes a thirty-second of what is
+  // left.
   __device__ uint32_t find_sequence(uint32_t slot) const {
     uint32_t first = 0, count = p_.batch;
     while (count > 1) {
