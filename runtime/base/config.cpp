@@ -1,8 +1,8 @@
 #include "runtime/base/config.h"
 
-#include <fmt/format.h>
-
 #include <cassert>
+
+#include "runtime/base/format.h"
 
 namespace dgrt {
 
