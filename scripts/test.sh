@@ -14,7 +14,7 @@ launcher=()
 run_layers() {
   local name=$1 build=$2
   shift 2
-  "${launcher[@]}" ctest --test-dir "$build" --output-junit "$results/$name.xml" --timeout 900 \
+  "${launcher[@]}" ctest --test-dir "$build" -j "$(nproc)" --output-junit "$results/$name.xml" --timeout 900 \
     --test-output-size-passed 100000 --test-output-size-failed 1000000 "$@" >"$results/$name.log" 2>&1 || true
   [ -f "$results/$name.xml" ] || cat "$results/$name.log"
 }
