@@ -1,6 +1,7 @@
-// Cold compiles: every kernel that the model layers of bench/shapes need, one after the other on
-// one core, with the compiler's phases. The compiler library is loaded and warmed up before, as it is
-// in a process that compiles more than one kernel.
+// Cold compiles: every kernel that the model layers of bench/shapes need, one after the other, once
+// each, with the compiler's phases. The compiler library is loaded and warmed up before, as it is in a
+// process that compiles more than one kernel. For numbers that mean something, one core of an idle
+// machine: taskset -c 2 build/bench/dgrt_bench --benchmark_filter=compile/
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -73,7 +74,7 @@ void register_compile_benchmarks() {
               compile_cold(state, instance);
             })
             ->Unit(benchmark::kMillisecond)
-            ->Iterations(3);
+            ->Iterations(1);
       }
     }
   }

@@ -3,9 +3,12 @@
 // into the README.
 #include <benchmark/benchmark.h>
 
+#include <fstream>
+#include <string>
 #include <variant>
 
 #include "bench/host_cost.h"
+#include "runtime/base/machine.h"
 
 namespace dgrt {
 
@@ -37,11 +40,26 @@ Result<std::vector<BenchDesc>> layer_descs(std::string_view stem) {
   return descs;
 }
 
+namespace {
+
+// "Intel(R) Xeon(R) Platinum 8481C"; empty where the system does not say.
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t at = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && at != std::string::npos) return line.substr(at + 2);
+  }
+  return "";
+}
+
+}  // namespace
 }  // namespace dgrt
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::AddCustomContext("processor", dgrt::processor_name());
+  benchmark::AddCustomContext("processors_used", std::to_string(dgrt::machine_limits().num_cpus));
   dgrt::register_plan_benchmarks();
   dgrt::register_boot_benchmarks();
   dgrt::register_compile_benchmarks();

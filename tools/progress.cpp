@@ -1,12 +1,13 @@
 #include "tools/progress.h"
 
-#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+
+#include "runtime/base/format.h"
 
 namespace dgrt {
 namespace {

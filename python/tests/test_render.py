@@ -38,14 +38,17 @@ def family_record(date, op, us, **changes):
 
 
 HOST_RECORD = {
-    "context": {"date": "2026-01-02T03:04:05+00:00", "num_cpus": 2},
+    "context": {"date": "2026-01-02T03:04:05+00:00", "num_cpus": 2, "processors_used": "1",
+                "processor": "CPU"},
     "benchmarks": [
         {"name": "launch/gemm_fp8/iterations:100/manual_time", "run_type": "iteration",
          "real_time": 3.7, "time_unit": "us", "bare_us": 3.2, "dgrt_us": 3.7, "over_us": 0.5},
         {"name": "launch/gemm_bf16/iterations:100/manual_time", "run_type": "iteration",
          "error_occurred": True, "error_message": "no GPU"},
         {"name": "compile/gemm_fp8/a/iterations:3", "run_type": "iteration", "real_time": 150.0,
-         "cpu_time": 120.0, "time_unit": "ms", "front_ms": 20, "nvvm_ms": 60, "ptxas_ms": 40}]}
+         "cpu_time": 120.0, "time_unit": "ms", "front_ms": 20, "nvvm_ms": 60, "ptxas_ms": 40},
+        {"name": "compile/gemm_fp8/b/iterations:3", "run_type": "iteration", "real_time": 250.0,
+         "cpu_time": 240.0, "time_unit": "ms", "front_ms": 30, "nvvm_ms": 120, "ptxas_ms": 80}]}
 
 
 class Render(unittest.TestCase):
@@ -126,7 +129,8 @@ class Render(unittest.TestCase):
         text = self.render(HOST_RECORD)
         self.assertIn("0.50 us (3.70 against 3.20)", text)
         self.assertNotIn("gemm_bf16, over bare", text)
-        self.assertIn("| gemm_fp8 | 1 | 120 | 120 | 20 + 60 + 40 |", text)
+        self.assertIn("Google Benchmark, 1 of 2 CPUs (CPU), 2026-01-02", text)
+        self.assertIn("| gemm_fp8 | 2 | 1 | 180 | 240 | 25 + 90 + 60 |", text)
 
     def test_boots_and_prewarms(self):
         boot = {"run_type": "iteration", "real_time": 250.0, "time_unit": "ms", "kernels": 201,

@@ -1,9 +1,9 @@
 #include "runtime/base/config.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cassert>
+
+#include "runtime/base/format.h"
 
 namespace dgrt {
 

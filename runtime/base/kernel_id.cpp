@@ -1,16 +1,19 @@
 // Text forms of keys and compiler ids: they are file names in the cache, so they never change.
 #include "runtime/base/kernel_id.h"
 
-#include <fmt/format.h>
-
 #include <span>
+
+#include "runtime/base/format.h"
 
 namespace dgrt {
 namespace {
 
 std::string hex_digits(std::span<const uint8_t> bytes) {
   std::string text;
-  for (uint8_t byte : bytes) fmt::format_to(std::back_inserter(text), "{:02x}", byte);
+  for (const uint8_t byte : bytes) {
+    text += "0123456789abcdef"[byte >> 4];
+    text += "0123456789abcdef"[byte & 15];
+  }
   return text;
 }
 

@@ -1,13 +1,12 @@
 // Log: the one place where dgrt talks. A context owns one; it writes to standard error or to the
 // caller's callback, never to standard output. Messages are formatted only when their level is on.
 #pragma once
-#include <fmt/format.h>
-
 #include <memory>
 #include <string_view>
 #include <utility>
 
 #include "dgrt/dgrt.h"
+#include "runtime/base/format.h"
 
 namespace spdlog {
 class logger;

@@ -2,13 +2,12 @@
 // names field, value and rule. dgrt throws nothing; exceptions of libraries are turned into a Status
 // where they arise.
 #pragma once
-#include <fmt/format.h>
-
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "dgrt/dgrt.h"
+#include "runtime/base/format.h"
 
 namespace dgrt {
 

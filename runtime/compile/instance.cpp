@@ -1,8 +1,8 @@
 #include "runtime/compile/instance.h"
 
-#include <fmt/format.h>
-
 #include <limits>
+
+#include "runtime/base/format.h"
 
 namespace dgrt {
 namespace {

@@ -1,10 +1,10 @@
 #include "runtime/engine/miss_report.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <set>
 #include <tuple>
+
+#include "runtime/base/format.h"
 
 namespace dgrt {
 namespace {

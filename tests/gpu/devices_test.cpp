@@ -77,6 +77,7 @@ Result<std::string> use_both(Gpu& first) {
   DGRT_TRY(a.plan.launch(&a.args.op, first.lab->stream()));
   DGRT_TRY(b.check(second));
   DGRT_TRY(a.check(first));
+  DGRT_TRY(second.check_hot_path());
   return std::string("both right");
 }
 

@@ -1,8 +1,8 @@
 #include "tests/gpu/gemm_case.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include "runtime/base/format.h"
 
 namespace dgrt::test {
 namespace {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "runtime/driver/driver.h"
+#include "tests/support/hot_path.h"
 
 namespace dgrt::test {
 namespace {
@@ -21,6 +22,12 @@ Result<std::unique_ptr<Gpu>> make_gpu() {
 }
 
 }  // namespace
+
+Status Gpu::check_hot_path() const {
+  dgrt_stats stats = DGRT_STATS;
+  DGRT_TRY(to_status(dgrt_context_get_stats(context, &stats)));
+  return test::check_hot_path(stats);
+}
 
 const Result<std::unique_ptr<Gpu>>& open_gpu() {
   GpuRecord::instance();  // first, so that it is destroyed last

@@ -16,6 +16,8 @@ struct Gpu {
   std::unique_ptr<lab::Device> lab;
   dgrt_context* context = nullptr;
   ~Gpu() { dgrt_context_destroy(context); }
+  // Have launches of plans of the context left compiling and loading to plan creation?
+  Status check_hot_path() const;
 };
 
 // The process's one; NO_DEVICE and the like say why there is none. Kernels come from and go to the
@@ -64,11 +66,15 @@ class Plan {
 };
 
 // Runs body() -> Result<std::string> as one case: recorded, and a failure of the running test names
-// it. The string says how good the result was.
+// it. The string says how good the result was. A launch that compiled or loaded is a failure.
 template <class Body>
 void run_case(const std::string& name, const Body& body) {
   CaseRecord record(name);
-  const Result<std::string> result = body();
+  Result<std::string> result = body();
+  if (result.is_ok() && open_gpu().is_ok()) {
+    const Status status = open_gpu().value()->check_hot_path();
+    if (!status.is_ok()) result = status;
+  }
   if (result.is_ok()) {
     record.pass(result.value());
     CHECK(result.is_ok());

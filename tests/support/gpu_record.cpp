@@ -102,7 +102,7 @@ std::string GpuRecord::to_json() const {
   Json json;
   json["schema"] = 1;
   json["hash"] = hash.is_ok() ? hash.value() : "unknown: " + hash.status().message();
-  json["date"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+  json["date"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", ::fmt::gmtime(std::time(nullptr)));
   json["device"] = device_;
   json["driver"] = driver_;
   json["compiler"] = compiler_;

@@ -8,6 +8,7 @@
 #include "tests/support/fake_compiler.h"
 #include "tests/support/fake_cuda.h"
 #include "tests/support/fault_fs.h"
+#include "tests/support/hot_path.h"
 
 namespace dgrt {
 namespace {
@@ -124,6 +125,7 @@ TEST_CASE_METHOD(Fixture, "launches neither compile nor load, and would be caugh
   CHECK(stats.kernel_loads == 4);
   CHECK(stats.launch_compiles == 0);
   CHECK(stats.launch_loads == 0);
+  CHECK(test::check_hot_path(stats).is_ok());
   {
     const LaunchScope scope;  // as if a launch had a way to the store
     plan(*context, desc_of(5));
@@ -131,6 +133,10 @@ TEST_CASE_METHOD(Fixture, "launches neither compile nor load, and would be caugh
   stats = context->kernels().stats();
   CHECK(stats.launch_compiles == 1);
   CHECK(stats.launch_loads == 1);
+  CHECK(test::check_hot_path(stats).message() ==
+        "launches have compiled 1 and loaded 1 kernels, must be none");
+  stats.launch_compiles = 0;
+  CHECK_FALSE(test::check_hot_path(stats).is_ok());
 }
 
 }  // namespace
