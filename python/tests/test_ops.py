@@ -98,6 +98,15 @@ class Builders(unittest.TestCase):
         with self.assertRaises(TypeError):
             dgrt.gemm_batched_args(desc, a=16, b=32, d=48, m=5, a_group_stride=1)
 
+    def test_fused_linear_types_and_strides(self):
+        desc = dgrt.gemm_fused_linear_desc(n=[64, 8, 4], k=128, max_m=9, dtype_ab=dgrt.BF16)
+        self.assertEqual((desc.num_segments, desc.dtype_d), (3, dgrt.BF16))
+        desc = dgrt.gemm_fused_linear_desc(n=[64, 8, 4], k=128, max_m=9, dtype_ab=dgrt.BF16,
+                                           dtype_d=dgrt.FP32)
+        self.assertEqual((desc.dtype_ab, desc.dtype_d), (dgrt.BF16, dgrt.FP32))
+        args = dgrt.gemm_fused_linear_args(desc, a=16, b=32, d=[48, 64, 80], m=5)
+        self.assertEqual((args.lda, args.ldb, list(args.ldd)[:4]), (128, 128, [64, 8, 4, 0]))
+
     def test_quant_and_layout_default_strides(self):
         desc = dgrt.quant_fp8_desc(k=300, max_m=300)
         self.assertEqual(dgrt.quant_fp8_args(desc, x=1, q=1, scale=1, m=257).ld_scale, 260)
