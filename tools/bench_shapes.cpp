@@ -94,7 +94,10 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   }
   if (op == "gemm_fused_linear") {
     dgrt_gemm_fused_linear_desc desc = DGRT_GEMM_FUSED_LINEAR_DESC;
-    desc.dtype_ab = desc.dtype_d = DGRT_BF16;
+    const std::string d = json.at("desc").at("dtype_d").get<std::string>();
+    if (d != "bf16" && d != "fp32") return invalid("dtype_d={}: must be bf16 or fp32", d);
+    desc.dtype_ab = DGRT_BF16;
+    desc.dtype_d = d == "bf16" ? DGRT_BF16 : DGRT_FP32;
     return BenchDesc(desc);
   }
   if (op == "quant_fp8") {

@@ -194,7 +194,9 @@ int run_fused_linear(const ExplainOptions& options) {
   std::copy(options.widths.begin(), options.widths.end(), desc.n);
   desc.k = options.k;
   desc.max_m = std::max<int64_t>(options.m, 1);
-  desc.dtype_ab = desc.dtype_d = options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
+  desc.dtype_ab = options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
+  desc.dtype_d = desc.dtype_ab;
+  if (options.dtype_d == "fp32") desc.dtype_d = DGRT_FP32;
   desc.sm_budget = options.sm_budget;
   return run_desc(&desc.op, {options.m}, options);
 }
@@ -273,6 +275,12 @@ void add_dtype(CLI::App* product, std::set<std::string> dtypes,
   product->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
 }
 
+void add_dtype_d(CLI::App* product, const std::shared_ptr<ExplainOptions>& options) {
+  product->add_option("--dtype-d", options->dtype_d, "Of d: bf16 (fp16 where a and b are) or fp32")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+}
+
 void add_groups(CLI::App* product, const char* name,
                 const std::shared_ptr<ExplainOptions>& options) {
   product->add_option(name, options->num_groups, "How many")->required();
@@ -285,9 +293,7 @@ CLI::App* add_product(CLI::App* explain, const char* op, const char* example, Ru
   command->add_option("--n", options->n, "Columns of d")->required();
   command->add_option("--k", options->k, "Columns of a and b")->required();
   add_dtype(command, {"bf16", "fp16", "fp8"}, options);
-  command->add_option("--dtype-d", options->dtype_d, "Of d: bf16 (fp16 where a and b are) or fp32")
-      ->check(CLI::IsMember({"bf16", "fp32"}))
-      ->capture_default_str();
+  add_dtype_d(command, options);
   command->add_flag("--b-mn", options->b_mn, "b is MN-major");
   return command;
 }
@@ -312,6 +318,7 @@ void add_segmented(CLI::App* explain, int& exit_code) {
   fused->add_option("--n", options->widths, "Columns of each output")->delimiter(',')->required();
   fused->add_option("--k", options->k, "Columns of a and b")->required();
   add_dtype(fused, {"bf16", "fp16"}, options);
+  add_dtype_d(fused, options);
 }
 
 void add_attention(CLI::App* explain, int& exit_code) {

@@ -162,6 +162,7 @@ class FusedLinearBench final : public OpBench {
   int64_t all_n() const {
     return std::accumulate(desc_.n, desc_.n + desc_.num_segments, int64_t{0});
   }
+  int64_t d_bytes() const { return desc_.dtype_d == DGRT_FP32 ? 4 : 2; }
   Status allocate();
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
@@ -178,7 +179,7 @@ Status FusedLinearBench::allocate() {
   DGRT_ASSIGN(b_, lab::DeviceBuffer::make(device(), num_b * 2));
   for (uint32_t i = 0; i < desc_.num_segments; ++i) {
     DGRT_ASSIGN(lab::DeviceBuffer d,
-                lab::DeviceBuffer::make(device(), desc_.max_m * desc_.n[i] * 2));
+                lab::DeviceBuffer::make(device(), desc_.max_m * desc_.n[i] * d_bytes()));
     d_.push_back(std::move(d));
   }
   DGRT_TRY(lab::fill_normal_bf16(device(), a_.data(), num_a, seed));
@@ -220,7 +221,7 @@ BenchCost FusedLinearBench::cost(int64_t m) const {
   BenchCost cost;
   cost.flops = 2.0 * rows * n * k;
   cost.flops_dtype = desc_.dtype_ab;
-  cost.bytes = ((rows + n) * k + rows * n) * 2;
+  cost.bytes = (rows + n) * k * 2 + rows * n * static_cast<double>(d_bytes());
   return cost;
 }
 

@@ -345,11 +345,11 @@ typedef struct dgrt_gemm_grouped_k_args {
  *
  * Shapes   a [m, k], b [n[0] + n[1] + ..., k], d[i] [m, n[i]]; 1 to DGRT_MAX_SEGMENTS segments. Further
  *          n[i], d[i] and ldd[i] are 0.
- * Types    a, b, d of one type, bf16 or fp16.
+ * Types    a, b of one type, bf16 or fp16; every d[i] of that type or fp32.
  * Layout   a, b as gemm, K_MAJOR. ldd[i] >= n[i]; d[i] and ldd[i] need no more than their elements'
  *          alignment. A segment is stored fast where d[i] is on 16 bytes and ldd[i], n[i] and the sum of
- *          the n before it are multiples of 8: odd ones go last. The d[i] may be column slices of one
- *          matrix; they must not overlap each other, a or b.
+ *          the n before it are multiples of 16 bytes: 8 elements, 4 of fp32. Odd ones go last. The d[i]
+ *          may be column slices of one matrix; they must not overlap each other, a or b.
  * Sizes    as gemm, for the sum of n.
  * Numerics, Errors   as gemm: each d[i] has the bits of a gemm by the same kernel config.
  * Source   kernels/gemm/sm90_gemm_fused_linear_bf16.cuh */

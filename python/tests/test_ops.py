@@ -102,6 +102,15 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.a_batch_stride, args.b_batch_stride), (1500, 192 * 300))
         self.assertEqual((args.ldc, args.c_batch_stride, args.d_batch_stride), (192, 0, 0))
 
+    def test_fused_linear_types_and_strides(self):
+        desc = dgrt.gemm_fused_linear_desc(n=[64, 8, 4], k=128, max_m=9, dtype_ab=dgrt.BF16)
+        self.assertEqual((desc.num_segments, desc.dtype_d), (3, dgrt.BF16))
+        desc = dgrt.gemm_fused_linear_desc(n=[64, 8, 4], k=128, max_m=9, dtype_ab=dgrt.BF16,
+                                           dtype_d=dgrt.FP32)
+        self.assertEqual((desc.dtype_ab, desc.dtype_d), (dgrt.BF16, dgrt.FP32))
+        args = dgrt.gemm_fused_linear_args(desc, a=16, b=32, d=[48, 64, 80], m=5)
+        self.assertEqual((args.lda, args.ldb, list(args.ldd)[:4]), (128, 128, [64, 8, 4, 0]))
+
     def test_quant_and_layout_default_strides(self):
         desc = dgrt.quant_fp8_desc(k=300, max_m=300)
         self.assertEqual(dgrt.quant_fp8_args(desc, x=1, q=1, scale=1, m=257).ld_scale, 260)

@@ -14,8 +14,9 @@ Status check_types(const Spec& s) {
   const bool is_half = s.dtype_ab == DGRT_BF16 || s.dtype_ab == DGRT_FP16;
   const bool grouped = s.grouping != Grouping::none;
   if (s.grouping == Grouping::segments) {
-    if (is_half && s.dtype_d == s.dtype_ab) return ok();
-    return error(DGRT_UNSUPPORTED, "dtype_ab={} dtype_d={}: must both be bf16 (1) or fp16 (2)",
+    if (is_half && (s.dtype_d == s.dtype_ab || s.dtype_d == DGRT_FP32)) return ok();
+    return error(DGRT_UNSUPPORTED,
+                 "dtype_ab={} dtype_d={}: must be bf16 (1) or fp16 (2), d of that type or fp32 (3)",
                  s.dtype_ab, s.dtype_d);
   }
   if (s.grouping == Grouping::k) {

@@ -49,8 +49,11 @@ TEST_CASE("gemm_fused_linear: chosen kernels compile without spills", "[compile]
   dgrt_gemm_fused_linear_desc desc = DGRT_GEMM_FUSED_LINEAR_DESC;
   desc.k = 2304, desc.max_m = 16384;
   for (const int64_t n : {1024, 1024, 1024, 8, 128, 128}) desc.n[desc.num_segments++] = n;
-  desc.dtype_ab = desc.dtype_d = DGRT_BF16;
-  compile_choices(&desc.op, {8, 32, 128, 4096, 16384});
+  desc.dtype_ab = DGRT_BF16;
+  for (const dgrt_dtype dtype_d : {DGRT_BF16, DGRT_FP32}) {
+    desc.dtype_d = dtype_d;
+    compile_choices(&desc.op, {8, 32, 128, 4096, 16384});
+  }
 }
 
 TEST_CASE("gemm_grouped_k: chosen kernels compile without spills", "[compile]") {

@@ -24,7 +24,9 @@ void compile_all(const dgrt_desc* desc) {
   INFO(checked.message());
   REQUIRE(checked.is_ok());
   std::vector<Instance> seen;
-  for (const Config& config : op.candidates(desc, target, Point{4096})) {
+  std::vector<Config> configs = op.candidates(desc, target, Point{64});
+  for (const Config& config : op.candidates(desc, target, Point{4096})) configs.push_back(config);
+  for (const Config& config : configs) {
     const Instance instance = op.instance(desc, target, config);
     // How k is shared out is no part of the kernel.
     if (std::find(seen.begin(), seen.end(), instance) != seen.end()) continue;

@@ -252,7 +252,7 @@ TEST_CASE("explain says why, or what is wrong", "[process]") {
   CHECK(wgrad.last_json()["op"] == "gemm_grouped_k_fp8");
   CHECK(wgrad.last_json()["decided_at_k"] == 65536);
   const Run fused =
-      dgrt_command("explain gemm_fused_linear --n 1024,1024,8 --k 2304 --m 32 --json");
+      dgrt_command("explain gemm_fused_linear --n 1024,8,4 --k 2304 --m 32 --dtype-d fp32 --json");
   CHECK(fused.exit_code == 0);
   CHECK(fused.last_json()["op"] == "gemm_fused_linear_bf16");
   CHECK(fused.last_json()["decided_at_m"] == 32);

@@ -154,7 +154,9 @@ inline dgrt_gemm_fused_linear_desc random_fused_linear(Rng& rng) {
   desc.num_segments = static_cast<uint32_t>(pick_between(rng, 1, DGRT_MAX_SEGMENTS));
   for (uint32_t i = 0; i < desc.num_segments; ++i)
     desc.n[i] = rng() % 2 ? pick_of(rng, {4, 8, 128, 1024}) : pick_size(rng, 1, 8192);
-  desc.dtype_ab = desc.dtype_d = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  desc.dtype_ab = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  desc.dtype_d = desc.dtype_ab;
+  if (rng() % 2) desc.dtype_d = DGRT_FP32;
   for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT})
     if (rng() % 4 == 0) desc.flags |= flag;
   return desc;

@@ -76,8 +76,11 @@ TEST_CASE("gemm_fused_linear refuses bad descs by name", "[unit]") {
          {[](Desc* d) { d->reserved = 1; }, "reserved=1: "},
          {[](Desc* d) { d->flags = DGRT_GEMM_WITH_C; }, "flags=0x10000: "}});
   check(DGRT_UNSUPPORTED, {{[](Desc* d) { d->dtype_ab = DGRT_E4M3; }, "dtype_ab=4"},
-                           {[](Desc* d) { d->dtype_d = DGRT_FP32; }, "dtype_ab=1 dtype_d=3"},
-                           {[](Desc* d) { d->dtype_d = DGRT_FP16; }, "dtype_ab=1 dtype_d=2"}});
+                           {[](Desc* d) { d->dtype_ab = d->dtype_d = DGRT_FP32; }, "dtype_ab=3"},
+                           {[](Desc* d) { d->dtype_d = DGRT_E4M3; }, "dtype_ab=1 dtype_d=4"},
+                           {[](Desc* d) { d->dtype_d = DGRT_FP16; },
+                            "dtype_ab=1 dtype_d=2: must be bf16 (1) or fp16 (2), d of that type or "
+                            "fp32 (3)"}});
 }
 
 TEST_CASE("gemm_fused_linear refuses bad args by name", "[unit]") {
@@ -110,8 +113,8 @@ TEST_CASE("gemm_fused_linear refuses bad args by name", "[unit]") {
   CHECK(check(nothing).is_ok());  // m == 0 reads no pointer
 }
 
-TEST_CASE("gemm_fused_linear binds each segment, maps for the aligned ones", "[unit]") {
-  const Desc desc = good_desc();
+// `unaligned`: of each segment.
+void check_bound(const Desc& desc, const std::vector<bool>& unaligned) {
   const Result<DescCopy> copy = DescCopy::make(&desc.op, all_ops());
   REQUIRE(copy.is_ok());
   const OpImpl& op = copy.value().op();
@@ -130,7 +133,6 @@ TEST_CASE("gemm_fused_linear binds each segment, maps for the aligned ones", "[u
     REQUIRE(p.num_segments == 4);
     CHECK(p.any_copied == 1);
     const uint32_t ends[] = {1024, 1032, 1160, 1172};
-    const bool unaligned[] = {false, false, true, true};  // ldd of 129, n of 12
     for (uint32_t i = 0; i < 4; ++i) {
       INFO("segment " << i);
       CHECK(p.segments[i].d == args.d[i]);
@@ -140,6 +142,26 @@ TEST_CASE("gemm_fused_linear binds each segment, maps for the aligned ones", "[u
       CHECK((p.segments[i].unaligned != 0) == unaligned[i]);
     }
   }
+}
+
+TEST_CASE("gemm_fused_linear binds each segment, maps for the aligned ones", "[unit]") {
+  Desc desc = good_desc();
+  check_bound(desc, {false, false, true, true});  // ldd of 129, n of 12
+  desc.dtype_d = DGRT_FP32;
+  check_bound(desc, {false, false, true, false});  // 12 columns are whole vectors of 4
+}
+
+TEST_CASE("gemm_fused_linear wants fp32 segments on their elements' alignment", "[unit]") {
+  Desc desc = good_desc();
+  desc.dtype_d = DGRT_FP32;
+  const Result<DescCopy> copy = DescCopy::make(&desc.op, all_ops());
+  REQUIRE(copy.is_ok());
+  Args args = good_args();
+  args.d[1] = address<void>(0x3004);
+  CHECK(copy.value().op().check_args(copy.value().get(), &args.op).is_ok());
+  args.d[1] = address<void>(0x3002);
+  const Status status = copy.value().op().check_args(copy.value().get(), &args.op);
+  CHECK(status.message().find("d[1]=0x3002: must be 4-byte aligned") == 0);
 }
 
 }  // namespace

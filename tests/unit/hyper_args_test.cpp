@@ -120,6 +120,19 @@ void check_descs(const Desc& good, const std::vector<Breach<Desc>>& breaches) {
 
 }  // namespace
 
+namespace {
+
+// Counters lie in the state, parts behind it and inside the workspace.
+void check_shared(const Plan& plan, const dgrt_call_info& info, const Params& p, uint64_t tiles) {
+  CHECK(reinterpret_cast<uintptr_t>(p.counters) == 0x10000);
+  CHECK(tiles * sizeof(uint32_t) <= plan.state_bytes());
+  const auto start = reinterpret_cast<uintptr_t>(p.parts) - 0x10000;
+  CHECK(start == plan.state_bytes());
+  CHECK(start + tiles * p.num_groups * info.block_m * 25 * sizeof(float) <= info.workspace_bytes);
+}
+
+}  // namespace
+
 TEST_CASE("hc_prenorm: any m, whole and in splits, without an allocation", "[unit]") {
   HyperFixture fixture;
   const dgrt_hc_prenorm_desc desc = prenorm_desc();
@@ -140,26 +153,20 @@ TEST_CASE("hc_prenorm: any m, whole and in splits, without an allocation", "[uni
       dgrt_call_info info = DGRT_CALL_INFO;
       REQUIRE(plan->query(&args.op, &info).is_ok());
       const uint64_t tiles = ceil_div(static_cast<uint32_t>(m), info.block_m);
-      CHECK(FakeCuda::last_config.gridDimX == tiles * p.num_groups * p.cluster);
-      CHECK(FakeCuda::last_config.gridDimX % info.cluster[0] == 0);
+      CHECK(FakeCuda::last_config.gridDimX == tiles * p.num_groups);
       CHECK(p.num_k_blocks == 448);
+      CHECK(p.parts_per_cta == 1);
+      CHECK(p.out.z == args.z);
+      CHECK(p.out.q == args.q);
       if (num_splits != 0) {
         CHECK(info.workspace_bytes == 0);
         CHECK(p.num_groups == num_splits);
-        CHECK(p.cluster == 1);
+      }
+      if (num_splits != 0 || p.num_groups == 1) {
         CHECK(p.counters == nullptr);
-        CHECK(p.parts.z == args.z);
-      } else if (p.num_groups == 1) {
-        CHECK(p.counters == nullptr);
-        CHECK(p.parts.z == args.z);
+        CHECK(p.parts == nullptr);
       } else {
-        // Counters lie in the state, parts behind it and inside the workspace.
-        CHECK(p.total.z == args.z);
-        CHECK(tiles * p.cluster * sizeof(uint32_t) <= plan->state_bytes());
-        const auto start = reinterpret_cast<uintptr_t>(p.parts.z) - 0x10000;
-        CHECK(start == plan->state_bytes());
-        CHECK(start + p.num_groups * m * 25 * sizeof(float) <= info.workspace_bytes);
-        CHECK(p.parts.q == p.parts.z + p.num_groups * m * 24);
+        check_shared(*plan, info, p, tiles);
       }
     }
   const dgrt_hc_prenorm_args nothing = prenorm_args(0, 0);
@@ -176,7 +183,7 @@ TEST_CASE("hc_prenorm: few rows are spread over the device", "[unit]") {
     const dgrt_hc_prenorm_args args = prenorm_args(m, 0);
     REQUIRE(fixture.launch(*plan, &args.op).is_ok());
     INFO("m=" << m << ": " << FakeCuda::last_config.gridDimX << " CTAs");
-    CHECK(FakeCuda::last_config.gridDimX >= 96);
+    CHECK(FakeCuda::last_config.gridDimX >= 448 / 12);  // a k block for each warp
     CHECK(FakeCuda::last_config.gridDimX <= 264);
   }
 }
@@ -186,13 +193,18 @@ TEST_CASE("hc_prenorm: batch-invariant, k is shared out alike for every m", "[un
   dgrt_hc_prenorm_desc desc = prenorm_desc();
   desc.flags = DGRT_FLAG_BATCH_INVARIANT;
   const auto plan = fixture.plan_of(&desc.op);
-  CHECK(plan->workspace_bytes() == 0);
-  CHECK(plan->state_bytes() == 0);
   for (const int64_t m : {1, 64, 65, 500, 4096, 8192, 100000}) {
     const dgrt_hc_prenorm_args args = prenorm_args(m, 0);
     REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-    CHECK(last_params().cluster == 8);
-    CHECK(last_params().num_groups == 1);
+    dgrt_call_info info = DGRT_CALL_INFO;
+    REQUIRE(plan->query(&args.op, &info).is_ok());
+    const Params p = last_params();
+    CHECK(p.num_groups * p.parts_per_cta == 8);
+    CHECK((p.parts == nullptr) == (p.num_groups == 1));
+    if (p.num_groups > 1) {
+      CHECK(p.max_slices == 1);
+      check_shared(*plan, info, p, ceil_div(static_cast<uint32_t>(m), info.block_m));
+    }
   }
 }
 

@@ -11,6 +11,13 @@
 
 namespace dgrt {
 
+// Where column n of the product goes in a row of its segment. `bytes`: of an element.
+template <uint32_t bytes>
+__device__ __forceinline__ char* segment_address(const GemmSegment& segment, uint32_t row,
+                                                 uint32_t n) {
+  return static_cast<char*>(segment.d) + (row * segment.ldd + n - segment.begin) * bytes;
+}
+
 // Part of one row of the product, from a column on: RowCursor over segments.
 template <class Cfg>
 struct SegmentCursor {
@@ -40,8 +47,7 @@ struct SegmentCursor {
 
  private:
   __device__ __forceinline__ char* at(uint32_t idx, uint32_t n) const {
-    const GemmSegment& segment = p.segments[idx];
-    return static_cast<char*>(segment.d) + (row * segment.ldd + n - segment.begin) * bytes;
+    return segment_address<bytes>(p.segments[idx], row, n);
   }
 };
 
@@ -68,12 +74,22 @@ __device__ __forceinline__ void send_to_segments(const GemmSegmentParams& p, uin
   }
 }
 
-// All 128 threads of a warpgroup: the columns of the chunk that TMA cannot store. `address_of`: shared
-// address of a chunk's element by row and column.
-template <uint32_t columns, uint32_t rows, class AddressOf>
+// One element, from shared memory.
+template <uint32_t bytes>
+__device__ __forceinline__ void copy_element(char* to, uint32_t smem) {
+  if constexpr (bytes == 4)
+    *reinterpret_cast<float*>(to) = ptx::load_shared_f32(smem);
+  else
+    *reinterpret_cast<uint16_t*>(to) = ptx::load_shared_u16(smem);
+}
+
+// All 128 threads of a warpgroup: the columns of the chunk that TMA cannot store. `bytes`: of an element.
+// `address_of`: shared address of a chunk's element by row and column.
+template <uint32_t columns, uint32_t rows, uint32_t bytes, class AddressOf>
 __device__ __forceinline__ void copy_to_segments(const GemmSegmentParams& p, uint32_t first,
                                                  uint32_t row, uint32_t m_end, uint32_t thread,
                                                  const AddressOf& address_of) {
+  constexpr uint32_t vector = 16 / bytes;  // elements
 #pragma unroll 1
   for (uint32_t idx = 0; idx < p.num_segments; ++idx) {
     const GemmSegment& segment = p.segments[idx];
@@ -81,15 +97,14 @@ __device__ __forceinline__ void copy_to_segments(const GemmSegmentParams& p, uin
     if (segment.end <= first || (segment.begin <= first && !segment.unaligned)) continue;
     const uint32_t low = segment.begin > first ? segment.begin : first;
     const uint32_t high = segment.end < first + columns ? segment.end : first + columns;
-    if (!segment.unaligned) {  // whole vectors of 8 elements
-      const uint32_t width = (high - low) / 8;
+    if (!segment.unaligned) {
+      const uint32_t width = (high - low) / vector;
 #pragma unroll 1
       for (uint32_t i = thread; i < rows * width; i += 128) {
-        const uint32_t r = i / width, n = low + i % width * 8;
+        const uint32_t r = i / width, n = low + i % width * vector;
         if (row + r >= m_end) break;
-        ptx::store_b32x4(
-            static_cast<uint16_t*>(segment.d) + (row + r) * segment.ldd + n - segment.begin,
-            ptx::load_shared_b32x4(address_of(r, n - first)));
+        ptx::store_b32x4(segment_address<bytes>(segment, row + r, n),
+                         ptx::load_shared_b32x4(address_of(r, n - first)));
       }
       continue;
     }
@@ -98,8 +113,7 @@ __device__ __forceinline__ void copy_to_segments(const GemmSegmentParams& p, uin
     for (uint32_t i = thread; i < rows * width; i += 128) {
       const uint32_t r = i / width, n = low + i % width;
       if (row + r >= m_end) break;
-      static_cast<uint16_t*>(segment.d)[(row + r) * segment.ldd + n - segment.begin] =
-          ptx::load_shared_u16(address_of(r, n - first));
+      copy_element<bytes>(segment_address<bytes>(segment, row + r, n), address_of(r, n - first));
     }
   }
 }

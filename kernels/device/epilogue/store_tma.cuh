@@ -153,11 +153,13 @@ struct TmaStore {
 #pragma unroll 1
     for (uint32_t i = 0; i < (holds_all ? buffers : 1); ++i) {
       const uint32_t smem = staging + (buffer + i) * chunk_bytes;
-      copy_to_segments<columns, gemm_slab_rows>(
+      copy_to_segments<columns, gemm_slab_rows, element>(
           tile.segments, tile.n_start + first_column + (first + i) % slab_chunks * columns,
           row + (first + i) / slab_chunks * gemm_slab_rows, tile.m_end, thread,
           [smem](uint32_t r, uint32_t n) {
-            return smem + r * row_bytes + swizzled<row_bytes>(r, n / 8) * 16 + n % 8 * 2;
+            constexpr uint32_t part = 16 / element;
+            return smem + r * row_bytes + swizzled<row_bytes>(r, n / part) * 16 +
+                   n % part * element;
           });
     }
   }

@@ -4,7 +4,7 @@
 #include "device/epilogue/attn_output.cuh"
 #include "device/main_loop/online_softmax.cuh"
 #include "device/sched/key_split.cuh"
-#include "device/sched/last_arriver.cuh"
+#include "device/epilogue/last_arriver.cuh"
 
 namespace dgrt {
 

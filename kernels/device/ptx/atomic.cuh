@@ -17,12 +17,6 @@ __device__ __forceinline__ uint32_t atomic_inc_wrap(uint32_t* counter, uint32_t 
   return before;
 }
 
-__device__ __forceinline__ float load_relaxed_f32(const void* from) {
-  float v;
-  asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
-  return v;
-}
-
 __device__ __forceinline__ float2 load_relaxed_f32x2(const void* from) {
   float2 v;
   asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(from) : "memory");

@@ -93,4 +93,10 @@ __device__ __forceinline__ void store_shared_s32x4(uint32_t address, int4 v) {
                : "memory");
 }
 
+__device__ __forceinline__ void store_shared_f32x4(uint32_t address, float4 v) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(v.x), "f"(v.y),
+               "f"(v.z), "f"(v.w)
+               : "memory");
+}
+
 }  // namespace dgrt::ptx

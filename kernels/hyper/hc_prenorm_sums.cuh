@@ -1,0 +1,132 @@
+// How the sums of CTAs that share the k of a row tile become one result. Each CTA leaves its part in
+// the workspace; the one that comes last at the tile's counter adds all of them, in order. One SM
+// reads those parts: how long that takes is in their bytes, and in how many loads are under way.
+#pragma once
+#include "device/ptx/memory.cuh"
+#include "device/ptx/shared.cuh"
+#include "device/epilogue/last_arriver.cuh"
+#include "hyper/hc_prenorm_params.cuh"
+
+namespace dgrt::sm90::hc_prenorm {
+
+// What this CTA adds up.
+struct Share {
+  uint32_t tile, group;
+
+  __device__ explicit Share(const Params& p)
+      : tile(blockIdx.x / p.num_groups), group(blockIdx.x % p.num_groups) {}
+
+  // First block of a part of k. Parts get as many blocks as others, the first ones one more.
+  static __device__ uint32_t first_block(const Params& p, uint32_t part) {
+    const uint32_t num_parts = p.num_groups * p.parts_per_cta;
+    const uint32_t least = p.num_k_blocks / num_parts, extra = p.num_k_blocks % num_parts;
+    return part * least + (part < extra ? part : extra);
+  }
+  __device__ uint32_t first_part(const Params& p) const { return group * p.parts_per_cta; }
+};
+
+__device__ __forceinline__ float4 plus(float4 x, float4 y) {
+  return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w);
+}
+
+// The sums of a row tile as groups of four floats: z row by row, then q.
+template <class Cfg>
+struct TileSums {
+  static constexpr uint32_t per_row = Cfg::n / 4;
+  static constexpr uint32_t part = part_floats(Cfg::block_m, Cfg::n);
+  uint32_t first_row, rows, num_z, count;
+
+  __device__ TileSums(const Params& p, uint32_t tile)
+      : first_row(tile * Cfg::block_m),
+        rows(p.m - first_row < Cfg::block_m ? p.m - first_row : Cfg::block_m),
+        num_z(rows * per_row),
+        count(num_z + ceil_div(rows, 4)) {}
+
+  // Where group i lies in a part, in floats.
+  __device__ uint32_t offset(uint32_t i) const {
+    return i < num_z ? i * 4 : Cfg::block_m * Cfg::n + (i - num_z) * 4;
+  }
+
+  __device__ __forceinline__ void store(const Sums& to, uint32_t split, uint32_t i,
+                                        float4 v) const {
+    if (i < num_z) {
+      const uint64_t row = first_row + i / per_row;
+      ptx::store_f32x4(to.z + split * to.z_split + row * to.ldz + i % per_row * 4, v);
+      return;
+    }
+    const uint32_t row = (i - num_z) * 4;
+    const float values[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j)
+      if (row + j < rows)
+        ptx::store_f32(to.q + split * to.q_split + first_row + row + j, values[j]);
+  }
+};
+
+// Parts `first` to `end` - 1 at `from`, in order; up to 16 are loaded at once.
+template <uint32_t part_floats>
+__device__ __forceinline__ float4 add_parts(const float* from, uint32_t first, uint32_t end) {
+  float4 total = {};
+#pragma unroll 1
+  for (; first < end; first += 16) {
+    float4 parts[16] = {};
+#pragma unroll
+    for (uint32_t i = 0; i < 16; ++i)
+      if (first + i < end) parts[i] = ptx::load_relaxed_f32x4(from + (first + i) * part_floats);
+#pragma unroll
+    for (uint32_t i = 0; i < 16; ++i) total = plus(total, parts[i]);
+  }
+  return total;
+}
+
+// The last CTA: all parts of the tile, cut into slices so that every thread has some to load.
+template <class Cfg>
+__device__ __forceinline__ void store_total(const Params& p, const TileSums<Cfg>& sums,
+                                            const float* parts, uint32_t scratch) {
+  constexpr uint32_t num_threads = num_math_threads(Cfg::block_m);
+  const uint32_t fitting = num_threads / sums.count;
+  const uint32_t slices = fitting == 0 ? 1 : fitting < p.max_slices ? fitting : p.max_slices;
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x; i < sums.count * slices; i += num_threads) {
+    const uint32_t slice = i / sums.count, group = i % sums.count;
+    const float4 v =
+        add_parts<TileSums<Cfg>::part>(parts + sums.offset(group), p.num_groups * slice / slices,
+                                       p.num_groups * (slice + 1) / slices);
+    if (slices == 1)
+      sums.store(p.out, 0, group, v);
+    else
+      ptx::store_shared_f32x4(scratch + i * 16, v);
+  }
+  if (slices == 1) return;
+  ptx::named_barrier_sync(1, num_threads);
+  const uint32_t i = threadIdx.x;
+  if (i >= sums.count) return;
+  float4 total = ptx::load_shared_f32x4(scratch + i * 16);
+#pragma unroll
+  for (uint32_t slice = 1; slice < most_slices; ++slice)
+    if (slice < slices)
+      total = plus(total, ptx::load_shared_f32x4(scratch + (slice * sums.count + i) * 16));
+  sums.store(p.out, 0, i, total);
+}
+
+// Math threads, when own(i) gives the i-th four of the CTA's sums. `scratch`: staging_bytes() of shared
+// memory that own() may read; `flag`: a word of it that nothing else uses.
+template <class Cfg, class Own>
+__device__ __forceinline__ void store_sums(const Params& p, const Share& share, uint32_t scratch,
+                                           uint32_t flag, const Own& own) {
+  constexpr uint32_t num_threads = num_math_threads(Cfg::block_m);
+  const TileSums<Cfg> sums(p, share.tile);
+  float* parts = p.parts + uint64_t{share.tile} * p.num_groups * sums.part;
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x; i < sums.count; i += num_threads) {
+    if (p.parts)
+      ptx::store_f32x4(parts + share.group * sums.part + sums.offset(i), own(i));
+    else
+      sums.store(p.out, share.group, i, own(i));
+  }
+  if (!p.parts) return;
+  if (arrives_last(p.counters + share.tile, p.num_groups, flag, 1, num_threads))
+    store_total<Cfg>(p, sums, parts, scratch);
+}
+
+}  // namespace dgrt::sm90::hc_prenorm
