@@ -2,9 +2,9 @@
 // the workspace; the one that comes last at the tile's counter adds all of them, in order. One SM
 // reads those parts: how long that takes is in their bytes, and in how many loads are under way.
 #pragma once
+#include "device/epilogue/last_arriver.cuh"
 #include "device/ptx/memory.cuh"
 #include "device/ptx/shared.cuh"
-#include "device/epilogue/last_arriver.cuh"
 #include "hyper/hc_prenorm_params.cuh"
 
 namespace dgrt::sm90::hc_prenorm {
@@ -24,10 +24,6 @@ struct Share {
   }
   __device__ uint32_t first_part(const Params& p) const { return group * p.parts_per_cta; }
 };
-
-__device__ __forceinline__ float4 plus(float4 x, float4 y) {
-  return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w);
-}
 
 // The sums of a row tile as groups of four floats: z row by row, then q.
 template <class Cfg>

@@ -22,7 +22,6 @@ __device__ __forceinline__ bool arrives_last(uint32_t* counter, uint32_t count, 
   return ptx::load_shared_f32(flag) != 0.0f;
 }
 
-__device__ __forceinline__ float plus(float x, float y) { return x + y; }
 __device__ __forceinline__ float4 plus(float4 x, float4 y) {
   return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w);
 }
