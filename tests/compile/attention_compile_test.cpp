@@ -1,6 +1,6 @@
-// Every config that attention may take with the head sizes of models compiles: without spills, without the
-// assembler serialising wgmma, within a time budget. The engine refuses a kernel whose parameters are not
-// as large as the host's.
+// Configs that attention may take with the head sizes of models compile: without spills, without the
+// assembler serialising wgmma, within a time budget. A sample of them: one takes up to a second. The engine
+// refuses a kernel whose parameters are not as large as the host's.
 #include <algorithm>
 
 #include "dgrt/attention.h"
@@ -44,14 +44,14 @@ dgrt_attn_prefill_desc desc_of(int64_t head_dim_qk, int64_t head_dim_v) {
 
 }  // namespace
 
-TEST_CASE("attn_prefill: every config of the head sizes of models compiles", "[compile]") {
+TEST_CASE("attn_prefill: configs of the head sizes of models compile", "[compile]") {
   std::map<std::string, Instance> kernels;
   for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
            {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}}) {
     dgrt_attn_prefill_desc desc = desc_of(qk, v);
-    collect(desc, 1, &kernels);
-    desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
     collect(desc, 4, &kernels);
+    desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
+    collect(desc, SIZE_MAX, &kernels);
   }
   compile_all(kernels, budget_ms);
 }
@@ -63,12 +63,12 @@ TEST_CASE("attn_prefill: what may be asked for together compiles", "[compile]") 
     const dgrt_attn_prefill_desc desc = random_attn_prefill(rng);
     std::map<std::string, Instance> of_one;
     collect(desc, SIZE_MAX, &of_one);  // one: that there is any
-    if (round % 5 == 0) kernels.insert(of_one.begin(), of_one.end());
+    if (round % 12 == 0) kernels.insert(of_one.begin(), of_one.end());
   }
   compile_all(kernels, budget_ms);
 }
 
-TEST_CASE("attn_decode: every config of the head sizes of models compiles", "[compile]") {
+TEST_CASE("attn_decode: configs of the head sizes of models compile", "[compile]") {
   std::map<std::string, Instance> kernels;
   for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
            {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}})
@@ -78,11 +78,11 @@ TEST_CASE("attn_decode: every config of the head sizes of models compiles", "[co
       desc.head_dim_qk = qk, desc.head_dim_v = v;
       desc.max_batch = 64, desc.max_q_len = tokens, desc.max_kv_len = 4096;
       desc.dtype = DGRT_BF16;
-      collect(desc, 1, &kernels);
-      desc.flags = DGRT_FLAG_BATCH_INVARIANT;
-      collect(desc, 2, &kernels);
-      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
       collect(desc, 4, &kernels);
+      desc.flags = DGRT_FLAG_BATCH_INVARIANT;
+      collect(desc, SIZE_MAX, &kernels);
+      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
+      collect(desc, SIZE_MAX, &kernels);
     }
   compile_all(kernels, budget_ms);
 }
@@ -94,7 +94,7 @@ TEST_CASE("attn_decode: what may be asked for together compiles", "[compile]") {
     const dgrt_attn_decode_desc desc = random_attn_decode(rng);
     std::map<std::string, Instance> of_one;
     collect(desc, SIZE_MAX, &of_one);  // one: that there is any
-    if (round % 5 == 0) kernels.insert(of_one.begin(), of_one.end());
+    if (round % 12 == 0) kernels.insert(of_one.begin(), of_one.end());
   }
   compile_all(kernels, budget_ms);
 }
