@@ -27,10 +27,10 @@ extern "C" {
  *          multiple of 4 up to 32; k >= 64 and a multiple of 64. m == 0 launches nothing.
  * Numerics Products of x with the two bf16 parts of f (16 bits of f), fp32 sums: the relative error of
  *          z as a whole is about 1e-6, of each q below 2e-6. Equal inputs, m and num_splits give
- *          bitwise equal sums, however often. A row's sums depend on m with num_splits 0, unless
- *          DGRT_FLAG_BATCH_INVARIANT is set: then they depend on the row, w and k alone. (With s >= 1
- *          they do so always, and on s.) What is not finite in x or f makes what it goes into not
- *          finite: an infinity may become NaN in z, not in q.
+ *          bitwise equal sums, however often. A row's sums may depend on m, unless
+ *          DGRT_FLAG_BATCH_INVARIANT is set: then they depend on the row, w, k and num_splits alone.
+ *          What is not finite in x or f makes what it goes into not finite: an infinity may become NaN in
+ *          z, not in q.
  * Memory   num_splits 0 may need a workspace, whose first state_bytes are zero before the first call
  *          and again after every call.
  * Needs    SM90.

@@ -84,14 +84,15 @@ struct HcPrenorm {
     return ok();
   }
 
-  // Where the number of row tiles changes for few rows; then eighths of powers of two, then powers.
+  // Where the number of row tiles changes for few rows; then eighths of powers of two, then powers. A
+  // caller's split says how many CTAs a tile has, and that nobody adds them up: other tiles are fastest.
   static std::vector<SelectorVar> selector(const Desc& d) {
     SelectorVar m{"m", d.max_m, {16, 32, 48, 64, 96, 128, 192, 256, 384, 512}};
     for (int64_t power = 512; power < 16384; power *= 2)
       for (int64_t eighth = 5; eighth <= 8; ++eighth) m.breaks.push_back(power * eighth / 4);
     for (int64_t power = 32768; power <= 131072; power *= 2) m.breaks.push_back(power);
     m.breaks.push_back(max_size);
-    return {m};
+    return {m, {"num_splits", d.max_splits, {0, 4, 16, 48, 128, max_splits}}};
   }
 
   static Config shape(const Desc& d) {
@@ -166,7 +167,6 @@ struct HcPrenorm {
     return Prepared::of(Shape::of(d, target, c));
   }
 
-  // num_splits changes no choice, but what the call needs.
   static Point point(const Args& x) { return {x.m, x.num_splits}; }
 
   static Status check_args(const Desc& d, const Args& x) {
@@ -228,7 +228,8 @@ int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& poi
   const Shape s = Shape::of(d, target, c);
   const int64_t m = std::clamp<int64_t>(point[0], 1, 1 << 22);  // so that products fit
   const int64_t blocks = d.k / k90::block_k;
-  const int64_t groups = s.num_groups(m, d.k), tiles = div_up(m, s.block_m);
+  const int64_t splits = point[1], tiles = div_up(m, s.block_m);
+  const int64_t groups = splits > 0 ? splits : s.num_groups(m, d.k);
   const int64_t rounds = div_up(tiles * groups, s.max_ctas());
   const int64_t per_cta = div_up(blocks, groups);
   const int64_t w_rows = 2 * k90::padded(static_cast<uint32_t>(d.n));
@@ -244,7 +245,8 @@ int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& poi
     cta_ps = 2'530'000 + per_cta * tile_bytes * 23 * s.blocks_per_sm;
   }
   const int64_t part_bytes = std::min<int64_t>(m, s.block_m) * (d.n + 1) * 4;
-  const int64_t meet_ps = groups > 1 ? 2'240'000 + groups * part_bytes * 10 : 0;  // 100 GB/s
+  const bool meets = splits == 0 && groups > 1;
+  const int64_t meet_ps = meets ? 2'240'000 + groups * part_bytes * 10 : 0;  // 100 GB/s
   const int64_t sm_ps = rounds * cta_ps, longest = std::max({memory_ps, l2_ps, sm_ps});
   return 3'290'000 + longest + (memory_ps + l2_ps + sm_ps - longest) * 77 / 1000 + meet_ps;
 }

@@ -102,7 +102,7 @@ TEST_CASE("gemm_batched: sums of batches compile", "[compile]") {
       desc.flags = flags | DGRT_GEMM_SUM_BATCHES;
       collect(&desc.op, {"sm_90a", 132}, SIZE_MAX, &kernels);
     }
-  compile_all(kernels);
+  compile_all(kernels, budget_ms);
 }
 
 // What a random desc asks for is a sample of everything that may be combined; the numbers of a seed
