@@ -1,6 +1,6 @@
 // attn_decode, host side: what is accepted, which tiles are legal, what they cost, how one call is launched.
 #include <algorithm>
-#include <cmath>
+#include <bit>
 
 #include "attention/sm90_attn_decode.cuh"  // interface half: Params
 #include "dgrt/attention.h"
@@ -192,8 +192,11 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
   if (t.stages < 2 || t.stages > 8) return invalid("stages={}: must be 2 to 8", t.stages);
   if (ctas > most_ctas_per_sm)
     return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
-  // Accumulators and weights, and a hundred for all the rest.
-  const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4 + 100;
+  // Accumulators and weights, and what the rest takes, which is more where rows are not a power of two of
+  // chunks.
+  const bool irregular = !std::has_single_bit(t.head_dim_qk) || !std::has_single_bit(t.head_dim_v);
+  const uint32_t rest = (irregular ? 100 : 76) + (ctas > 2 ? t.block_n / 4 : 0);
+  const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4 + rest;
   if (registers > std::min(65536 / (ctas * num_threads(t)), 255u))
     return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers);
   // 1024: what the system keeps of every CTA's.

@@ -197,6 +197,7 @@ struct AttnPaged {
         attend(tile * static_cast<int32_t>(Cfg::block_n), has_rows, mask, softmax);
         slot = after(slot);
       }
+      segment.load(loader.segment_at(index));  // again: no registers for it meanwhile
       finish(segment, softmax);
     }
   }
