@@ -85,6 +85,7 @@ OrderedJson to_json(const Line& line) {
                     {"prefix", attn.prefix},
                     {"window_left", attn.window_left},
                     {"full", attn.full}};
+  if (line.shape.attn.page_size > 0) json["attn"]["page_size"] = line.shape.attn.page_size;
   json["kernel"] = row.kernel;
   json["check"] = {{"ok", row.is_right()}, {"elements", row.check.elements}};
   for (const auto& [name, value] : row.check.errors) json["check"][name] = value;
@@ -168,7 +169,8 @@ void add_bench(CLI::App& app, int& exit_code) {
   command->footer("Example: dgrt bench --op gemm_fp8 --m 1,64,4096 --json bench.json");
   const auto options = std::make_shared<BenchOptions>();
   options->ops = {"gemm_fp8",         "gemm_bf16",  "quant_fp8",          "scale_layout",
-                  "scale_pack_ue8m0", "hc_prenorm", "hc_prenorm_weights", "attn_prefill"};
+                  "scale_pack_ue8m0", "hc_prenorm", "hc_prenorm_weights", "attn_prefill",
+                  "attn_decode"};
   add_bench_options(*command, *options);
   command->callback([options, &exit_code] { exit_code = run_bench(*options); });
 }

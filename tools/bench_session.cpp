@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "tools/attention_bench.h"
+#include "tools/decode_bench.h"
 #include "tools/command.h"
 #include "tools/gemm_bench.h"
 #include "tools/hyper_bench.h"

@@ -116,18 +116,19 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   if (op == "hc_prenorm") return BenchDesc(dgrt_hc_prenorm_desc DGRT_HC_PRENORM_DESC);
   if (op == "hc_prenorm_weights")
     return BenchDesc(dgrt_hc_prenorm_weights_desc DGRT_HC_PRENORM_WEIGHTS_DESC);
-  if (op == "attn_prefill") {
-    AttnBenchDesc desc{DGRT_ATTN_PREFILL_DESC};
+  if (op == "attn_prefill" || op == "attn_decode") {
     const std::string dtype = json.at("desc").at("dtype").get<std::string>();
     if (dtype != "bf16" && dtype != "fp16") return invalid("dtype={}: must be bf16 or fp16", dtype);
-    desc.dtype = dtype == "bf16" ? DGRT_BF16 : DGRT_FP16;
-    return BenchDesc(desc);
+    AttnBenchDesc prefill{DGRT_ATTN_PREFILL_DESC};
+    DecodeBenchDesc decode{DGRT_ATTN_DECODE_DESC};
+    prefill.dtype = decode.dtype = dtype == "bf16" ? DGRT_BF16 : DGRT_FP16;
+    return op == "attn_prefill" ? BenchDesc(prefill) : BenchDesc(decode);
   }
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
 // `head_dim` is of both where head_dim_v is not given.
-Status read_attn_sizes(const Json& layer, BenchShape* shape) {
+Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   AttnSizes& sizes = shape->attn;
   DGRT_ASSIGN(sizes.num_q_heads, read_size(layer, "num_q_heads"));
   DGRT_ASSIGN(sizes.num_kv_heads, read_size(layer, "num_kv_heads"));
@@ -138,6 +139,10 @@ Status read_attn_sizes(const Json& layer, BenchShape* shape) {
   }
   if (layer.contains("batch") == layer.contains("tokens"))
     return invalid("batch, tokens: one of them, not both");
+  if (paged && layer.contains("tokens")) return invalid("tokens: attn_decode has a batch");
+  if (paged) {
+    DGRT_ASSIGN(sizes.page_size, read_size(layer, "page_size"));
+  }
   if (layer.contains("batch")) {
     DGRT_ASSIGN(sizes.batch, read_size(layer, "batch"));
   } else {
@@ -159,7 +164,9 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     shape->k = block_k * k_blocks;
     return ok();
   }
-  if (std::holds_alternative<AttnBenchDesc>(desc)) return read_attn_sizes(layer, shape);
+  const bool paged = std::holds_alternative<DecodeBenchDesc>(desc);
+  if (paged || std::holds_alternative<AttnBenchDesc>(desc))
+    return read_attn_sizes(layer, paged, shape);
   if (std::holds_alternative<dgrt_gemm_grouped_k_desc>(desc)) {
     DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_groups"));
     DGRT_ASSIGN(shape->rows, read_size(layer, "m"));
@@ -286,6 +293,15 @@ void set_sizes(const BenchShape& shape, int64_t m, AttnBenchDesc* desc) {
   desc->tokens = sizes.tokens, desc->prefix = sizes.prefix;
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = std::max(sizes.batch, sizes.tokens);
+  desc->max_q_len = m, desc->max_kv_len = m + sizes.prefix;
+}
+void set_sizes(const BenchShape& shape, int64_t m, DecodeBenchDesc* desc) {
+  const AttnSizes& sizes = shape.attn;
+  desc->num_q_heads = sizes.num_q_heads, desc->num_kv_heads = sizes.num_kv_heads;
+  desc->head_dim_qk = sizes.head_dim_qk, desc->head_dim_v = sizes.head_dim_v;
+  desc->prefix = sizes.prefix, desc->page_size = sizes.page_size;
+  desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
+  desc->max_batch = sizes.batch;
   desc->max_q_len = m, desc->max_kv_len = m + sizes.prefix;
 }
 

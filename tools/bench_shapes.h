@@ -27,19 +27,26 @@ struct AttnBenchDesc : dgrt_attn_prefill_desc {
   }
 };
 
+// The same of attn_decode, whose sequences are max_batch.
+struct DecodeBenchDesc : dgrt_attn_decode_desc {
+  int64_t prefix = 0, page_size = 0;
+  int64_t window_left = -1, window_right = 0;
+};
+
 // Complete but for what a BenchShape adds.
 using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
                  dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
-                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc>;
+                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc, DecodeBenchDesc>;
 
 // Sequences of an attention shape; no heads: another op.
 struct AttnSizes {
   int64_t num_q_heads = 0, num_kv_heads = 0, head_dim_qk = 0, head_dim_v = 0;
   int64_t batch = 0, tokens = 0;  // one of them, see AttnBenchDesc
   int64_t prefix = 0, window_left = -1;
-  bool full = false;  // not causal
+  int64_t page_size = 0;  // 0: keys are contiguous
+  bool full = false;      // not causal
   friend bool operator==(const AttnSizes&, const AttnSizes&) = default;
 };
 

@@ -30,10 +30,10 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     std::set<std::string> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
       const AttnSizes& attn = shape.attn;
-      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
+      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
                                     shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
-                                    attn.tokens, attn.prefix, attn.window_left, attn.full,
-                                    shape.sum_batches, fmt::join(shape.m, ",")))
+                                    attn.tokens, attn.prefix, attn.window_left, attn.page_size,
+                                    attn.full, shape.sum_batches, fmt::join(shape.m, ",")))
                 .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
       const Result<DescCopy> copy =
@@ -162,6 +162,29 @@ TEST_CASE("bench_shapes: attention has rows and sequences of its own", "[unit]")
   CHECK(y.batch(8) == 8);
   CHECK(y.batch(32) == 2);
   CHECK(shapes.rows_of(shapes.shapes[1]) == std::vector<int64_t>{32, 8});
+}
+
+TEST_CASE("bench_shapes: attention over pages", "[unit]") {
+  const auto parse = [](const char* sizes) {
+    return parse_bench_shapes(fmt::format(
+        R"({{"op": "attn_decode", "stem": "s", "desc": {{"dtype": "bf16"}}, "m": [1, 4],
+            "models": [{{"model": "M", "layers": [{{"name": "x", "num_q_heads": 8,
+            "num_kv_heads": 2, "head_dim": 128, "prefix": 100{}}}]}}]}})",
+        sizes));
+  };
+  const Result<BenchShapes> parsed = parse(R"(, "batch": 3, "page_size": 16, "window_left": 7)");
+  INFO(parsed.status().message());
+  REQUIRE(parsed.is_ok());
+  const auto desc = std::get<DecodeBenchDesc>(complete_desc(parsed.value(), parsed.value().shapes[0]));
+  CHECK(desc.num_q_heads == 8);
+  CHECK(desc.head_dim_v == 128);
+  CHECK(desc.max_batch == 3);
+  CHECK(desc.max_q_len == 4);
+  CHECK(desc.max_kv_len == 104);
+  CHECK(desc.page_size == 16);
+  CHECK(desc.window_left == 7);
+  CHECK_FALSE(parse(R"(, "batch": 3)").is_ok());
+  CHECK_FALSE(parse(R"(, "tokens": 3, "page_size": 16)").is_ok());
 }
 
 TEST_CASE("bench_shapes: n and k of the command line, as a shape of the op", "[unit]") {

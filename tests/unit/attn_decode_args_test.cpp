@@ -1,0 +1,151 @@
+// Plans of attn_decode on a driver that only takes notes: what reaches the kernel, and that each rule of the
+// public header, broken, is refused by name.
+#include <cmath>
+#include <cstring>
+
+#include "attention/sm90_attn_decode.cuh"
+#include "dgrt/attention.h"
+#include "tests/support/args_check.h"
+
+namespace dgrt::test {
+namespace {
+
+using Desc = dgrt_attn_decode_desc;
+using Args = dgrt_attn_decode_args;
+using sm90::attn_decode::Params;
+
+Desc good_desc(uint32_t flags = 0) {
+  Desc desc = DGRT_ATTN_DECODE_DESC;
+  desc.num_q_heads = 20, desc.num_kv_heads = 4;
+  desc.head_dim_qk = 192, desc.head_dim_v = 128;
+  desc.max_batch = 4, desc.max_q_len = 16, desc.max_kv_len = 8192;
+  desc.dtype = DGRT_BF16, desc.flags = flags;
+  return desc;
+}
+
+Args good_args() {
+  Args args = DGRT_ATTN_DECODE_ARGS;
+  args.q = address<void>(0x1000), args.k = address<void>(0x2000);
+  args.v = address<void>(0x3000), args.o = address<void>(0x4000);
+  args.lse = address<float>(0x5004), args.sinks = address<float>(0x6004);
+  args.q_indptr = address<int32_t>(0x7004), args.seq_lens = address<int32_t>(0x8004);
+  args.page_table = address<int32_t>(0x9004);
+  args.batch = 2, args.total_q = 8, args.max_q_len = 4, args.max_kv_len = 2000;
+  args.page_size = 5, args.num_pages = 1000, args.max_pages = 400, args.page_table_stride = 401;
+  args.q_token_stride = 20 * 192, args.q_head_stride = 192;
+  args.k_page_stride = 5 * 4 * 192, args.k_token_stride = 4 * 192, args.k_head_stride = 192;
+  args.v_page_stride = 5 * 4 * 128, args.v_token_stride = 4 * 128, args.v_head_stride = 128;
+  args.o_token_stride = 20 * 128, args.o_head_stride = 128;
+  args.lse_token_stride = 20, args.lse_head_stride = 1;
+  args.scale = 0.125f;
+  return args;
+}
+
+Params last_params() {
+  Params params;
+  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
+  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
+  return params;
+}
+
+}  // namespace
+
+TEST_CASE("attn_decode: what reaches the kernel, without an allocation", "[unit]") {
+  OpsFixture fixture;
+  for (const uint32_t flags : {0u, DGRT_FLAG_BATCH_INVARIANT}) {
+    const Desc desc = good_desc(flags);
+    const auto plan = fixture.plan_of(&desc.op);
+    CHECK(plan->state_bytes() > 0);
+    CHECK(plan->state_bytes() < plan->workspace_bytes());
+    const Args args = good_args();
+    FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
+    const size_t before = allocations_of_this_thread();
+    const Status status = fixture.launch(*plan, &args.op);
+    const size_t num_allocations = allocations_of_this_thread() - before;
+    INFO(status.message());
+    REQUIRE(status.is_ok());
+    CHECK(num_allocations == 0);
+    dgrt_call_info info = DGRT_CALL_INFO;
+    REQUIRE(plan->query(&args.op, &info).is_ok());
+    const Params p = last_params();
+    CHECK(FakeCuda::last_config.gridDimX % 132 == 0);
+    CHECK(p.counters == fixture.workspace);
+    CHECK(reinterpret_cast<std::byte*>(p.parts) ==
+          static_cast<std::byte*>(fixture.workspace) + plan->state_bytes());
+    CHECK(p.batch == 2);
+    CHECK(p.group == 5);
+    CHECK(p.tile_heads == 5);
+    CHECK(p.tile_tokens == info.block_m / 5);
+    CHECK(p.head_tiles == 1);
+    CHECK(p.max_q_len == (flags == 0 ? 8 : 4));
+    CHECK(p.max_kv_len == 2000);
+    CHECK(p.table_row == 401);
+    CHECK(p.window_left == attn_no_window);
+    CHECK(p.window_right == 0);
+    for (uint32_t row = 0; row < 64; ++row) CHECK(token_of_row(row, p.row_scale) == row / 5);
+  }
+}
+
+TEST_CASE("attn_decode: rows are divided by every number of heads", "[unit]") {
+  for (uint32_t heads = 1; heads <= 64; ++heads)
+    for (uint32_t row = 0; row < 80; ++row)
+      CHECK(token_of_row(row, attn_row_scale(heads)) == row / heads);
+}
+
+TEST_CASE("attn_decode: nothing to do launches nothing; no cache and no lse are fine", "[unit]") {
+  OpsFixture fixture;
+  const Desc desc = good_desc();
+  const auto plan = fixture.plan_of(&desc.op);
+  const int launches = FakeCuda::num_launches;
+  for (void (*spoil)(Args*) : {+[](Args* x) { x->batch = 0; }, +[](Args* x) { x->total_q = 0; }}) {
+    Args args = DGRT_ATTN_DECODE_ARGS;  // pointers are not looked at
+    args.batch = 2, args.total_q = 4;
+    spoil(&args);
+    CHECK(fixture.launch(*plan, &args.op).is_ok());
+  }
+  CHECK(FakeCuda::num_launches == launches);
+  Args args = good_args();
+  args.num_pages = args.max_pages = args.max_kv_len = 0;
+  args.k = args.v = nullptr, args.page_table = nullptr, args.lse = nullptr, args.sinks = nullptr;
+  CHECK(fixture.launch(*plan, &args.op).is_ok());
+  CHECK(plan->launch(&args.op, fixture.workspace, 0, fixture.stream).code() ==
+        DGRT_WORKSPACE_TOO_SMALL);
+}
+
+TEST_CASE("attn_decode refuses bad sizes, pointers and strides by name", "[unit]") {
+  OpsFixture fixture;
+  const Desc desc = good_desc();
+  check_breaches<Args>(
+      fixture, &desc.op, good_args(),
+      {{[](Args* x) { x->batch = -1; }, "batch=-1: must be 0 to 4"},
+       {[](Args* x) { x->batch = 5; }, "batch=5: must be 0 to 4"},
+       {[](Args* x) { x->max_q_len = 17; }, "max_q_len=17"},
+       {[](Args* x) { x->max_kv_len = 8193; }, "max_kv_len=8193"},
+       {[](Args* x) { x->total_q = 1 << 30; }, "total_q=1073741824"},
+       {[](Args* x) { x->num_pages = -1; }, "num_pages=-1"},
+       {[](Args* x) { x->max_pages = -1; }, "max_pages=-1"},
+       {[](Args* x) { x->page_size = 0; }, "page_size=0: must be 1 to"},
+       {[](Args* x) { x->page_size = 1 << 22; }, "max_pages=400: times page_size=4194304"},
+       {[](Args* x) { x->page_table_stride = 399; }, "page_table_stride=399: must be at least"},
+       {[](Args* x) { x->q = nullptr; }, "q: must not be NULL"},
+       {[](Args* x) { x->k = nullptr; }, "k: must not be NULL"},
+       {[](Args* x) { x->v = address<void>(0x3004); }, "v=0x3004: must be 16-byte aligned"},
+       {[](Args* x) { x->o = address<void>(0x4002); }, "o=0x4002"},
+       {[](Args* x) { x->lse = address<float>(0x5002); }, "lse=0x5002: must be 4-byte aligned"},
+       {[](Args* x) { x->sinks = address<float>(0x6001); }, "sinks=0x6001"},
+       {[](Args* x) { x->q_indptr = nullptr; }, "q_indptr: must not be NULL"},
+       {[](Args* x) { x->seq_lens = nullptr; }, "seq_lens: must not be NULL"},
+       {[](Args* x) { x->page_table = nullptr; }, "page_table: must not be NULL"},
+       {[](Args* x) { x->k_page_stride = 4; }, "k_page_stride=4: must be a multiple of 8"},
+       {[](Args* x) { x->v_page_stride = -8; }, "v_page_stride=-8"},
+       {[](Args* x) { x->k_token_stride = 184; }, "k_token_stride=184: must be at least 192"},
+       {[](Args* x) { x->v_head_stride = 132; }, "v_head_stride=132: must be a multiple of 8"},
+       {[](Args* x) { x->lse_head_stride = 0; }, "lse_head_stride=0: must be at least 1"},
+       {[](Args* x) { x->scale = NAN; }, "scale=nan"},
+       {[](Args* x) { x->softcap = 1; }, "softcap=1: must be 0 without SOFTCAP"},
+       {[](Args* x) { x->window_left = -2; }, "window_left=-2"},
+       {[](Args* x) { x->max_pages = x->page_table_stride = 200000000, x->total_q = 1 << 20; },
+        "more than 2^32 tiles of keys"}});
+}
+
+}  // namespace dgrt::test

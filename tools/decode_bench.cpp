@@ -1,0 +1,134 @@
+#include "tools/decode_bench.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "tools/lib/lab_attn_check.h"
+#include "tools/lib/lab_fill.h"
+
+namespace dgrt {
+namespace {
+
+constexpr uint64_t seed = 20255;         // of the inputs; any will do
+constexpr int64_t most_checked = 1 << 8;  // tokens, of all heads
+
+// Sequences of m queries each, every one with as many keys, whose pages lie in random order.
+class AttnDecodeBench final : public OpBench {
+ public:
+  AttnDecodeBench(const BenchHost& host, const DecodeBenchDesc& desc)
+      : OpBench(host), desc_(desc) {}
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
+
+ private:
+  Result<lab::DeviceBuffer> make_input(int64_t elements, uint64_t stream) const;
+  Result<lab::DeviceBuffer> make_integers(const std::vector<int32_t>& values) const;
+  Status make_tables(int64_t m);
+  void set_strides();
+  Status check(BenchCheck* check) const override;
+  BenchCost cost(int64_t m) const override;
+
+  DecodeBenchDesc desc_;
+  dgrt_attn_decode_args args_ = DGRT_ATTN_DECODE_ARGS;
+  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, seq_lens_, page_table_;
+};
+
+Result<lab::DeviceBuffer> AttnDecodeBench::make_input(int64_t elements, uint64_t stream) const {
+  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), elements * 2));
+  DGRT_TRY(desc_.dtype == DGRT_FP16
+               ? lab::fill_normal_fp16(device(), buffer.data(), elements, seed + stream)
+               : lab::fill_normal_bf16(device(), buffer.data(), elements, seed + stream));
+  return buffer;
+}
+
+Result<lab::DeviceBuffer> AttnDecodeBench::make_integers(const std::vector<int32_t>& values) const {
+  DGRT_ASSIGN(lab::DeviceBuffer buffer,
+              lab::DeviceBuffer::make(device(), values.size() * sizeof(int32_t)));
+  DGRT_TRY(buffer.upload(values.data(), buffer.bytes()));
+  return buffer;
+}
+
+Status AttnDecodeBench::make_tables(int64_t m) {
+  dgrt_attn_decode_args& x = args_;
+  const int64_t keys = m + desc_.prefix;
+  x.batch = desc_.max_batch, x.total_q = x.batch * m, x.max_q_len = m, x.max_kv_len = keys;
+  x.page_size = desc_.page_size;
+  x.max_pages = x.page_table_stride = (keys + x.page_size - 1) / x.page_size;
+  x.num_pages = x.batch * x.max_pages;
+  std::vector<int32_t> q_indptr, pages(static_cast<size_t>(x.num_pages));
+  for (int64_t i = 0; i <= x.batch; ++i) q_indptr.push_back(static_cast<int32_t>(i * m));
+  for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
+  std::mt19937_64 rng(seed);
+  for (size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[rng() % i]);
+  DGRT_ASSIGN(q_indptr_, make_integers(q_indptr));
+  DGRT_ASSIGN(seq_lens_, make_integers(std::vector<int32_t>(static_cast<size_t>(x.batch),
+                                                            static_cast<int32_t>(keys))));
+  DGRT_ASSIGN(page_table_, make_integers(pages));
+  x.q_indptr = q_indptr_.as<int32_t>(), x.seq_lens = seq_lens_.as<int32_t>();
+  x.page_table = page_table_.as<int32_t>();
+  return ok();
+}
+
+void AttnDecodeBench::set_strides() {
+  dgrt_attn_decode_args& x = args_;
+  const int64_t qk = desc_.head_dim_qk, dv = desc_.head_dim_v;
+  x.q_token_stride = desc_.num_q_heads * qk, x.q_head_stride = qk;
+  x.o_token_stride = desc_.num_q_heads * dv, x.o_head_stride = dv;
+  x.k_token_stride = desc_.num_kv_heads * qk, x.k_head_stride = qk;
+  x.v_token_stride = desc_.num_kv_heads * dv, x.v_head_stride = dv;
+  x.k_page_stride = x.page_size * x.k_token_stride;
+  x.v_page_stride = x.page_size * x.v_token_stride;
+  x.lse_token_stride = desc_.num_q_heads, x.lse_head_stride = 1;
+}
+
+Result<const dgrt_args*> AttnDecodeBench::prepare(int64_t m) {
+  dgrt_attn_decode_args& x = args_;
+  DGRT_TRY(make_tables(m));
+  set_strides();
+  const int64_t rows = x.total_q * desc_.num_q_heads;
+  DGRT_ASSIGN(q_, make_input(rows * desc_.head_dim_qk, 0));
+  DGRT_ASSIGN(k_, make_input(x.num_pages * x.k_page_stride, 1));
+  DGRT_ASSIGN(v_, make_input(x.num_pages * x.v_page_stride, 2));
+  DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), rows * desc_.head_dim_v * 2));
+  DGRT_ASSIGN(lse_, lab::DeviceBuffer::make(device(), rows * sizeof(float)));
+  x.q = q_.data(), x.k = k_.data(), x.v = v_.data(), x.o = o_.data(), x.lse = lse_.as<float>();
+  x.window_left = desc_.window_left, x.window_right = desc_.window_right;
+  x.scale = 1.0f / std::sqrt(static_cast<float>(desc_.head_dim_qk));
+  return &x.op;
+}
+
+Status AttnDecodeBench::check(BenchCheck* check) const {
+  for (const lab::DeviceBuffer* buffer :
+       {&q_, &k_, &v_, &o_, &lse_, &q_indptr_, &seq_lens_, &page_table_})
+    DGRT_TRY(buffer->check_guards());
+  DGRT_ASSIGN(const lab::AttnError error, lab::check_attn(device(), lab::problem_of(desc_, args_),
+                                                          args_.total_q, most_checked));
+  check->elements = error.checked;
+  check->errors = {{"calc_diff", error.calc_diff},
+                   {"worst_tile", error.worst_tile},
+                   {"worst_element", error.worst_element},
+                   {"worst_lse", error.worst_lse}};
+  return ok();
+}
+
+// What bounds decode: keys that some query sees, read once for every key head.
+BenchCost AttnDecodeBench::cost(int64_t m) const {
+  const double batch = static_cast<double>(desc_.max_batch);
+  const double dims = static_cast<double>(desc_.head_dim_qk + desc_.head_dim_v);
+  const int64_t unseen =
+      desc_.window_left < 0 ? 0 : std::max<int64_t>(0, desc_.prefix - desc_.window_left);
+  const double keys = static_cast<double>(m + desc_.prefix - unseen);
+  BenchCost cost;
+  cost.bytes = batch * (m * static_cast<double>(desc_.num_q_heads) * (2 * dims + sizeof(float)) +
+                        keys * static_cast<double>(desc_.num_kv_heads) * 2 * dims);
+  return cost;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const DecodeBenchDesc& desc) {
+  return make_op_bench<AttnDecodeBench>(host, desc);
+}
+
+}  // namespace dgrt
