@@ -145,7 +145,7 @@ TEST_CASE("attn_decode refuses bad sizes, pointers and strides by name", "[unit]
        {[](Args* x) { x->softcap = 1; }, "softcap=1: must be 0 without SOFTCAP"},
        {[](Args* x) { x->window_left = -2; }, "window_left=-2"},
        {[](Args* x) { x->max_pages = x->page_table_stride = 200000000, x->total_q = 1 << 20; },
-        "more than 2^32 tiles of keys"}});
+        "total_q=1048576 batch=2 max_pages=200000000: more than 2^32 tiles"}});
 }
 
 }  // namespace dgrt::test
