@@ -120,7 +120,7 @@ inline Status check_tile(const AttnConfig& c) {
                    c.split_v);
   // Accumulators and weights; what is left of 232 (of 160, for three warpgroups) is for the rest.
   const uint32_t registers = columns / 2 + c.block_n / 2 + c.block_n / 4;
-  const uint32_t most = warpgroups == 3 ? 128 : 200;
+  const uint32_t most = warpgroups == 3 ? 128 : 196;
   if (registers > most)
     return invalid("block_n={}: {} registers of accumulators, {} are there", c.block_n, registers,
                    most);

@@ -217,7 +217,7 @@ TEST_CASE("hc_prenorm refuses bad args by name", "[unit]") {
       {{[](Args* x) { x->m = -1; }, "m=-1"},
        {[](Args* x) { x->m = 100001; }, "m=100001"},
        {[](Args* x) { x->num_splits = -1; }, "num_splits=-1"},
-       {[](Args* x) { x->num_splits = 201; }, "num_splits=201: must be 0 to max_splits=200"},
+       {[](Args* x) { x->num_splits = 201; }, "num_splits=201: must be 0 to 200"},
        {[](Args* x) { x->x = nullptr; }, "x=NULL"},
        {[](Args* x) { x->w = nullptr; }, "w=NULL"},
        {[](Args* x) { x->z = nullptr; }, "z=NULL"},
