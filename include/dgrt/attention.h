@@ -139,10 +139,59 @@ typedef struct dgrt_attn_decode_args {
 } dgrt_attn_decode_args;
 #define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f}
 
+/* ---- attn_extend ----------------------------------------------------------------------------- */
+
+/* attn_extend: attention of many new tokens of every sequence over its paged cache, which holds their own
+ * keys and values already: chunked prefill. Maths as attn_prefill, with E the tokens of q and L of seq_lens;
+ * tensors as attn_decode, which is faster for up to 16 tokens.
+ *
+ * Shapes   As in attn_decode.
+ * Types    dtype, of q, k, v and o: bf16 or fp16.
+ * Layout   As in attn_decode. *_page_stride: less than 2^40 bytes.
+ * Sizes    As in attn_decode. Any page_size; multiples of 16 are fastest.
+ * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used; entries of pages
+ *          of such slots alone are not read. A row's bits may depend on batch, max_q_len and max_kv_len, unless
+ *          DGRT_FLAG_BATCH_INVARIANT is set.
+ * Memory   A workspace of a few bytes, whose first state_bytes are zero before the first call and again after
+ *          every call.
+ * Needs    SM90.
+ * Errors   As attn_prefill.
+ * Source   kernels/attention/sm90_attn_extend.cuh */
+typedef struct dgrt_attn_extend_desc {
+  dgrt_op op; /* start from DGRT_ATTN_EXTEND_DESC */
+  int64_t num_q_heads, num_kv_heads;
+  int64_t head_dim_qk, head_dim_v;
+  int64_t max_batch, max_q_len, max_kv_len; /* largest of args */
+  dgrt_dtype dtype;
+  uint32_t sm_budget; /* SMs to use. 0: all */
+  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_... */
+  uint32_t reserved;
+} dgrt_attn_extend_desc;
+#define DGRT_ATTN_EXTEND_DESC {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+typedef struct dgrt_attn_extend_args {
+  dgrt_op op; /* start from DGRT_ATTN_EXTEND_ARGS: causal */
+  const void *q, *k, *v;
+  void* o;
+  float* lse;
+  const float* sinks;
+  const int32_t *q_indptr, *page_table, *seq_lens;
+  int64_t batch, total_q, max_q_len, max_kv_len;
+  int64_t page_size, num_pages, max_pages, page_table_stride;
+  int64_t q_token_stride, q_head_stride;
+  int64_t k_page_stride, k_token_stride, k_head_stride, v_page_stride, v_token_stride, v_head_stride;
+  int64_t o_token_stride, o_head_stride, lse_token_stride, lse_head_stride;
+  int64_t window_left, window_right;
+  float scale;   /* > 0; usually 1 / sqrt(head_dim_qk) */
+  float softcap; /* > 0 with SOFTCAP, else 0 */
+} dgrt_attn_extend_args;
+#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f}
+
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
 DGRT_TYPED_CALLS(attn_prefill)
 DGRT_TYPED_CALLS(attn_decode)
+DGRT_TYPED_CALLS(attn_extend)
 
 #ifdef __cplusplus
 }

@@ -95,7 +95,8 @@ enum {
   DGRT_OP_HC_PRENORM_WEIGHTS = 10,
   DGRT_OP_SCALE_PACK_UE8M0 = 11,
   DGRT_OP_ATTN_PREFILL = 12,
-  DGRT_OP_ATTN_DECODE = 13
+  DGRT_OP_ATTN_DECODE = 13,
+  DGRT_OP_ATTN_EXTEND = 14
 };
 
 /* Element types. Numbers never change. */

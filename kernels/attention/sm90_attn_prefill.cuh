@@ -7,7 +7,7 @@
 namespace dgrt::sm90::attn_prefill {
 
 // ---- Interface: host and NVRTC ----
-using Params = AttnParams;
+using Params = AttnContiguousParams;
 
 }  // namespace dgrt::sm90::attn_prefill
 
@@ -19,7 +19,7 @@ namespace dgrt::sm90::attn_prefill {
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  run_attn<Cfg>(p);
+  run_attn<Cfg, ContiguousKeys<Cfg>>(p);
 }
 
 }  // namespace dgrt::sm90::attn_prefill

@@ -14,7 +14,8 @@ from .ops import (address, gemm_args, gemm_batched_args, gemm_batched_desc, gemm
                   gemm_grouped_masked_args, gemm_grouped_masked_desc, quant_fp8_args,
                   quant_fp8_desc, scale_layout_args, scale_layout_desc, scale_pack_ue8m0_args,
                   scale_pack_ue8m0_desc)
-from .ops import attn_decode_args, attn_decode_desc, attn_prefill_args, attn_prefill_desc
+from .ops import (attn_decode_args, attn_decode_desc, attn_extend_args, attn_extend_desc,
+                  attn_prefill_args, attn_prefill_desc)
 from .ops import (hc_prenorm_args, hc_prenorm_desc, hc_prenorm_weights_args,
                   hc_prenorm_weights_desc)
 from .runtime import CallInfo, Context, Error, KernelInfo, Key, Plan, PlanInfo, Progress, version
@@ -30,4 +31,5 @@ __all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInf
            "quant_fp8_args", "quant_fp8_desc", "scale_layout_args", "scale_layout_desc",
            "scale_pack_ue8m0_args", "scale_pack_ue8m0_desc", "hc_prenorm_args", "hc_prenorm_desc",
            "hc_prenorm_weights_args", "hc_prenorm_weights_desc", "attn_prefill_args",
-           "attn_prefill_desc", "attn_decode_args", "attn_decode_desc", "version", *CONSTANTS]
+           "attn_prefill_desc", "attn_decode_args", "attn_decode_desc", "attn_extend_args",
+           "attn_extend_desc", "version", *CONSTANTS]

@@ -19,7 +19,7 @@ CONSTANTS = {
     "OP_GEMM_FUSED_LINEAR": 8,
     "OP_SCALE_PACK_UE8M0": 11,
     "OP_HC_PRENORM": 9, "OP_HC_PRENORM_WEIGHTS": 10, "OP_ATTN_PREFILL": 12,
-    "OP_ATTN_DECODE": 13,
+    "OP_ATTN_DECODE": 13, "OP_ATTN_EXTEND": 14,
     # dgrt_dtype
     "BF16": 1, "FP16": 2, "FP32": 3, "E4M3": 4,
     # flags
@@ -331,6 +331,31 @@ class AttnDecodeArgs(Structure):
                 ("window_right", c_int64), ("scale", c_float), ("softcap", c_float)]
 
 
+class AttnExtendDesc(Structure):
+    op_id = CONSTANTS["OP_ATTN_EXTEND"]
+    _fields_ = [("op", Op), ("num_q_heads", c_int64), ("num_kv_heads", c_int64),
+                ("head_dim_qk", c_int64), ("head_dim_v", c_int64), ("max_batch", c_int64),
+                ("max_q_len", c_int64), ("max_kv_len", c_int64), ("dtype", c_uint32),
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class AttnExtendArgs(Structure):
+    op_id = CONSTANTS["OP_ATTN_EXTEND"]
+    _fields_ = [("op", Op), ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("o", c_void_p),
+                ("lse", c_void_p), ("sinks", c_void_p), ("q_indptr", c_void_p),
+                ("page_table", c_void_p), ("seq_lens", c_void_p), ("batch", c_int64),
+                ("total_q", c_int64), ("max_q_len", c_int64), ("max_kv_len", c_int64),
+                ("page_size", c_int64), ("num_pages", c_int64), ("max_pages", c_int64),
+                ("page_table_stride", c_int64), ("q_token_stride", c_int64),
+                ("q_head_stride", c_int64), ("k_page_stride", c_int64),
+                ("k_token_stride", c_int64), ("k_head_stride", c_int64),
+                ("v_page_stride", c_int64), ("v_token_stride", c_int64),
+                ("v_head_stride", c_int64), ("o_token_stride", c_int64),
+                ("o_head_stride", c_int64), ("lse_token_stride", c_int64),
+                ("lse_head_stride", c_int64), ("window_left", c_int64),
+                ("window_right", c_int64), ("scale", c_float), ("softcap", c_float)]
+
+
 # C name -> mirror, for the layout test.
 STRUCTS = {
     "dgrt_op": Op, "dgrt_context_options": ContextOptions, "dgrt_stats": Stats,
@@ -354,6 +379,7 @@ STRUCTS = {
     "dgrt_hc_prenorm_weights_args": HcPrenormWeightsArgs,
     "dgrt_attn_prefill_desc": AttnPrefillDesc, "dgrt_attn_prefill_args": AttnPrefillArgs,
     "dgrt_attn_decode_desc": AttnDecodeDesc, "dgrt_attn_decode_args": AttnDecodeArgs,
+    "dgrt_attn_extend_desc": AttnExtendDesc, "dgrt_attn_extend_args": AttnExtendArgs,
 }
 
 # Name -> (result, arguments).

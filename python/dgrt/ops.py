@@ -191,6 +191,14 @@ def attn_decode_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None,
                  sm_budget=sm_budget, flags=flags)
 
 
+def attn_extend_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None, max_batch, max_q_len,
+                     max_kv_len, dtype=CONSTANTS["BF16"], sm_budget=0, flags=0):
+    return _fill(_c.AttnExtendDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads,
+                 head_dim_qk=head_dim_qk, head_dim_v=head_dim_qk if head_dim_v is None else head_dim_v,
+                 max_batch=max_batch, max_q_len=max_q_len, max_kv_len=max_kv_len, dtype=dtype,
+                 sm_budget=sm_budget, flags=flags)
+
+
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
 
 
@@ -413,16 +421,18 @@ def _paged_strides(name, page_size, heads, head_dim, page, token, head):
     return {f"{name}_page_stride": page, f"{name}_token_stride": token, f"{name}_head_stride": head}
 
 
-def attn_decode_args(desc, *, q, k, v, o, q_indptr, page_table, seq_lens, batch, total_q, page_size, num_pages,
-                     max_pages, max_q_len=None, max_kv_len=None, lse=None, sinks=None, scale=None,
-                     softcap=0.0, window_left=-1, window_right=0, page_table_stride=None,
-                     q_token_stride=None, q_head_stride=None, k_page_stride=None, k_token_stride=None,
-                     k_head_stride=None, v_page_stride=None, v_token_stride=None, v_head_stride=None,
-                     o_token_stride=None, o_head_stride=None, lse_token_stride=None, lse_head_stride=1):
+def _paged_attention_args(struct, desc, *, q, k, v, o, q_indptr, page_table, seq_lens, batch, total_q,
+                          page_size, num_pages, max_pages, max_q_len=None, max_kv_len=None, lse=None,
+                          sinks=None, scale=None, softcap=0.0, window_left=-1, window_right=0,
+                          page_table_stride=None, q_token_stride=None, q_head_stride=None,
+                          k_page_stride=None, k_token_stride=None, k_head_stride=None,
+                          v_page_stride=None, v_token_stride=None, v_head_stride=None,
+                          o_token_stride=None, o_head_stride=None, lse_token_stride=None,
+                          lse_head_stride=1):
     """Causal unless window_right says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
     qk, dv = desc.head_dim_qk, desc.head_dim_v
     return _fill(
-        _c.AttnDecodeArgs, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
+        struct, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
         page_table=page_table, seq_lens=seq_lens, batch=batch, total_q=total_q,
         max_q_len=min(desc.max_q_len, total_q) if max_q_len is None else max_q_len,
         max_kv_len=min(desc.max_kv_len, max_pages * page_size) if max_kv_len is None else max_kv_len,
@@ -435,6 +445,16 @@ def attn_decode_args(desc, *, q, k, v, o, q_indptr, page_table, seq_lens, batch,
         lse_token_stride=desc.num_q_heads if lse_token_stride is None else lse_token_stride,
         lse_head_stride=lse_head_stride, window_left=window_left, window_right=window_right,
         scale=qk ** -0.5 if scale is None else scale, softcap=softcap)
+
+
+def attn_decode_args(desc, **fields):
+    """Fields of dgrt_attn_decode_args. Hints, masks, scale, lse, sinks and strides have defaults."""
+    return _paged_attention_args(_c.AttnDecodeArgs, desc, **fields)
+
+
+def attn_extend_args(desc, **fields):
+    """As attn_decode_args."""
+    return _paged_attention_args(_c.AttnExtendArgs, desc, **fields)
 
 
 # Desc struct -> function that makes its args.
@@ -452,4 +472,5 @@ MAKE_ARGS = {
     _c.HcPrenormWeightsDesc: hc_prenorm_weights_args,
     _c.AttnPrefillDesc: attn_prefill_args,
     _c.AttnDecodeDesc: attn_decode_args,
+    _c.AttnExtendDesc: attn_extend_args,
 }

@@ -49,15 +49,17 @@ Status encode_tensor_map(const Driver& driver, const TmaMatrix& matrix, TensorMa
   if (element.bytes == 0)
     return error(DGRT_INTERNAL, "tensor map: dtype={} has no tensor map type", matrix.dtype);
   // The driver's order: contiguous axis first; the innermost stride is implied.
-  // A single group's stride is never used; the driver wants one all the same.
+  // The stride of a single group or page is never used; the driver wants one all the same.
   const uint64_t group_stride = matrix.groups > 1 ? matrix.group_stride : matrix.row_stride;
-  const uint64_t dims[] = {matrix.cols, matrix.rows, matrix.groups};
-  const uint64_t strides_bytes[] = {matrix.row_stride * element.bytes,
-                                    group_stride * element.bytes};
-  const uint32_t box[] = {matrix.box_cols, matrix.box_rows, 1};
-  const uint32_t element_strides[] = {1, 1, 1};
+  const uint64_t page_stride = matrix.pages > 1 ? matrix.page_stride : matrix.row_stride;
+  const uint64_t dims[] = {matrix.cols, matrix.rows, matrix.groups, matrix.pages};
+  const uint64_t strides_bytes[] = {matrix.row_stride * element.bytes, group_stride * element.bytes,
+                                    page_stride * element.bytes};
+  const uint32_t box[] = {matrix.box_cols, matrix.box_rows, 1, 1};
+  const uint32_t element_strides[] = {1, 1, 1, 1};
+  const uint32_t dimensions = matrix.groups == 0 ? 2 : matrix.pages == 0 ? 3 : 4;
   const CUresult result = driver.cuTensorMapEncodeTiled(
-      reinterpret_cast<CUtensorMap*>(map), element.type, matrix.groups == 0 ? 2 : 3,
+      reinterpret_cast<CUtensorMap*>(map), element.type, dimensions,
       const_cast<void*>(matrix.base), dims, strides_bytes, box, element_strides,
       CU_TENSOR_MAP_INTERLEAVE_NONE, encode_swizzle(matrix.swizzle),
       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
@@ -67,10 +69,10 @@ Status encode_tensor_map(const Driver& driver, const TmaMatrix& matrix, TensorMa
   return error(
       DGRT_DRIVER_ERROR,
       "{}: base={}, rows={}, cols={}, row_stride={}, {} bytes each, box {}x{}, swizzle {}, "
-      "groups={}, group_stride={}",
+      "groups={}, group_stride={}, pages={}, page_stride={}",
       status.message(), fmt::ptr(matrix.base), matrix.rows, matrix.cols, matrix.row_stride,
       element.bytes, matrix.box_rows, matrix.box_cols, static_cast<int>(matrix.swizzle),
-      matrix.groups, matrix.group_stride);
+      matrix.groups, matrix.group_stride, matrix.pages, matrix.page_stride);
 }
 
 }  // namespace dgrt

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <tuple>
+#include <utility>
 
 #include "device/common/attn_params.cuh"
 #include "device/common/attn_tile.cuh"
@@ -38,6 +40,25 @@ inline Status check_heads(int64_t num_q_heads, int64_t num_kv_heads, int64_t hea
   return ok();
 }
 
+// Of any attention op.
+template <class Desc>
+Status check_desc(const char* op, const Desc& d) {
+  DGRT_TRY(check_heads(d.num_q_heads, d.num_kv_heads, d.head_dim_qk, d.head_dim_v));
+  for (const auto& [name, value] : {std::pair{"max_batch", d.max_batch},
+                                    {"max_q_len", d.max_q_len},
+                                    {"max_kv_len", d.max_kv_len}})
+    if (value < 0 || value > max_tokens)
+      return invalid("{}={}: must be 0 to {}", name, value, max_tokens);
+  constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT | DGRT_ATTN_SOFTCAP |
+                             DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK;
+  if ((d.flags & ~known) != 0)
+    return invalid("flags={:#x}: {} knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2 and "
+                   "LSE_WITH_SINK",
+                   d.flags, op);
+  if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
+  return ok();
+}
+
 inline Status check_pointer(const char* name, const void* pointer, uint32_t alignment) {
   if (pointer == nullptr) return invalid("{}: must not be NULL", name);
   if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
@@ -60,6 +81,47 @@ inline Status check_tensor(const char* name, const void* pointer, int64_t token_
       return invalid("{}_{}_stride={}: must be less than 2^40 bytes", name, axis, stride);
   }
   return ok();
+}
+
+// Counts of a call over a paged cache; nothing else is looked at where it has no queries.
+template <class Desc, class Args>
+Status check_paged_counts(const Desc& d, const Args& x) {
+  for (const auto& [name, value, max_name, max] :
+       {std::tuple{"batch", x.batch, "max_batch", d.max_batch},
+        {"max_q_len", x.max_q_len, "max_q_len of the desc", d.max_q_len},
+        {"max_kv_len", x.max_kv_len, "max_kv_len of the desc", d.max_kv_len},
+        {"total_q", x.total_q, "the largest number of tokens", max_tokens},
+        {"num_pages", x.num_pages, "the largest number of pages", max_tokens},
+        {"max_pages", x.max_pages, "the largest number of pages", max_tokens}})
+    if (value < 0 || value > max)
+      return invalid("{}={}: must be 0 to {}={}", name, value, max_name, max);
+  return ok();
+}
+
+// Whether there is any page to read.
+template <class Args>
+bool has_pages(const Args& x) {
+  return x.num_pages > 0 && x.max_pages > 0;
+}
+
+template <class Desc, class Args>
+Status check_paged_cache(const Desc& d, const Args& x) {
+  if (x.page_size < 1 || x.page_size > max_tokens)
+    return invalid("page_size={}: must be 1 to {}", x.page_size, max_tokens);
+  if (x.max_pages * x.page_size > max_tokens)
+    return invalid("max_pages={}: times page_size={} must be at most {} tokens", x.max_pages,
+                   x.page_size, max_tokens);
+  if (x.page_table_stride < x.max_pages)
+    return invalid("page_table_stride={}: must be at least max_pages={}", x.page_table_stride,
+                   x.max_pages);
+  DGRT_TRY(check_pointer("seq_lens", x.seq_lens, 4));
+  if (!has_pages(x)) return ok();
+  DGRT_TRY(check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk));
+  DGRT_TRY(check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v));
+  for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
+    if (stride < 0 || stride % 8 != 0)
+      return invalid("{}_page_stride={}: must be a multiple of 8 (16 bytes)", name, stride);
+  return check_pointer("page_table", x.page_table, 4);
 }
 
 inline Status check_lse(const float* lse, int64_t token_stride, int64_t head_stride) {

@@ -38,22 +38,7 @@ struct AttnDecode {
 
   static bool matches(const Desc& d) { return d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16; }
 
-  static Status check_desc(const Desc& d) {
-    DGRT_TRY(attention::check_heads(d.num_q_heads, d.num_kv_heads, d.head_dim_qk, d.head_dim_v));
-    for (const auto& [name, value] : {std::pair{"max_batch", d.max_batch},
-                                      {"max_q_len", d.max_q_len},
-                                      {"max_kv_len", d.max_kv_len}})
-      if (value < 0 || value > attention::max_tokens)
-        return invalid("{}={}: must be 0 to {}", name, value, attention::max_tokens);
-    constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT | DGRT_ATTN_SOFTCAP |
-                               DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK;
-    if ((d.flags & ~known) != 0)
-      return invalid("flags={:#x}: attn_decode knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2 and "
-                     "LSE_WITH_SINK",
-                     d.flags);
-    if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
-    return ok();
-  }
+  static Status check_desc(const Desc& d) { return attention::check_desc(op, d); }
 
   static std::vector<SelectorVar> selector(const Desc& d) {
     const int64_t most = attention::max_tokens;
@@ -167,7 +152,6 @@ struct AttnDecode {
     const int64_t tokens = std::max<int64_t>(1, s.tile.block_m / (d.num_q_heads / d.num_kv_heads));
     return static_cast<uint64_t>(max_parts(d, batch, q_len, tokens));
   }
-  static Status check_cache(const Desc& d, const Args& x);
 };
 
 Status AttnDecode::check_config(const Desc& d, const Target& target, const Config& c) {
@@ -223,40 +207,14 @@ int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& po
   return 4'000'000 + div_up(tiles, ctas) * (longer + shorter / 8);
 }
 
-Status AttnDecode::check_cache(const Desc& d, const Args& x) {
-  DGRT_TRY(attention::check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk));
-  DGRT_TRY(attention::check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v));
-  for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
-    if (stride < 0 || stride % 8 != 0)
-      return invalid("{}_page_stride={}: must be a multiple of 8 (16 bytes)", name, stride);
-  return attention::check_pointer("page_table", x.page_table, 4);
-}
-
 Status AttnDecode::check_args(const Desc& d, const Args& x) {
-  for (const auto& [name, value, max_name, max] :
-       {std::tuple{"batch", x.batch, "max_batch", d.max_batch},
-        {"max_q_len", x.max_q_len, "max_q_len of the desc", d.max_q_len},
-        {"max_kv_len", x.max_kv_len, "max_kv_len of the desc", d.max_kv_len},
-        {"total_q", x.total_q, "the largest number of tokens", attention::max_tokens},
-        {"num_pages", x.num_pages, "the largest number of pages", attention::max_tokens},
-        {"max_pages", x.max_pages, "the largest number of pages", attention::max_tokens}})
-    if (value < 0 || value > max)
-      return invalid("{}={}: must be 0 to {}={}", name, value, max_name, max);
+  DGRT_TRY(attention::check_paged_counts(d, x));
   if (is_empty(x)) return ok();
-  if (x.page_size < 1 || x.page_size > attention::max_tokens)
-    return invalid("page_size={}: must be 1 to {}", x.page_size, attention::max_tokens);
-  if (x.max_pages * x.page_size > attention::max_tokens)
-    return invalid("max_pages={}: times page_size={} must be at most {} tokens", x.max_pages,
-                   x.page_size, attention::max_tokens);
-  if (x.page_table_stride < x.max_pages)
-    return invalid("page_table_stride={}: must be at least max_pages={}", x.page_table_stride,
-                   x.max_pages);
+  DGRT_TRY(attention::check_paged_cache(d, x));
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
   DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
-  if (x.num_pages > 0 && x.max_pages > 0) DGRT_TRY(check_cache(d, x));
   DGRT_TRY(attention::check_pointer("q_indptr", x.q_indptr, 4));
-  DGRT_TRY(attention::check_pointer("seq_lens", x.seq_lens, 4));
   DGRT_TRY(attention::check_lse(x.lse, x.lse_token_stride, x.lse_head_stride));
   if (x.sinks != nullptr) DGRT_TRY(attention::check_pointer("sinks", x.sinks, 4));
   if (is_invariant(d) && max_parts(d, x.batch, x.max_q_len, 1) > attention::max_tokens)

@@ -234,6 +234,20 @@ constexpr DescField attn_decode[] = {
     DGRT_FIELD(dgrt_attn_decode_desc, reserved, reserved),
 };
 
+constexpr DescField attn_extend[] = {
+    DGRT_FIELD(dgrt_attn_extend_desc, num_q_heads, int64),
+    DGRT_FIELD(dgrt_attn_extend_desc, num_kv_heads, int64),
+    DGRT_FIELD(dgrt_attn_extend_desc, head_dim_qk, int64),
+    DGRT_FIELD(dgrt_attn_extend_desc, head_dim_v, int64),
+    DGRT_FIELD(dgrt_attn_extend_desc, max_batch, int64),
+    DGRT_FIELD(dgrt_attn_extend_desc, max_q_len, int64),
+    DGRT_FIELD(dgrt_attn_extend_desc, max_kv_len, int64),
+    DGRT_FIELD(dgrt_attn_extend_desc, dtype, choice, dtypes),
+    DGRT_FIELD(dgrt_attn_extend_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, attn_flags),
+    DGRT_FIELD(dgrt_attn_extend_desc, reserved, reserved),
+};
+
 constexpr DescFields all[] = {
     {DGRT_OP_GEMM, "gemm", sizeof(dgrt_gemm_desc), gemm},
     {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, "gemm_grouped_contiguous",
@@ -253,6 +267,7 @@ constexpr DescFields all[] = {
      hc_prenorm_weights},
     {DGRT_OP_ATTN_PREFILL, "attn_prefill", sizeof(dgrt_attn_prefill_desc), attn_prefill},
     {DGRT_OP_ATTN_DECODE, "attn_decode", sizeof(dgrt_attn_decode_desc), attn_decode},
+    {DGRT_OP_ATTN_EXTEND, "attn_extend", sizeof(dgrt_attn_extend_desc), attn_extend},
 };
 
 }  // namespace

@@ -15,15 +15,16 @@ namespace {
 // The largest head sizes unroll 32 steps for each product.
 double budget_ms(const Instance&) { return 900; }
 
-// Every `step`th of the configs.
+// Every `step`th of the configs. last: the point's last coordinate.
 template <class Desc>
-void collect(const Desc& desc, size_t step, std::map<std::string, Instance>* kernels) {
+void collect(const Desc& desc, size_t step, std::map<std::string, Instance>* kernels,
+             int64_t last = 4096) {
   const Target target{"sm_90a", 132};
   const OpImpl& op = *find_op(&desc.op).value();
   const Status checked = op.check_desc(&desc.op);
   INFO(checked.message());
   REQUIRE(checked.is_ok());
-  const std::vector<Config> configs = op.candidates(&desc.op, target, Point{1, desc.max_q_len, 4096});
+  const std::vector<Config> configs = op.candidates(&desc.op, target, Point{1, desc.max_q_len, last});
   CHECK(!configs.empty());
   for (size_t i = 0; i < configs.size(); i += std::min(step, configs.size())) {
     const Instance instance = op.instance(&desc.op, target, configs[i]);
@@ -63,6 +64,36 @@ TEST_CASE("attn_prefill: what may be asked for together compiles", "[compile]") 
     const dgrt_attn_prefill_desc desc = random_attn_prefill(rng);
     std::map<std::string, Instance> of_one;
     collect(desc, SIZE_MAX, &of_one);  // one: that there is any
+    if (round % 12 == 0) kernels.insert(of_one.begin(), of_one.end());
+  }
+  compile_all(kernels, budget_ms);
+}
+
+TEST_CASE("attn_extend: configs of the head sizes of models compile", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}}) {
+    dgrt_attn_extend_desc desc = DGRT_ATTN_EXTEND_DESC;
+    desc.num_q_heads = 8, desc.num_kv_heads = 4;
+    desc.head_dim_qk = qk, desc.head_dim_v = v;
+    desc.max_batch = 1, desc.max_q_len = desc.max_kv_len = 4096;
+    for (const int64_t page_rows : {1, 16}) {
+      desc.dtype = DGRT_BF16, desc.flags = 0;
+      collect(desc, 4, &kernels, page_rows);
+      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
+      collect(desc, SIZE_MAX, &kernels, page_rows);
+    }
+  }
+  compile_all(kernels, budget_ms);
+}
+
+TEST_CASE("attn_extend: what may be asked for together compiles", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  Rng rng(44);
+  for (int round = 0; round < 60; ++round) {
+    const dgrt_attn_extend_desc desc = random_attn_extend(rng);
+    std::map<std::string, Instance> of_one;
+    collect(desc, SIZE_MAX, &of_one, 1 << rng() % 5);  // one: that there is any
     if (round % 12 == 0) kernels.insert(of_one.begin(), of_one.end());
   }
   compile_all(kernels, budget_ms);

@@ -10,6 +10,9 @@
 namespace dgrt::test {
 namespace {
 
+static_assert(sizeof(dgrt_attn_decode_desc) == sizeof(dgrt_attn_extend_desc) &&
+              sizeof(dgrt_attn_decode_args) == sizeof(dgrt_attn_extend_args));
+
 int64_t pages_of(int64_t keys, int64_t page_size) { return (keys + page_size - 1) / page_size; }
 
 }  // namespace
@@ -21,7 +24,8 @@ int64_t DecodeCase::num_q() const {
 }
 
 std::string DecodeCase::name() const {
-  std::string text = fmt::format("attn_decode {} {}/{} d={}", dtype == DGRT_FP16 ? "fp16" : "bf16",
+  std::string text = fmt::format("{} {} {}/{} d={}", op_id == DGRT_OP_ATTN_EXTEND ? "attn_extend" : "attn_decode",
+                                 dtype == DGRT_FP16 ? "fp16" : "bf16",
                                  num_q_heads, num_kv_heads, head_dim_qk);
   if (head_dim_v != head_dim_qk) text += fmt::format("/{}", head_dim_v);
   if (lens.size() <= 4)
@@ -93,6 +97,7 @@ Result<DecodeRun> DecodeRun::make(Gpu& gpu, const DecodeCase& test) {
   run.gpu_ = &gpu;
   run.test_ = test;
   dgrt_attn_decode_desc& desc = run.desc_;
+  desc.op.id = test.op_id;
   desc.num_q_heads = test.num_q_heads, desc.num_kv_heads = test.num_kv_heads;
   desc.head_dim_qk = test.head_dim_qk, desc.head_dim_v = test.head_dim_v;
   desc.max_batch = static_cast<int64_t>(test.lens.size());
@@ -166,6 +171,7 @@ Status DecodeRun::set_kv_lens(const std::vector<int32_t>& lens) const {
 void DecodeRun::set_args(dgrt_attn_decode_args* args) const {
   const DecodeCase& t = test_;
   dgrt_attn_decode_args& x = *args;
+  x.op.id = t.op_id;
   x.q = q_.data(), x.k = k_.data(), x.v = v_.data();
   if (t.sinks) x.sinks = sinks_.as<float>();
   x.q_indptr = q_indptr_.as<int32_t>(), x.seq_lens = seq_lens_.as<int32_t>();
@@ -217,7 +223,7 @@ Result<std::string> DecodeRun::check(const Outputs& out) const {
     if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
   DGRT_TRY(check_state());
   const lab::AttnProblem problem = lab::problem_of(desc_, out.args);
-  DGRT_ASSIGN(const lab::AttnError found, lab::check_attn(*gpu_->lab, problem, out.args.total_q));
+  DGRT_ASSIGN(const lab::AttnError found, lab::check_attn(*gpu_->lab, problem, out.args.total_q, test_.most_checked));
   DGRT_TRY(lab::check_attn_untouched(*gpu_->lab, problem, out.args.total_q, out.o, out.lse));
   return found.to_string();
 }

@@ -1,5 +1,5 @@
-// Operands, plans and checks of attn_decode's tests: a cache whose pages lie in random order, with NaN in
-// every slot that no query may see.
+// Operands, plans and checks of the tests of attn_decode and of attn_extend, whose structs are laid out
+// alike: a cache whose pages lie in random order, with NaN in every slot that no query may see.
 #pragma once
 #include <string>
 #include <utility>
@@ -17,6 +17,7 @@ enum class CacheLayout {
 };
 
 struct DecodeCase {
+  uint32_t op_id = DGRT_OP_ATTN_DECODE;
   int64_t num_q_heads = 8, num_kv_heads = 2, head_dim_qk = 128, head_dim_v = 128;
   std::vector<std::pair<int64_t, int64_t>> lens = {};  // queries and keys of each sequence
   int64_t page_size = 16;
@@ -28,6 +29,7 @@ struct DecodeCase {
   CacheLayout layout = CacheLayout::tokens_first;
   float sigma = 1;  // of q; keys and values have 1
   int64_t hint_factor = 1;
+  int64_t most_checked = INT64_MAX;  // tokens
 
   int64_t num_q() const;
   std::string name() const;

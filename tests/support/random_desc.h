@@ -72,7 +72,7 @@ class AnyDesc {
                dgrt_gemm_batched_desc, dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc,
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
                dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_prefill_desc,
-               dgrt_attn_decode_desc>
+               dgrt_attn_decode_desc, dgrt_attn_extend_desc>
       desc_;
 };
 
@@ -224,7 +224,7 @@ inline dgrt_hc_prenorm_weights_desc random_hc_prenorm_weights(Rng& rng) {
   return desc;
 }
 
-// Heads, sizes and flags, which both attention ops have.
+// Heads, sizes and flags, which all attention ops have.
 template <class Desc>
 void random_attention(Rng& rng, Desc* desc) {
   desc->num_kv_heads = pick_size(rng, 1, 64);
@@ -257,6 +257,13 @@ inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
   return desc;
 }
 
+inline dgrt_attn_extend_desc random_attn_extend(Rng& rng) {
+  dgrt_attn_extend_desc desc = DGRT_ATTN_EXTEND_DESC;
+  random_attention(rng, &desc);
+  desc.max_q_len = pick_size(rng, 0, random_max_m);
+  return desc;
+}
+
 // A desc that `op` accepts. Nothing: this header does not know the op yet.
 inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   const std::string_view stem = op.stem;
@@ -278,6 +285,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "hc_prenorm_weights") return AnyDesc(random_hc_prenorm_weights(rng));
   if (stem == "attn_prefill") return AnyDesc(random_attn_prefill(rng));
   if (stem == "attn_decode") return AnyDesc(random_attn_decode(rng));
+  if (stem == "attn_extend") return AnyDesc(random_attn_extend(rng));
   return std::nullopt;
 }
 

@@ -164,6 +164,17 @@ AttnProblem common_problem(const Desc& desc, const Args& args) {
   return p;
 }
 
+template <class Desc, class Args>
+AttnProblem paged_problem(const Desc& desc, const Args& args) {
+  AttnProblem p = common_problem(desc, args);
+  p.k = {args.k, args.k_token_stride, args.k_head_stride, args.page_table, args.page_table_stride,
+         args.k_page_stride, args.page_size};
+  p.v = {args.v, args.v_token_stride, args.v_head_stride, args.page_table, args.page_table_stride,
+         args.v_page_stride, args.page_size};
+  p.kv_lens = args.seq_lens;
+  return p;
+}
+
 }  // namespace
 
 AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args) {
@@ -175,13 +186,11 @@ AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefi
 }
 
 AttnProblem problem_of(const dgrt_attn_decode_desc& desc, const dgrt_attn_decode_args& args) {
-  AttnProblem p = common_problem(desc, args);
-  p.k = {args.k, args.k_token_stride, args.k_head_stride, args.page_table, args.page_table_stride,
-         args.k_page_stride, args.page_size};
-  p.v = {args.v, args.v_token_stride, args.v_head_stride, args.page_table, args.page_table_stride,
-         args.v_page_stride, args.page_size};
-  p.kv_lens = args.seq_lens;
-  return p;
+  return paged_problem(desc, args);
+}
+
+AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend_args& args) {
+  return paged_problem(desc, args);
 }
 
 std::string AttnError::to_string() const {

@@ -19,6 +19,7 @@ using AttnProblem =
 
 AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args);
 AttnProblem problem_of(const dgrt_attn_decode_desc& desc, const dgrt_attn_decode_args& args);
+AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend_args& args);
 
 struct AttnError {
   uint64_t checked = 0;      // elements of o

@@ -10,22 +10,48 @@ constexpr int32_t attn_no_window = 1 << 30;
 // How lse is stored.
 constexpr uint32_t attn_lse_base2 = 1, attn_lse_with_sink = 2;
 
+// Boxes of tensor maps are 64 columns of one head.
 struct AttnParams {
-  TensorMap q, k, v;                    // [heads, tokens, columns]; boxes of 64 columns of one head
-  void* o;                              // o[token * o_token + head * o_head + column]
-  float* lse;                           // or null
-  const float* sinks;                   // [query heads], or null
-  const int32_t *q_indptr, *kv_indptr;  // [batch + 1]: where sequences start
-  uint32_t* counter;                    // of tiles handed out; zero before and after
+  TensorMap q;              // [heads, tokens, columns]
+  TensorMap k, v;           // as AttnContiguousParams and AttnExtendParams say
+  void* o;                  // o[token * o_token + head * o_head + column]
+  float* lse;               // or null
+  const float* sinks;       // [query heads], or null
+  const int32_t* q_indptr;  // [batch + 1]: where sequences start
+  uint32_t* counter;        // of tiles handed out; zero before and after
   uint64_t o_token, o_head, lse_token, lse_head;  // elements
   uint32_t batch, num_heads, group;               // group: query heads per key head
-  uint32_t total_q, total_kv;                     // tokens that the pointers reach
+  uint32_t total_q;                               // tokens that the pointers reach
   uint32_t head_section;              // heads whose tiles are worked on together, for the L2 cache
   uint32_t v_columns;                 // of o and v
   int32_t window_left, window_right;  // keys p - left to p + right are visible
   float scale_log2;                   // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;                    // softcap only: product to the tangent's argument
   uint32_t lse_form;
+};
+
+// Keys and values: [heads, tokens, columns].
+struct AttnContiguousParams : AttnParams {
+  const int32_t* kv_indptr;  // [batch + 1]: where sequences start
+  uint32_t total_kv;         // tokens that the pointers reach
+};
+
+// Where the rows of a paged tensor lie; strides count elements.
+struct AttnPageRows {
+  const void* base;
+  uint64_t page, token, head;
+};
+
+// Maps of keys and values: [pages, heads, page_size, columns].
+struct AttnExtendParams : AttnParams {
+  const int32_t* page_table;  // [batch][table_row]
+  const int32_t* seq_lens;    // [batch]: keys
+  AttnPageRows k_rows, v_rows;
+  uint64_t table_row;
+  uint32_t page_size, num_pages;  // num_pages: that k and v reach
+  uint32_t max_kv_len;            // that the table reaches: sequences are cut there
+  uint32_t box_rows;              // of boxes of k and v: divides page_size and block_n
+  uint32_t qk_columns;            // of q and k
 };
 
 }  // namespace dgrt

@@ -26,6 +26,10 @@ DGRT_HD constexpr uint32_t attn_boxes(uint32_t columns) {
 DGRT_HD constexpr uint32_t attn_tile_bytes(uint32_t rows, uint32_t columns) {
   return attn_boxes(columns) * rows * attn_row_bytes;
 }
+// Where 16 bytes, the chunk `chunk` of row `row`, lie in a tile of `rows` rows.
+DGRT_HD constexpr uint32_t attn_chunk_offset(uint32_t rows, uint32_t row, uint32_t chunk) {
+  return (chunk / 8 * rows + row) * attn_row_bytes + (chunk % 8 ^ row % 8) * 16;
+}
 DGRT_HD constexpr uint32_t attn_math_warpgroups(const AttnConfig& c) {
   return c.block_m / attn_slab_rows * c.split_v;
 }

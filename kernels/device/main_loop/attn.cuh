@@ -1,4 +1,4 @@
-// Attention over contiguous keys: o = softmax(q k^T) v for 64 rows per warpgroup, key tiles from
+// Attention of many queries: o = softmax(q k^T) v for 64 rows per warpgroup, key tiles from
 // the last to the first, so that the masked ones come first.
 //
 // Roles     last warpgroup, first warp: looks for tiles and loads q, k and v by TMA. Math
@@ -14,14 +14,13 @@
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/epilogue/attn_output.cuh"
+#include "device/main_loop/attn_keys.cuh"
 #include "device/main_loop/online_softmax.cuh"
 #include "device/mma/attn_product.cuh"
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/grid.cuh"
 #include "device/ptx/shared.cuh"
-#include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
-#include "device/sched/ragged_walk.cuh"
 
 namespace dgrt {
 
@@ -62,76 +61,103 @@ struct AttnSmem {
   __device__ Ring<attn_work_slots> work_ring() const {
     return Ring<attn_work_slots>(base + barrier_offset + (q_slots + 2 * Cfg::stages) * 16);
   }
-  // One thread.
-  __device__ void init_barriers() const {
+  // One thread. followers: warps that load tiles which another found. fills: arrivals that fill a
+  // slot of keys or values.
+  __device__ void init_barriers(uint32_t followers, uint32_t fills) const {
     q_ring().init(math_warpgroups * 4);
-    k_ring().init(math_warpgroups * 4);
-    v_ring().init(math_warpgroups * 4);
-    work_ring().init(math_warpgroups * 4);
+    k_ring().init(math_warpgroups * 4, fills);
+    v_ring().init(math_warpgroups * 4, fills);
+    work_ring().init(math_warpgroups * 4 + followers);
   }
 };
 
 // ---- Producer ----
 
-template <uint32_t boxes>
-__device__ __forceinline__ void load_boxes(uint32_t to, uint32_t box_bytes, const TensorMap* map,
-                                           uint32_t barrier, int32_t token, int32_t head) {
-  ptx::mbarrier_arrive_expect_tx(barrier, boxes * box_bytes);
-#pragma unroll
-  for (uint32_t box = 0; box < boxes; ++box)
-    ptx::tma_load_3d(to + box * box_bytes, map, barrier, box * attn_box_columns, token, head);
+// What the math warpgroups are told of a tile; rows 0: there are no more.
+__device__ __forceinline__ void store_work(uint32_t to, const RaggedTile& tile, int32_t rows) {
+  ptx::store_shared_s32x4(to, make_int4(tile.q_begin, rows, tile.kv_begin, tile.kv_len));
+  ptx::store_shared_s32x4(to + 16, make_int4(tile.first_row, tile.head, 0, 0));
+}
+__device__ __forceinline__ RaggedTile load_work(uint32_t from) {
+  const int4 tokens = ptx::load_shared_s32x4(from), place = ptx::load_shared_s32x4(from + 16);
+  return {tokens.x, tokens.y, tokens.z, tokens.w, place.x, place.y};
 }
 
-// A whole warp. One lane copies; all look for tiles.
-template <class Cfg>
-__device__ void attn_load(const AttnParams& p, const AttnSmem<Cfg>& smem) {
+// One thread, or all of the warps that load keys, of which one thread leads: it alone loads q.
+template <class Cfg, class Keys>
+struct AttnLoad {
   using Smem = AttnSmem<Cfg>;
-  constexpr uint32_t qk_boxes = attn_boxes(Cfg::head_dim_qk), v_boxes = attn_boxes(Cfg::head_dim_v);
-  Ring<Smem::q_slots> q_ring = smem.q_ring();
-  Ring<Cfg::stages> k_ring = smem.k_ring(), v_ring = smem.v_ring();
+  using Range = KeyRange<Cfg::block_m, Cfg::block_n>;
+  static constexpr uint32_t qk_boxes = attn_boxes(Cfg::head_dim_qk);
+
+  const typename Keys::Params& p;
+  const Smem& smem;
+  Ring<Smem::q_slots> q_ring;
+  Ring<Cfg::stages> k_ring, v_ring;
+
+  __device__ AttnLoad(const typename Keys::Params& p, const Smem& smem)
+      : p(p), smem(smem), q_ring(smem.q_ring()), k_ring(smem.k_ring()), v_ring(smem.v_ring()) {}
+
+  __device__ __forceinline__ void load_q(const RaggedTile& tile) {
+    if (Keys::leads()) {
+      q_ring.wait_empty();
+      load_boxes<qk_boxes>(smem.q(q_ring.slot), Smem::q_box, &p.q, q_ring.full(),
+                           tile.q_begin + tile.first_row, tile.head);
+    }
+    q_ring.advance();
+  }
+
+  __device__ __forceinline__ void tile(const RaggedTile& tile) {
+    const Range range(p, tile);
+    if (range.first >= range.end) return;
+    Keys keys(p, tile, range);
+#pragma unroll 1
+    for (int32_t at = range.end; at >= range.first; --at) {
+      // What has to wait longer for its slot comes second.
+      if (Smem::q_slots > 1 && at == range.end) load_q(tile);
+      if (at > range.first) {
+        keys.load_k(k_ring, smem.k(k_ring.slot), at - 1);
+        k_ring.advance();
+      }
+      if (Smem::q_slots == 1 && at == range.end) load_q(tile);
+      if (at < range.end) {
+        keys.load_v(v_ring, smem.v(v_ring.slot), at);
+        v_ring.advance();
+      }
+    }
+    keys.finish();
+  }
+};
+
+// A whole warp. The first that loads looks for tiles and tells the others; one lane or all of them
+// load, as Keys says.
+template <class Cfg, class Keys>
+__device__ void attn_load(const typename Keys::Params& p, const AttnSmem<Cfg>& smem, bool is_first) {
   Ring<attn_work_slots> work_ring = smem.work_ring();
-  RaggedWalk<Cfg::block_m> walk(p);
+  AttnLoad<Cfg, Keys> load(p, smem);
+  RaggedWalk<Cfg::block_m, Keys> walk(p);
   RaggedTile tile = {};
   const auto publish = [&](int32_t rows) {
     work_ring.wait_empty();
-    const uint32_t to = smem.work(work_ring.slot);
-    ptx::store_shared_s32x4(to, make_int4(tile.q_begin, rows, tile.kv_begin, tile.kv_len));
-    ptx::store_shared_s32x4(to + 16, make_int4(tile.first_row, tile.head, 0, 0));
+    store_work(smem.work(work_ring.slot), tile, rows);
     ptx::mbarrier_arrive(work_ring.full());
     work_ring.advance();
   };
-  while (walk.next(tile)) {
-    if (ptx::elect_one()) {
-      publish(tile.q_len);
-      const int32_t kv_head = tile.head / static_cast<int32_t>(p.group);
-      const auto load_k = [&](int32_t at) {
-        k_ring.wait_empty();
-        load_boxes<qk_boxes>(smem.k(k_ring.slot), Smem::k_box, &p.k, k_ring.full(),
-                             tile.kv_begin + at * static_cast<int32_t>(Cfg::block_n), kv_head);
-        k_ring.advance();
-      };
-      const KeyRange<Cfg::block_m, Cfg::block_n> keys(p, tile);
-      if (keys.first < keys.end) {
-        // What has to wait longer for its slot comes second.
-        if constexpr (Smem::q_slots == 1) load_k(keys.end - 1);
-        q_ring.wait_empty();
-        load_boxes<qk_boxes>(smem.q(q_ring.slot), Smem::q_box, &p.q, q_ring.full(),
-                             tile.q_begin + tile.first_row, tile.head);
-        q_ring.advance();
-        if constexpr (Smem::q_slots > 1) load_k(keys.end - 1);
-#pragma unroll 1
-        for (int32_t at = keys.end - 1; at >= keys.first; --at) {
-          if (at > keys.first) load_k(at - 1);
-          v_ring.wait_empty();
-          load_boxes<v_boxes>(smem.v(v_ring.slot), Smem::k_box, &p.v, v_ring.full(),
-                              tile.kv_begin + at * static_cast<int32_t>(Cfg::block_n), kv_head);
-          v_ring.advance();
-        }
-      }
+  while (true) {
+    if (is_first) {
+      if (!walk.next(tile)) tile.q_len = 0;
+      if (ptx::elect_one()) publish(tile.q_len);
+    } else {
+      work_ring.wait_full();
+      tile = load_work(smem.work(work_ring.slot));
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(work_ring.empty());
+      work_ring.advance();
     }
+    if (tile.q_len == 0) return;
+    if (Keys::all_lanes || ptx::elect_one()) load.tile(tile);
     __syncwarp();
   }
-  if (ptx::elect_one()) publish(0);
 }
 
 // ---- Math ----
@@ -375,19 +401,18 @@ struct AttnMath {
     Ring<attn_work_slots> work_ring = smem.work_ring();
     while (true) {
       work_ring.wait_full();
-      const uint32_t from = smem.work(work_ring.slot);
-      const int4 tokens = ptx::load_shared_s32x4(from), place = ptx::load_shared_s32x4(from + 16);
+      const RaggedTile tile = load_work(smem.work(work_ring.slot));
       release(work_ring);
-      if (tokens.y == 0) return;
-      attend({tokens.x, tokens.y, tokens.z, tokens.w, place.x, place.y});
+      if (tile.q_len == 0) return;
+      attend(tile);
     }
   }
 };
 
 // The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype,
 // softcap.
-template <class Cfg>
-__device__ void run_attn(const AttnParams& p) {
+template <class Cfg, class Keys>
+__device__ void run_attn(const typename Keys::Params& p) {
   using Smem = AttnSmem<Cfg>;
   static_assert(Cfg::block_m % attn_slab_rows == 0 && Cfg::block_n % 16 == 0,
                 "whole slabs, whole steps");
@@ -405,18 +430,19 @@ __device__ void run_attn(const AttnParams& p) {
     ptx::prefetch_tensor_map(&p.q);
     ptx::prefetch_tensor_map(&p.k);
     ptx::prefetch_tensor_map(&p.v);
-    smem.init_barriers();
+    smem.init_barriers(Keys::followers(p), Keys::fills(p));
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
   if (warp >= producer) {
-    ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 : 40>();
-    if (warp == producer) attn_load<Cfg>(p, smem);
+    ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 + Keys::more_registers * 3
+                                                : 40 + Keys::more_registers * 2>();
+    if (warp - producer <= Keys::followers(p)) attn_load<Cfg, Keys>(p, smem, warp == producer);
   } else {
     if constexpr (Smem::math_warpgroups > 1)
-      ptx::setmaxnreg_inc<Smem::math_warpgroups == 3 ? 160 : 232>();
+      ptx::setmaxnreg_inc<(Smem::math_warpgroups == 3 ? 160 : 232) - Keys::more_registers>();
     AttnMath<Cfg>(p, smem, warp / 4).run();
   }
 }

@@ -8,12 +8,6 @@
 
 namespace dgrt {
 
-// Where chunk `chunk` (16 bytes) of row `row` lies in a tile of `rows` rows, 128-byte swizzle.
-template <uint32_t rows>
-__device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t chunk) {
-  return chunk / 8 * rows * attn_row_bytes + row * attn_row_bytes + (chunk % 8 ^ row % 8) * 16;
-}
-
 // Rows that do not exist keep what was there: they are rows of scores that nobody stores.
 template <class Cfg, uint32_t num_threads>
 __device__ __forceinline__ void load_queries(const AttnPagedParams& p, const KeySegment& s, uint32_t to) {
@@ -25,7 +19,7 @@ __device__ __forceinline__ void load_queries(const AttnPagedParams& p, const Key
     const uint32_t row = i / chunks, chunk = i % chunks;
     const uint32_t token = token_of_row(row, p.row_scale), head = row - token * p.tile_heads;
     if (token >= s.tokens(p) || head >= s.heads) continue;
-    ptx::copy_async_b128(to + swizzled<Cfg::block_m>(row, chunk),
+    ptx::copy_async_b128(to + attn_chunk_offset(Cfg::block_m, row, chunk),
                          q + token * p.q_token + head * p.q_head + chunk * 8,
                          chunk * 8 < p.qk_columns ? 16 : 0);
   }
@@ -113,7 +107,7 @@ class PagedLoader {
       const uint64_t offset = __shfl_sync(0xffffffff, own, row);
       if (count % 32 != 0 && at >= count) continue;
       const bool real = (valid >> row & 1) != 0 && chunk * 8 < real_columns;
-      ptx::copy_async_b128(to + swizzled<Cfg::block_n>(threadIdx.x / 32 * rows + row, chunk),
+      ptx::copy_async_b128(to + attn_chunk_offset(Cfg::block_n, threadIdx.x / 32 * rows + row, chunk),
                            from + offset + chunk * 8, real ? 16 : 0);
     }
   }

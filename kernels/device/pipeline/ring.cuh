@@ -1,4 +1,4 @@
-// The full/empty barrier ring between one producer and its consumers, so that no kernel counts
+// The full/empty barrier ring between producers and their consumers, so that no kernel counts
 // phases by hand. Slot s is filled when full[s] completes and free again when empty[s] does.
 #pragma once
 #include "device/ptx/mbarrier.cuh"
@@ -14,10 +14,10 @@ struct Ring {
 
   __device__ explicit Ring(uint32_t barriers) : barriers(barriers) {}
 
-  // One thread, before anyone waits. `num_consumers` arrivals free a slot.
-  __device__ void init(uint32_t num_consumers) const {
+  // One thread, before anyone waits. `num_producers` arrivals fill a slot, `num_consumers` free it.
+  __device__ void init(uint32_t num_consumers, uint32_t num_producers = 1) const {
     for (uint32_t i = 0; i < num_slots; ++i) {
-      ptx::mbarrier_init(barriers + i * 8, 1);
+      ptx::mbarrier_init(barriers + i * 8, num_producers);
       ptx::mbarrier_init(barriers + (num_slots + i) * 8, num_consumers);
     }
   }
@@ -28,6 +28,7 @@ struct Ring {
     }
   }
   __device__ bool is_full() const { return ptx::mbarrier_test_wait(full(), phase); }
+  __device__ bool is_empty() const { return ptx::mbarrier_test_wait(empty(), phase ^ 1); }
   // The first pass over the ring finds every slot free.
   __device__ void wait_empty() const {
     while (!ptx::mbarrier_try_wait(empty(), phase ^ 1)) {

@@ -1,5 +1,5 @@
-// Tensor memory accelerator: bulk tensor copies between global and shared memory, two dimensions or
-// three. Coordinates are {column, row, group} in elements. One thread issues.
+// Tensor memory accelerator: bulk tensor copies between global and shared memory, two to four
+// dimensions. Coordinates are {column, row, group, page} in elements. One thread issues.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-cp-async-bulk-tensor
 #pragma once
 #include "device/common/interface.cuh"
@@ -45,6 +45,16 @@ __device__ __forceinline__ void tma_load_3d(uint32_t smem, const TensorMap* map,
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
       " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(smem),
       "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(group)
+      : "memory");
+}
+
+__device__ __forceinline__ void tma_load_4d(uint32_t smem, const TensorMap* map, uint32_t barrier,
+                                            uint32_t column, uint32_t row, uint32_t group,
+                                            uint32_t page) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(smem),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(group), "r"(page)
       : "memory");
 }
 

@@ -17,13 +17,19 @@
 namespace dgrt {
 
 struct RaggedTile {
-  int32_t q_begin, q_len;  // tokens of the sequence
-  int32_t kv_begin, kv_len;
+  int32_t q_begin, q_len;    // tokens of the sequence
+  int32_t kv_begin, kv_len;  // kv_begin: what the keys' source wants to know (attn_keys.cuh)
   int32_t first_row, head;
 
   // Position of row 0 among the keys; negative if there are more queries than keys.
   __device__ int32_t offset() const { return kv_len - q_len; }
 };
+
+// Where a sequence starts, from lengths that may be anything.
+__device__ __forceinline__ int32_t bounded_indptr(const int32_t* indptr, uint32_t sequence,
+                                                  uint32_t total) {
+  return min(max(indptr[sequence], 0), static_cast<int32_t>(total));
+}
 
 // Key tiles [first, end) that some row of the tile may see, of keys [key_first, key_end).
 template <uint32_t block_m, uint32_t block_n>
@@ -39,11 +45,11 @@ struct KeyRange {
   }
 };
 
-// For all lanes of one warp.
-template <uint32_t block_m>
+// For all lanes of one warp. Keys: attn_keys.cuh.
+template <uint32_t block_m, class Keys>
 class RaggedWalk {
  public:
-  __device__ explicit RaggedWalk(const AttnParams& p)
+  __device__ explicit RaggedWalk(const typename Keys::Params& p)
       : p_(p), num_slots_(p.total_q / block_m + p.batch), next_(blockIdx.x) {}
 
   // False after the last tile.
@@ -61,12 +67,8 @@ class RaggedWalk {
   }
 
  private:
-  __device__ int32_t bounded(const int32_t* indptr, uint32_t sequence, uint32_t total) const {
-    return min(max(indptr[sequence], 0), static_cast<int32_t>(total));
-  }
-
   __device__ uint32_t first_slot(uint32_t sequence) const {
-    return bounded(p_.q_indptr, sequence, p_.total_q) / block_m + sequence;
+    return bounded_indptr(p_.q_indptr, sequence, p_.total_q) / block_m + sequence;
   }
 
   // The last sequence that starts at `slot` or before: each lane probes a thirty-second of what is
@@ -91,14 +93,13 @@ class RaggedWalk {
     const uint32_t slot = num_slots_ - 1 - rest / heads;
     const uint32_t sequence = find_sequence(slot);
     tile.head = static_cast<int32_t>(first_head + rest % heads);
-    tile.q_begin = bounded(p_.q_indptr, sequence, p_.total_q);
-    tile.q_len = bounded(p_.q_indptr, sequence + 1, p_.total_q) - tile.q_begin;
-    tile.kv_begin = bounded(p_.kv_indptr, sequence, p_.total_kv);
-    tile.kv_len = max(bounded(p_.kv_indptr, sequence + 1, p_.total_kv) - tile.kv_begin, 0);
+    tile.q_begin = bounded_indptr(p_.q_indptr, sequence, p_.total_q);
+    tile.q_len = bounded_indptr(p_.q_indptr, sequence + 1, p_.total_q) - tile.q_begin;
+    Keys::locate(p_, sequence, tile);
     tile.first_row = static_cast<int32_t>((slot - first_slot(sequence)) * block_m);
   }
 
-  const AttnParams& p_;
+  const typename Keys::Params& p_;
   uint32_t num_slots_, next_;
 };
 

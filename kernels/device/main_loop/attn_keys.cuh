@@ -1,0 +1,258 @@
+// Where key tiles come from: sequences that lie one behind the other, or a paged cache. A source says
+// which keys a sequence has, and copies tiles of them and of values into boxes of 64 columns
+// (attn_tile.cuh). Rows that do not exist are zeros.
+#pragma once
+#include "device/common/attn_tile.cuh"
+#include "device/pipeline/ring.cuh"
+#include "device/ptx/copy_async.cuh"
+#include "device/ptx/tma.cuh"
+#include "device/sched/ragged_walk.cuh"
+
+namespace dgrt {
+
+// One lane. A box is box_bytes long.
+template <uint32_t boxes>
+__device__ __forceinline__ void load_boxes(uint32_t to, uint32_t box_bytes, const TensorMap* map,
+                                           uint32_t barrier, int32_t token, int32_t head) {
+  ptx::mbarrier_arrive_expect_tx(barrier, boxes * box_bytes);
+#pragma unroll
+  for (uint32_t box = 0; box < boxes; ++box)
+    ptx::tma_load_3d(to + box * box_bytes, map, barrier, box * attn_box_columns, token, head);
+}
+
+template <class Cfg>
+class ContiguousKeys {
+ public:
+  using Params = AttnContiguousParams;
+  using Range = KeyRange<Cfg::block_m, Cfg::block_n>;
+  using KeyRing = Ring<Cfg::stages>;
+  static constexpr bool all_lanes = false;
+  static constexpr uint32_t more_registers = 0;  // that each math thread leaves to loading ones
+
+  // Whether this thread does what one must do.
+  __device__ static bool leads() { return true; }
+  // Warps that load besides the first.
+  __device__ static uint32_t followers(const Params&) { return 0; }
+  // Arrivals that fill a slot.
+  __device__ static uint32_t fills(const Params&) { return 1; }
+
+  __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
+    tile.kv_begin = bounded_indptr(p.kv_indptr, sequence, p.total_kv);
+    tile.kv_len = max(bounded_indptr(p.kv_indptr, sequence + 1, p.total_kv) - tile.kv_begin, 0);
+  }
+
+  __device__ ContiguousKeys(const Params& p, const RaggedTile& tile, const Range&)
+      : p_(p), first_(tile.kv_begin), head_(tile.head / static_cast<int32_t>(p.group)) {}
+
+  // Key tile `at`, once the ring's slot is empty.
+  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) const {
+    load<attn_boxes(Cfg::head_dim_qk)>(ring, to, &p_.k, at);
+  }
+  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
+    load<attn_boxes(Cfg::head_dim_v)>(ring, to, &p_.v, at);
+  }
+  // After the last of a tile's loads.
+  __device__ void finish() const {}
+
+ private:
+  template <uint32_t boxes>
+  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const TensorMap* map,
+                                       int32_t at) const {
+    ring.wait_empty();
+    load_boxes<boxes>(to, Cfg::block_n * attn_row_bytes, map, ring.full(),
+                      first_ + at * static_cast<int32_t>(Cfg::block_n), head_);
+  }
+
+  const Params& p_;
+  int32_t first_, head_;
+};
+
+// What both ways to load from pages need. All lanes of up to four warps load.
+template <class Cfg>
+class PagedSource {
+ public:
+  using Params = AttnExtendParams;
+  using Range = KeyRange<Cfg::block_m, Cfg::block_n>;
+  using KeyRing = Ring<Cfg::stages>;
+  static constexpr bool all_lanes = true;
+
+  __device__ static bool leads() { return threadIdx.x % 128 == 0; }
+
+  // kv_begin: the sequence.
+  __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
+    tile.kv_begin = static_cast<int32_t>(sequence);
+    tile.kv_len = min(max(p.seq_lens[sequence], 0), static_cast<int32_t>(p.max_kv_len));
+  }
+
+ protected:
+  static constexpr uint32_t warps = 4;
+  struct Place {
+    uint32_t token, page;
+  };
+
+  __device__ PagedSource(const Params& p, const RaggedTile& tile, const Range& range)
+      : p_(p),
+        key_first_(range.key_first),
+        key_end_(range.key_end),
+        sequence_(static_cast<uint32_t>(tile.kv_begin)),
+        head_(static_cast<uint32_t>(tile.head) / p.group) {}
+
+  __device__ static uint32_t warp() { return threadIdx.x % 128 / 32; }
+
+  // Of `rows` rows from row `row` of tile `at`, all in one page. Page num_pages does not exist.
+  __device__ __forceinline__ Place find(int32_t at, uint32_t row, uint32_t rows) const {
+    const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(row);
+    if (row >= Cfg::block_n || key >= key_end_ || key + static_cast<int32_t>(rows) <= key_first_)
+      return {0, p_.num_pages};
+    const uint32_t in_table = static_cast<uint32_t>(key) / p_.page_size;
+    return {static_cast<uint32_t>(key) - in_table * p_.page_size,
+            min(static_cast<uint32_t>(p_.page_table[sequence_ * p_.table_row + in_table]),
+                p_.num_pages)};
+  }
+
+  const Params& p_;
+  int32_t key_first_, key_end_;
+  uint32_t sequence_, head_;
+};
+
+// By TMA, in boxes of so many rows that divide both page and tile: four warps, or as many as there are
+// boxes, find the pages of every fourth box. Boxes of pages that do not exist are zeros, so that every
+// tile announces the same bytes.
+template <class Cfg>
+class BoxedKeys : public PagedSource<Cfg> {
+  using Base = PagedSource<Cfg>;
+  using Base::head_, Base::p_, Base::warp, Base::warps;
+
+ public:
+  using typename Base::KeyRing, typename Base::Params, typename Base::Range;
+
+  static constexpr uint32_t more_registers = 0;
+  // All warps copy boxes of every tile, so that none falls behind by a round of the ring.
+  __device__ static uint32_t followers(const Params& p) {
+    return min(Cfg::block_n / p.box_rows, warps) - 1;
+  }
+  __device__ static uint32_t fills(const Params&) { return 1; }
+
+  __device__ BoxedKeys(const Params& p, const RaggedTile& tile, const Range& range)
+      : Base(p, tile, range) {}
+
+  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) const {
+    load<attn_boxes(Cfg::head_dim_qk)>(ring, to, &p_.k, at);
+  }
+  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
+    load<attn_boxes(Cfg::head_dim_v)>(ring, to, &p_.v, at);
+  }
+  __device__ void finish() const {}
+
+ private:
+  // Neighbours go to different warps: few boxes are shared evenly.
+  __device__ uint32_t row_of(uint32_t round) const {
+    return (round * 128 + threadIdx.x % 32 * warps + warp()) * p_.box_rows;
+  }
+
+  template <uint32_t boxes>
+  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const TensorMap* map,
+                                       int32_t at) const {
+    constexpr uint32_t rounds = ceil_div(Cfg::block_n, 128);
+    // Before the wait, so that the table's entries arrive meanwhile.
+    typename Base::Place places[rounds];
+#pragma unroll
+    for (uint32_t i = 0; i < rounds; ++i) places[i] = this->find(at, row_of(i), p_.box_rows);
+    ring.wait_empty();
+    if (Base::leads())
+      ptx::mbarrier_arrive_expect_tx(ring.full(), boxes * Cfg::block_n * attn_row_bytes);
+#pragma unroll
+    for (uint32_t i = 0; i < rounds; ++i) {
+      const uint32_t row = row_of(i);
+      if (row >= Cfg::block_n) break;
+#pragma unroll
+      for (uint32_t box = 0; box < boxes; ++box)
+        ptx::tma_load_4d(to + (box * Cfg::block_n + row) * attn_row_bytes, map, ring.full(),
+                         box * attn_box_columns, places[i].token, head_, places[i].page);
+    }
+    __syncwarp();
+  }
+};
+
+// By copies of 16 bytes, for pages that would make more boxes than TMA can be given. Four warps gather
+// every fourth four rows; eight lanes copy 64 columns of one. A tile is announced when the next one's
+// copies have begun, or before a wait.
+template <class Cfg>
+class GatheredKeys : public PagedSource<Cfg> {
+  using Base = PagedSource<Cfg>;
+  using Base::head_, Base::p_, Base::warp, Base::warps;
+
+ public:
+  using typename Base::KeyRing, typename Base::Params, typename Base::Range;
+
+  static constexpr uint32_t more_registers = 8;
+  __device__ static uint32_t followers(const Params&) { return warps - 1; }
+  __device__ static uint32_t fills(const Params&) { return warps; }
+
+  __device__ GatheredKeys(const Params& p, const RaggedTile& tile, const Range& range)
+      : Base(p, tile, range) {}
+
+  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) {
+    load<Cfg::head_dim_qk>(ring, to, p_.k_rows, p_.qk_columns, at);
+  }
+  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) {
+    load<Cfg::head_dim_v>(ring, to, p_.v_rows, p_.v_columns, at);
+  }
+  __device__ __forceinline__ void finish() {
+    if (pending_ != 0) announce<0>(0);
+  }
+
+ private:
+  // Says that the pending tile is there; `in_flight` later ones may not be. next: pending from now on.
+  template <uint32_t in_flight>
+  __device__ __forceinline__ void announce(uint32_t next) {
+    ptx::copy_async_wait<in_flight>();
+    ptx::fence_proxy_async();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(pending_);
+    pending_ = next;
+  }
+
+  template <uint32_t columns>
+  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& rows,
+                                       uint32_t real_columns, int32_t at) {
+    constexpr uint32_t finds = ceil_div(Cfg::block_n, 128);  // rows of a lane to find
+    uint64_t offsets[finds];
+    uint32_t exist[finds];
+#pragma unroll
+    for (uint32_t i = 0; i < finds; ++i) {
+      const uint32_t index = i * 32 + threadIdx.x % 32;  // of the warp's rows
+      const auto place = this->find(at, index / 4 * 16 + warp() * 4 + index % 4, 1);
+      offsets[i] = place.page * rows.page + place.token * rows.token;
+      exist[i] = __ballot_sync(0xffffffff, place.page < p_.num_pages);
+    }
+    // The slot may wait for the pending tile.
+    if (pending_ != 0 && !ring.is_empty()) announce<0>(0);
+    ring.wait_empty();
+    const uint32_t row = warp() * 4 + threadIdx.x % 32 / 8, chunk = threadIdx.x % 8;
+    const auto* base = static_cast<const uint16_t*>(rows.base) + head_ * rows.head + chunk * 8;
+    to += attn_chunk_offset(Cfg::block_n, row, chunk);
+#pragma unroll
+    for (uint32_t i = 0; i < finds; ++i)
+#pragma unroll 1
+      for (uint32_t round = 0; round < min(Cfg::block_n / 16 - i * 8, 8); ++round) {
+        const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
+        const uint16_t* from = base + __shfl_sync(0xffffffff, offsets[i], index);
+        const bool exists = (exist[i] >> index & 1) != 0;
+#pragma unroll
+        for (uint32_t box = 0; box < attn_boxes(columns); ++box)
+          ptx::copy_async_b128(to + box * Cfg::block_n * attn_row_bytes, from + box * attn_box_columns,
+                               exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
+        to += 16 * attn_row_bytes;
+      }
+    ptx::copy_async_commit();
+    if (pending_ != 0)
+      announce<1>(ring.full());
+    else
+      pending_ = ring.full();
+  }
+
+  uint32_t pending_ = 0;  // barrier of the tile that is on its way
+};
+
+}  // namespace dgrt

@@ -1,0 +1,207 @@
+// The ops whose row tiles come from many queries of a sequence, attn_prefill and attn_extend: which
+// tiles are legal, what they cost, what is compiled.
+#pragma once
+#include <algorithm>
+
+#include "runtime/driver/tensor_map.h"
+#include "runtime/ops/attention_common.h"
+#include "runtime/ops/op.h"
+
+namespace dgrt::attention {
+
+// A decoded config, with what the target adds.
+struct TileShape {
+  AttnConfig tile;
+  uint32_t max_ctas;
+};
+
+// Op: the op itself, which adds op, stem, Params, kv_len, check_args and bind.
+template <class Op, class D, class A>
+struct ManyQueries {
+  using Desc = D;
+  using Args = A;
+
+  static bool matches(const Desc& d) { return d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16; }
+  static Status check_desc(const Desc& d) { return attention::check_desc(Op::op, d); }
+
+  // Where the number of row tiles of a sequence, or of all of them, changes most. `last`: what else
+  // changes the choice.
+  static std::vector<SelectorVar> selector_with(const Desc& d, SelectorVar last) {
+    const int64_t most = max_tokens;
+    return {{"batch", d.max_batch, {1, 2, 4, 8, 16, 32, 64, 256, most}},
+            {"max_q_len",
+             d.max_q_len,
+             {64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384, most}},
+            std::move(last)};
+  }
+
+  static Config shape(const Desc& d) {
+    return {{"num_q_heads", d.num_q_heads},
+            {"num_kv_heads", d.num_kv_heads},
+            {"head_dim_qk", d.head_dim_qk},
+            {"head_dim_v", d.head_dim_v},
+            {"softcap", has(d, DGRT_ATTN_SOFTCAP)},
+            {"batch_invariant", has(d, DGRT_FLAG_BATCH_INVARIANT)}};
+  }
+
+  static std::vector<Config> candidates(const Desc& d, const Target& target, const Point&) {
+    if (target.arch != "sm_90a") return {};
+    const int64_t qk = (d.head_dim_qk + 15) / 16 * 16, v = padded_v(d.head_dim_v);
+    std::vector<Config> found;
+    for (const int64_t split_v : {1, 2})
+      for (const int64_t block_m : {64, 128, 192})
+        for (const int64_t block_n : {64, 80, 96, 112, 128, 160, 176}) {
+          // The bits of a row depend on how its keys are cut, and on nothing else of a config.
+          if (has(d, DGRT_FLAG_BATCH_INVARIANT) && block_n != (qk + v > 512 ? 64 : 80)) continue;
+          Config c = {{"block_m", block_m}, {"block_n", block_n}, {"head_dim_qk", qk},
+                      {"head_dim_v", v},    {"stages", 2},        {"split_v", split_v}};
+          if (attn_smem_bytes(decode(c)) > sm90_max_smem_bytes) c.set("stages", 1);
+          if (check_config(d, target, c).is_ok()) found.push_back(c);
+        }
+    return found;
+  }
+
+  static Status check_config(const Desc& d, const Target& target, const Config& c) {
+    if (target.arch != "sm_90a")
+      return error(DGRT_UNSUPPORTED, "arch={}: {} has kernels for sm_90a", target.arch, Op::op);
+    for (const char* name :
+         {"block_m", "block_n", "head_dim_qk", "head_dim_v", "stages", "split_v"}) {
+      const int64_t* value = c.find(name);
+      if (!value) return invalid("{}: missing", name);
+      if (*value < 1 || *value > 512) return invalid("{}={}: must be 1 to 512", name, *value);
+    }
+    const AttnConfig tile = decode(c);
+    if (tile.block_m % attn_slab_rows != 0 || tile.block_m > 192)
+      return invalid("block_m={}: must be 64, 128 or 192", tile.block_m);
+    if (tile.block_n % 16 != 0 || tile.block_n > 192)
+      return invalid("block_n={}: must be a multiple of 16 up to 192", tile.block_n);
+    if (tile.head_dim_qk != (d.head_dim_qk + 15) / 16 * 16)
+      return invalid("head_dim_qk={}: must be the desc's, rounded up to 16", tile.head_dim_qk);
+    if (tile.head_dim_v != padded_v(d.head_dim_v))
+      return invalid("head_dim_v={}: must be {}", tile.head_dim_v,
+                     padded_v(d.head_dim_v));
+    return check_tile(tile);
+  }
+
+  static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c);
+
+  static Instance instance(const Desc& d, const Target& target, const Config& c) {
+    const AttnConfig tile = decode(c);
+    Instance i;
+    i.stem = Op::stem;
+    i.header = fmt::format("attention/sm90_{}.cuh", Op::stem);
+    i.name_space = fmt::format("dgrt::sm90::{}", Op::stem);
+    i.entry = fmt::format("sm90_{}_{}_{}x{}_d{}x{}_s{}", Op::stem, dtype_name(d.dtype), tile.block_m,
+                          tile.block_n, tile.head_dim_qk, tile.head_dim_v, tile.stages);
+    if (tile.split_v > 1) i.entry += fmt::format("_v{}", tile.split_v);
+    if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
+    i.arch = target.arch;
+    i.cfg = c;
+    i.cfg.set("dtype", d.dtype);
+    i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
+    i.num_threads = attn_num_threads(tile);
+    i.params_bytes = sizeof(typename Op::Params);
+    return i;
+  }
+
+  static uint32_t smem_bytes(const Desc&, const Config& c) { return attn_smem_bytes(decode(c)); }
+  static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
+    const uint32_t sms =
+        d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
+    return Prepared::of(TileShape{decode(c), sms});
+  }
+
+  static uint64_t workspace_bytes(const Desc& d, const Prepared&, const Point&) {
+    return state_bytes(d, {});
+  }
+  static uint64_t state_bytes(const Desc&, const Target&) { return sizeof(uint32_t); }
+
+ protected:
+  static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
+  static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
+
+  static AttnConfig decode(const Config& c) {
+    const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
+    return {get("block_m"),    get("block_n"), get("head_dim_qk"),
+            get("head_dim_v"), get("stages"),  get("split_v")};
+  }
+
+  // Requires: nothing is empty.
+  static Status check_outputs_and_rows(const Desc& d, const Args& x);
+  // All that does not depend on where keys lie.
+  static Status bind_rows(const Desc& d, const Args& x, const TileShape& s, const Driver& driver,
+                          void* workspace, AttnParams* p, Launch* launch);
+};
+
+// Rounds of tiles over the SMs, each as long as its products and its softmax take. One warpgroup hides a
+// quarter of the shorter of the two, two hide half, three three quarters (H100, CUDA 13.0, 2026-11-26).
+template <class Op, class D, class A>
+int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, const Point& point,
+                                       const Config& c) {
+  constexpr int64_t cycle_ps = 590;
+  const AttnConfig t = decode(c);
+  const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20);
+  const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 20);
+  const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(d, point), 1, 1 << 20);
+  const int64_t sms = prepare(d, target, c).template as<TileShape>().max_ctas;
+  const int64_t rows = t.block_m, keys = t.block_n;
+  const int64_t flops = 2 * rows * keys * (t.head_dim_qk * t.split_v + t.head_dim_v);
+  const int64_t mma = flops / 4096,
+                softmax = rows * t.split_v * keys * (d.flags & DGRT_ATTN_SOFTCAP ? 4 : 2) / 20;
+  const int64_t shorter = std::min(mma, softmax), longer = std::max(mma, softmax);
+  const int64_t shown = shorter * (4 - static_cast<int64_t>(attn_math_warpgroups(t))) / 4;
+  const int64_t step = longer + shown + 150 + (t.stages == 1 ? mma / 4 : 0);
+  const int64_t tile_ps = (3000 + div_up(kv_len, keys) * step) * cycle_ps;
+  const int64_t tiles = batch * div_up(q_len, rows) * d.num_q_heads;
+  // Tiles of many rounds even out; half of the last one stands idle.
+  const int64_t rounds_x2 = tiles <= sms ? 2 : 2 * tiles / sms + 1;
+  return 2'850'000 + rounds_x2 * tile_ps / 2;
+}
+
+template <class Op, class D, class A>
+Status ManyQueries<Op, D, A>::check_outputs_and_rows(const Desc& d, const Args& x) {
+  DGRT_TRY(check_pointer("q_indptr", x.q_indptr, 4));
+  DGRT_TRY(check_lse(x.lse, x.lse_token_stride, x.lse_head_stride));
+  if (x.sinks != nullptr) DGRT_TRY(check_pointer("sinks", x.sinks, 4));
+  // Slots of the smallest tiles, times heads: the kernel counts them in 32 bits.
+  if ((x.total_q / 64 + x.batch) * d.num_q_heads > max_tokens)
+    return invalid("total_q={} batch={}: more than {} tiles of 64 rows and {} heads", x.total_q,
+                   x.batch, max_tokens, d.num_q_heads);
+  return ok();
+}
+
+template <class Op, class D, class A>
+Status ManyQueries<Op, D, A>::bind_rows(const Desc& d, const Args& x, const TileShape& s,
+                                        const Driver& driver, void* workspace, AttnParams* params,
+                                        Launch* launch) {
+  AttnParams& p = *params;
+  DGRT_TRY(encode_tensor_map(
+      driver,
+      {d.dtype, x.q, static_cast<uint64_t>(x.total_q), static_cast<uint64_t>(d.head_dim_qk),
+       static_cast<uint64_t>(x.q_token_stride), s.tile.block_m, attn_box_columns, Swizzle::b128,
+       static_cast<uint32_t>(d.num_q_heads), static_cast<uint64_t>(x.q_head_stride)},
+      &p.q));
+  p.o = x.o, p.lse = x.lse, p.sinks = x.sinks, p.q_indptr = x.q_indptr;
+  p.counter = static_cast<uint32_t*>(workspace);
+  p.o_token = static_cast<uint64_t>(x.o_token_stride);
+  p.o_head = static_cast<uint64_t>(x.o_head_stride);
+  p.lse_token = static_cast<uint64_t>(x.lse_token_stride);
+  p.lse_head = static_cast<uint64_t>(x.lse_head_stride);
+  p.batch = static_cast<uint32_t>(x.batch);
+  p.num_heads = static_cast<uint32_t>(d.num_q_heads);
+  p.group = static_cast<uint32_t>(d.num_q_heads / d.num_kv_heads);
+  p.total_q = static_cast<uint32_t>(x.total_q);
+  p.head_section =
+      head_section(d.num_kv_heads, p.group, x.max_kv_len, d.head_dim_qk + d.head_dim_v);
+  p.v_columns = static_cast<uint32_t>(d.head_dim_v);
+  set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
+  const uint32_t tiles = (p.total_q / s.tile.block_m + p.batch) * p.num_heads;
+  launch->grid[0] = std::min(tiles, s.max_ctas);
+  launch->num_threads = attn_num_threads(s.tile);
+  launch->smem_bytes = attn_smem_bytes(s.tile);
+  launch->block_m = s.tile.block_m;
+  launch->pdl = has(d, DGRT_FLAG_PDL);
+  return ok();
+}
+
+}  // namespace dgrt::attention

@@ -1,0 +1,137 @@
+// attn_extend, host side: what is accepted, how one call is launched. Tiles: attention_tiles.h.
+#include <numeric>
+
+#include "attention/sm90_attn_extend.cuh"  // interface half: Params
+#include "dgrt/attention.h"
+#include "runtime/ops/attention_tiles.h"
+
+namespace dgrt {
+namespace {
+
+using attention::TileShape;
+
+// All tiles are multiples of 16 keys: page sizes count by what they share with that. Boxes of few rows
+// are more than TMA can be given.
+constexpr int64_t tile_rows = 16, most_gathered = 4;
+
+struct AttnExtend
+    : attention::ManyQueries<AttnExtend, dgrt_attn_extend_desc, dgrt_attn_extend_args> {
+  using Params = sm90::attn_extend::Params;
+  static constexpr uint32_t op_id = DGRT_OP_ATTN_EXTEND;
+  static constexpr const char* op = "attn_extend";
+  static constexpr const char* stem = "attn_extend";
+
+  // page_rows: of a page that lie in one tile, at least.
+  static std::vector<SelectorVar> selector(const Desc& d) {
+    return selector_with(d, {"page_rows", tile_rows, {most_gathered, tile_rows}});
+  }
+  static Point point(const Args& x) {
+    return {x.batch, x.max_q_len, std::gcd(x.page_size, tile_rows)};
+  }
+  static int64_t kv_len(const Desc& d, const Point&) { return d.max_kv_len; }
+
+  static std::vector<Config> candidates(const Desc& d, const Target& target, const Point& point) {
+    std::vector<Config> found;
+    for (Config& c : Base::candidates(d, target, point)) {
+      c.set("gather", point[2] <= most_gathered);
+      if (check_config(d, target, c).is_ok()) found.push_back(std::move(c));
+    }
+    return found;
+  }
+  static Status check_config(const Desc& d, const Target& target, const Config& c);
+  static Instance instance(const Desc& d, const Target& target, const Config& c) {
+    Instance i = Base::instance(d, target, c);
+    if (c["gather"] != 0) i.entry += "_gather";
+    return i;
+  }
+
+  static Status check_args(const Desc& d, const Args& x);
+  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
+                     void* workspace, Launch* launch);
+
+ private:
+  using Base = attention::ManyQueries<AttnExtend, Desc, Args>;
+  static Status encode_cache(const Desc& d, const Args& x, uint32_t box_rows, const Driver& driver,
+                             Params* p);
+};
+
+Status AttnExtend::check_config(const Desc& d, const Target& target, const Config& c) {
+  DGRT_TRY(Base::check_config(d, target, c));
+  const int64_t* gather = c.find("gather");
+  if (gather == nullptr) return invalid("gather: missing");
+  if (*gather != 0 && *gather != 1) return invalid("gather={}: must be 0 or 1", *gather);
+  // Threads that gather need more registers than those that only issue TMA: of three warpgroups', eight.
+  const AttnConfig tile = decode(c);
+  if (*gather == 1 && attn_math_warpgroups(tile) == 3 &&
+      tile.head_dim_v / tile.split_v / 2 + tile.block_n / 2 + tile.block_n / 4 > 120)
+    return invalid("block_n={}: too many registers of accumulators with gather", tile.block_n);
+  return ok();
+}
+
+Status AttnExtend::check_args(const Desc& d, const Args& x) {
+  DGRT_TRY(attention::check_paged_counts(d, x));
+  if (is_empty(x)) return ok();
+  DGRT_TRY(attention::check_paged_cache(d, x));
+  // Byte strides of tensor maps have 40 bits.
+  if (attention::has_pages(x))
+    for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
+      if (stride > (int64_t{1} << 39) - 16)
+        return invalid("{}_page_stride={}: must be less than 2^40 bytes", name, stride);
+  DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
+  DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
+  DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
+  return check_outputs_and_rows(d, x);
+}
+
+Status AttnExtend::encode_cache(const Desc& d, const Args& x, uint32_t box_rows,
+                                const Driver& driver, Params* p) {
+  const auto encode = [&](const void* base, int64_t columns, int64_t page_stride,
+                          int64_t token_stride, int64_t head_stride, TensorMap* map) {
+    TmaMatrix m{d.dtype,
+                base,
+                static_cast<uint64_t>(x.page_size),
+                static_cast<uint64_t>(columns),
+                static_cast<uint64_t>(token_stride),
+                box_rows,
+                attn_box_columns,
+                Swizzle::b128,
+                static_cast<uint32_t>(d.num_kv_heads),
+                static_cast<uint64_t>(head_stride)};
+    m.pages = static_cast<uint32_t>(x.num_pages);
+    m.page_stride = static_cast<uint64_t>(page_stride);
+    return encode_tensor_map(driver, m, map);
+  };
+  DGRT_TRY(encode(x.k, d.head_dim_qk, x.k_page_stride, x.k_token_stride, x.k_head_stride, &p->k));
+  return encode(x.v, d.head_dim_v, x.v_page_stride, x.v_token_stride, x.v_head_stride, &p->v);
+}
+
+Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
+                        const Driver& driver, void* workspace, Launch* launch) {
+  if (is_empty(x)) return ok();
+  const TileShape& s = prepared.as<TileShape>();
+  auto& p = launch->make_params<Params>();
+  // A page and a tile are whole boxes: no box lies in two of either.
+  p.box_rows = std::gcd(static_cast<uint32_t>(x.page_size), s.tile.block_n);
+  p.page_table = x.page_table, p.seq_lens = x.seq_lens;
+  p.table_row = static_cast<uint64_t>(x.page_table_stride);
+  p.page_size = static_cast<uint32_t>(x.page_size);
+  p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
+  const auto rows = [](const void* base, int64_t page, int64_t token, int64_t head) {
+    return AttnPageRows{base, static_cast<uint64_t>(page), static_cast<uint64_t>(token),
+                        static_cast<uint64_t>(head)};
+  };
+  p.k_rows = rows(x.k, x.k_page_stride, x.k_token_stride, x.k_head_stride);
+  p.v_rows = rows(x.v, x.v_page_stride, x.v_token_stride, x.v_head_stride);
+  if (attention::has_pages(x)) {
+    DGRT_TRY(encode_cache(d, x, p.box_rows, driver, &p));
+    p.num_pages = static_cast<uint32_t>(x.num_pages);
+    p.max_kv_len = static_cast<uint32_t>(x.max_pages * x.page_size);
+  }
+  return bind_rows(d, x, s, driver, workspace, &p, launch);
+}
+
+}  // namespace
+
+DGRT_OP(AttnExtend, attn_extend);
+
+}  // namespace dgrt

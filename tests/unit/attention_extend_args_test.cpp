@@ -1,0 +1,140 @@
+// attn_extend on a driver that only takes notes: what reaches the kernel of a paged cache, and that each
+// rule about it, broken, is refused by name. Rules that attn_prefill shares: attention_args_test.cpp.
+#include <cstring>
+
+#include "attention/sm90_attn_extend.cuh"
+#include "dgrt/attention.h"
+#include "tests/support/args_check.h"
+
+namespace dgrt::test {
+namespace {
+
+using Desc = dgrt_attn_extend_desc;
+using Args = dgrt_attn_extend_args;
+using sm90::attn_extend::Params;
+
+Desc good_desc() {
+  Desc desc = DGRT_ATTN_EXTEND_DESC;
+  desc.num_q_heads = 8, desc.num_kv_heads = 4;
+  desc.head_dim_qk = 192, desc.head_dim_v = 128;
+  desc.max_batch = 4, desc.max_q_len = 4096, desc.max_kv_len = 8192;
+  desc.dtype = DGRT_BF16;
+  return desc;
+}
+
+Args good_args() {
+  Args args = DGRT_ATTN_EXTEND_ARGS;
+  args.q = address<void>(0x1000), args.k = address<void>(0x2000);
+  args.v = address<void>(0x3000), args.o = address<void>(0x4000);
+  args.lse = address<float>(0x5004), args.sinks = address<float>(0x6004);
+  args.q_indptr = address<int32_t>(0x7004), args.page_table = address<int32_t>(0x8004);
+  args.seq_lens = address<int32_t>(0x9004);
+  args.batch = 2, args.total_q = 1000, args.max_q_len = 900, args.max_kv_len = 2000;
+  args.page_size = 16, args.num_pages = 1000, args.max_pages = 200, args.page_table_stride = 208;
+  args.q_token_stride = 8 * 192, args.q_head_stride = 192;
+  args.k_token_stride = 4 * 192, args.k_head_stride = 192, args.k_page_stride = 16 * 4 * 192;
+  args.v_token_stride = 4 * 128, args.v_head_stride = 128, args.v_page_stride = 16 * 4 * 128;
+  args.o_token_stride = 8 * 128, args.o_head_stride = 128;
+  args.lse_token_stride = 8, args.lse_head_stride = 1;
+  args.scale = 0.125f;
+  return args;
+}
+
+Params last_params() {
+  Params params;
+  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
+  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
+  return params;
+}
+
+}  // namespace
+
+TEST_CASE("attn_extend: what reaches the kernel, without an allocation", "[unit]") {
+  OpsFixture fixture;
+  const Desc desc = good_desc();
+  const auto plan = fixture.plan_of(&desc.op);
+  for (const int64_t page_size : {1, 5, 16, 48, 64, 1072}) {
+    Args args = good_args();
+    args.page_size = page_size;
+    FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
+    const size_t before = allocations_of_this_thread();
+    const Status status = fixture.launch(*plan, &args.op);
+    const size_t num_allocations = allocations_of_this_thread() - before;
+    INFO("page_size=" << page_size << " " << status.message());
+    REQUIRE(status.is_ok());
+    CHECK(num_allocations == 0);
+    const Params p = last_params();
+    CHECK(p.page_table == args.page_table);
+    CHECK(p.seq_lens == args.seq_lens);
+    CHECK(p.table_row == 208);
+    CHECK(p.page_size == page_size);
+    CHECK(p.num_pages == 1000);
+    CHECK(p.max_kv_len == 200 * page_size);
+    CHECK(page_size % p.box_rows == 0);
+    if (page_size % 16 == 0) CHECK(p.box_rows % 16 == 0);  // as every tile
+    CHECK(p.q_indptr == args.q_indptr);
+    CHECK(p.total_q == 1000);
+    CHECK(p.group == 2);
+    CHECK(p.o == args.o);
+  }
+}
+
+TEST_CASE("attn_extend: nothing to do launches nothing; a cache without pages is fine", "[unit]") {
+  OpsFixture fixture;
+  const Desc desc = good_desc();
+  const auto plan = fixture.plan_of(&desc.op);
+  const int launches = FakeCuda::num_launches;
+  for (void (*spoil)(Args*) : {+[](Args* x) { x->batch = 0; }, +[](Args* x) { x->total_q = 0; }}) {
+    Args args = DGRT_ATTN_EXTEND_ARGS;  // pointers are not looked at
+    args.batch = 2, args.total_q = 10;
+    spoil(&args);
+    CHECK(fixture.launch(*plan, &args.op).is_ok());
+  }
+  CHECK(FakeCuda::num_launches == launches);
+  for (void (*spoil)(Args*) :
+       {+[](Args* x) { x->num_pages = 0; }, +[](Args* x) { x->max_pages = 0; }}) {
+    Args args = good_args();
+    spoil(&args);
+    args.k = args.v = nullptr, args.page_table = nullptr;
+    CHECK(fixture.launch(*plan, &args.op).is_ok());
+    CHECK(last_params().max_kv_len == 0);
+  }
+}
+
+TEST_CASE("attn_extend refuses a bad cache by name", "[unit]") {
+  OpsFixture fixture;
+  const Desc desc = good_desc();
+  check_breaches<Args>(
+      fixture, &desc.op, good_args(),
+      {{[](Args* x) { x->batch = 5; }, "batch=5: must be 0 to 4"},
+       {[](Args* x) { x->total_q = 1 << 30; }, "total_q=1073741824"},
+       {[](Args* x) { x->num_pages = -1; }, "num_pages=-1"},
+       {[](Args* x) { x->max_pages = -1; }, "max_pages=-1"},
+       {[](Args* x) { x->page_size = 0; }, "page_size=0: must be 1 to"},
+       {[](Args* x) { x->page_size = 1 << 23; }, "max_pages=200: times page_size=8388608"},
+       {[](Args* x) { x->page_table_stride = 199; }, "page_table_stride=199: must be at least"},
+       {[](Args* x) { x->q = nullptr; }, "q: must not be NULL"},
+       {[](Args* x) { x->k = nullptr; }, "k: must not be NULL"},
+       {[](Args* x) { x->v = address<void>(0x3004); }, "v=0x3004: must be 16-byte aligned"},
+       {[](Args* x) { x->o = nullptr; }, "o: must not be NULL"},
+       {[](Args* x) { x->q_indptr = nullptr; }, "q_indptr: must not be NULL"},
+       {[](Args* x) { x->page_table = nullptr; }, "page_table: must not be NULL"},
+       {[](Args* x) { x->seq_lens = address<int32_t>(0x9002); }, "seq_lens=0x9002"},
+       {[](Args* x) { x->lse = address<float>(0x5002); }, "lse=0x5002: must be 4-byte aligned"},
+       {[](Args* x) { x->k_page_stride = -8; }, "k_page_stride=-8: must be a multiple of 8"},
+       {[](Args* x) { x->v_page_stride = 12; }, "v_page_stride=12: must be a multiple of 8"},
+       {[](Args* x) { x->k_page_stride = int64_t{1} << 39; }, "k_page_stride=549755813888"},
+       {[](Args* x) { x->k_token_stride = 772; }, "k_token_stride=772: must be a multiple of 8"},
+       {[](Args* x) { x->v_head_stride = 120; }, "v_head_stride=120: must be at least 128"},
+       {[](Args* x) { x->scale = 0; }, "scale=0: must be greater than 0"},
+       {[](Args* x) { x->softcap = 1; }, "softcap=1: must be 0 without SOFTCAP"},
+       {[](Args* x) { x->window_left = -2; }, "window_left=-2"}});
+  check_descs<Desc>(good_desc(), DGRT_INVALID_ARGUMENT,
+                    {{[](Desc* d) { d->flags = 1u << 31; }, "attn_extend knows PDL"},
+                     {[](Desc* d) { d->num_q_heads = 10; }, "num_q_heads=10: must be a multiple of"},
+                     {[](Desc* d) { d->reserved = 1; }, "reserved=1: must be 0"}});
+  check_descs<Desc>(good_desc(), DGRT_UNSUPPORTED,
+                    {{[](Desc* d) { d->dtype = DGRT_FP32; }, "attn_extend"}});
+}
+
+}  // namespace dgrt::test
