@@ -87,18 +87,6 @@ Status AttnPrefillBench::check(BenchCheck* check) const {
   return ok();
 }
 
-// Pairs of a query and a key that it sees, of one sequence.
-double visible_pairs(const AttnBenchDesc& desc, int64_t m) {
-  double pairs = 0;
-  for (int64_t row = 0; row < m; ++row) {
-    const int64_t place = desc.prefix + row;
-    const int64_t first = desc.window_left < 0 ? 0 : std::max<int64_t>(0, place - desc.window_left);
-    const int64_t end = desc.window_right < 0 ? m + desc.prefix : place + 1;
-    pairs += static_cast<double>(end - first);
-  }
-  return pairs;
-}
-
 BenchCost AttnPrefillBench::cost(int64_t m) const {
   const double batch = static_cast<double>(desc_.batch(m));
   const double dims = static_cast<double>(desc_.head_dim_qk + desc_.head_dim_v);
@@ -108,7 +96,7 @@ BenchCost AttnPrefillBench::cost(int64_t m) const {
   const double keys = static_cast<double>(m + desc_.prefix - unseen);
   const double q_heads = static_cast<double>(desc_.num_q_heads);
   BenchCost cost;
-  cost.flops = 2 * batch * q_heads * visible_pairs(desc_, m) * dims;
+  cost.flops = 2 * batch * q_heads * visible_pairs(desc_.prefix, desc_.window_left, desc_.window_right, m) * dims;
   cost.flops_dtype = desc_.dtype;
   cost.bytes = batch * (m * q_heads * (2 * dims + sizeof(float)) +
                         keys * static_cast<double>(desc_.num_kv_heads) * 2 * dims);
@@ -116,6 +104,17 @@ BenchCost AttnPrefillBench::cost(int64_t m) const {
 }
 
 }  // namespace
+
+double visible_pairs(int64_t prefix, int64_t window_left, int64_t window_right, int64_t m) {
+  double pairs = 0;
+  for (int64_t row = 0; row < m; ++row) {
+    const int64_t place = prefix + row;
+    const int64_t first = window_left < 0 ? 0 : std::max<int64_t>(0, place - window_left);
+    const int64_t end = window_right < 0 ? m + prefix : place + 1;
+    pairs += static_cast<double>(end - first);
+  }
+  return pairs;
+}
 
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const AttnBenchDesc& desc) {
   return make_op_bench<AttnPrefillBench>(host, desc);

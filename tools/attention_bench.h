@@ -10,4 +10,8 @@ namespace dgrt {
 // Requires: desc is complete; its max_q_len is the largest m that run() will see.
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const AttnBenchDesc& desc);
 
+// Pairs of a query and a key that it sees, of a sequence of `prefix` keys and m queries with keys of their
+// own.
+double visible_pairs(int64_t prefix, int64_t window_left, int64_t window_right, int64_t m);
+
 }  // namespace dgrt

@@ -116,13 +116,15 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   if (op == "hc_prenorm") return BenchDesc(dgrt_hc_prenorm_desc DGRT_HC_PRENORM_DESC);
   if (op == "hc_prenorm_weights")
     return BenchDesc(dgrt_hc_prenorm_weights_desc DGRT_HC_PRENORM_WEIGHTS_DESC);
-  if (op == "attn_prefill" || op == "attn_decode") {
+  if (op == "attn_prefill" || op == "attn_decode" || op == "attn_extend") {
     const std::string dtype = json.at("desc").at("dtype").get<std::string>();
     if (dtype != "bf16" && dtype != "fp16") return invalid("dtype={}: must be bf16 or fp16", dtype);
     AttnBenchDesc prefill{DGRT_ATTN_PREFILL_DESC};
     DecodeBenchDesc decode{DGRT_ATTN_DECODE_DESC};
-    prefill.dtype = decode.dtype = dtype == "bf16" ? DGRT_BF16 : DGRT_FP16;
-    return op == "attn_prefill" ? BenchDesc(prefill) : BenchDesc(decode);
+    ExtendBenchDesc extend{DGRT_ATTN_EXTEND_DESC};
+    prefill.dtype = decode.dtype = extend.dtype = dtype == "bf16" ? DGRT_BF16 : DGRT_FP16;
+    if (op == "attn_prefill") return BenchDesc(prefill);
+    return op == "attn_decode" ? BenchDesc(decode) : BenchDesc(extend);
   }
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
@@ -139,7 +141,7 @@ Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   }
   if (layer.contains("batch") == layer.contains("tokens"))
     return invalid("batch, tokens: one of them, not both");
-  if (paged && layer.contains("tokens")) return invalid("tokens: attn_decode has a batch");
+  if (paged && layer.contains("tokens")) return invalid("tokens: ops over a paged cache have a batch");
   if (paged) {
     DGRT_ASSIGN(sizes.page_size, read_size(layer, "page_size"));
   }
@@ -164,7 +166,8 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     shape->k = block_k * k_blocks;
     return ok();
   }
-  const bool paged = std::holds_alternative<DecodeBenchDesc>(desc);
+  const bool paged = std::holds_alternative<DecodeBenchDesc>(desc) ||
+                     std::holds_alternative<ExtendBenchDesc>(desc);
   if (paged || std::holds_alternative<AttnBenchDesc>(desc))
     return read_attn_sizes(layer, paged, shape);
   if (std::holds_alternative<dgrt_gemm_grouped_k_desc>(desc)) {
@@ -295,7 +298,8 @@ void set_sizes(const BenchShape& shape, int64_t m, AttnBenchDesc* desc) {
   desc->max_batch = std::max(sizes.batch, sizes.tokens);
   desc->max_q_len = m, desc->max_kv_len = m + sizes.prefix;
 }
-void set_sizes(const BenchShape& shape, int64_t m, DecodeBenchDesc* desc) {
+template <class Desc>
+void set_sizes(const BenchShape& shape, int64_t m, PagedBenchDesc<Desc>* desc) {
   const AttnSizes& sizes = shape.attn;
   desc->num_q_heads = sizes.num_q_heads, desc->num_kv_heads = sizes.num_kv_heads;
   desc->head_dim_qk = sizes.head_dim_qk, desc->head_dim_v = sizes.head_dim_v;

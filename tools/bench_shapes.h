@@ -27,18 +27,22 @@ struct AttnBenchDesc : dgrt_attn_prefill_desc {
   }
 };
 
-// The same of attn_decode, whose sequences are max_batch.
-struct DecodeBenchDesc : dgrt_attn_decode_desc {
+// The same of the ops over a paged cache, whose sequences are max_batch.
+template <class Desc>
+struct PagedBenchDesc : Desc {
   int64_t prefix = 0, page_size = 0;
   int64_t window_left = -1, window_right = 0;
 };
+using DecodeBenchDesc = PagedBenchDesc<dgrt_attn_decode_desc>;
+using ExtendBenchDesc = PagedBenchDesc<dgrt_attn_extend_desc>;
 
 // Complete but for what a BenchShape adds.
 using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
                  dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
-                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc, DecodeBenchDesc>;
+                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc, DecodeBenchDesc,
+                 ExtendBenchDesc>;
 
 // Sequences of an attention shape; no heads: another op.
 struct AttnSizes {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "tools/attention_bench.h"
 #include "tools/lib/lab_attn_check.h"
 #include "tools/lib/lab_fill.h"
 
@@ -14,10 +15,11 @@ constexpr uint64_t seed = 20255;         // of the inputs; any will do
 constexpr int64_t most_checked = 1 << 8;  // tokens, of all heads
 
 // Sequences of m queries each, every one with as many keys, whose pages lie in random order.
-class AttnDecodeBench final : public OpBench {
+template <class Desc, class Args>
+class PagedBench : public OpBench {
  public:
-  AttnDecodeBench(const BenchHost& host, const DecodeBenchDesc& desc)
-      : OpBench(host), desc_(desc) {}
+  PagedBench(const BenchHost& host, const PagedBenchDesc<Desc>& desc, const Args& args)
+      : OpBench(host), desc_(desc), args_(args) {}
   const dgrt_desc* desc() const override { return &desc_.op; }
   Result<const dgrt_args*> prepare(int64_t m) override;
 
@@ -27,14 +29,17 @@ class AttnDecodeBench final : public OpBench {
   Status make_tables(int64_t m);
   void set_strides();
   Status check(BenchCheck* check) const override;
+
+ protected:
   BenchCost cost(int64_t m) const override;
 
-  DecodeBenchDesc desc_;
-  dgrt_attn_decode_args args_ = DGRT_ATTN_DECODE_ARGS;
+  PagedBenchDesc<Desc> desc_;
+  Args args_;  // but for what prepare() adds
   lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, seq_lens_, page_table_;
 };
 
-Result<lab::DeviceBuffer> AttnDecodeBench::make_input(int64_t elements, uint64_t stream) const {
+template <class Desc, class Args>
+Result<lab::DeviceBuffer> PagedBench<Desc, Args>::make_input(int64_t elements, uint64_t stream) const {
   DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), elements * 2));
   DGRT_TRY(desc_.dtype == DGRT_FP16
                ? lab::fill_normal_fp16(device(), buffer.data(), elements, seed + stream)
@@ -42,15 +47,17 @@ Result<lab::DeviceBuffer> AttnDecodeBench::make_input(int64_t elements, uint64_t
   return buffer;
 }
 
-Result<lab::DeviceBuffer> AttnDecodeBench::make_integers(const std::vector<int32_t>& values) const {
+template <class Desc, class Args>
+Result<lab::DeviceBuffer> PagedBench<Desc, Args>::make_integers(const std::vector<int32_t>& values) const {
   DGRT_ASSIGN(lab::DeviceBuffer buffer,
               lab::DeviceBuffer::make(device(), values.size() * sizeof(int32_t)));
   DGRT_TRY(buffer.upload(values.data(), buffer.bytes()));
   return buffer;
 }
 
-Status AttnDecodeBench::make_tables(int64_t m) {
-  dgrt_attn_decode_args& x = args_;
+template <class Desc, class Args>
+Status PagedBench<Desc, Args>::make_tables(int64_t m) {
+  Args& x = args_;
   const int64_t keys = m + desc_.prefix;
   x.batch = desc_.max_batch, x.total_q = x.batch * m, x.max_q_len = m, x.max_kv_len = keys;
   x.page_size = desc_.page_size;
@@ -70,8 +77,9 @@ Status AttnDecodeBench::make_tables(int64_t m) {
   return ok();
 }
 
-void AttnDecodeBench::set_strides() {
-  dgrt_attn_decode_args& x = args_;
+template <class Desc, class Args>
+void PagedBench<Desc, Args>::set_strides() {
+  Args& x = args_;
   const int64_t qk = desc_.head_dim_qk, dv = desc_.head_dim_v;
   x.q_token_stride = desc_.num_q_heads * qk, x.q_head_stride = qk;
   x.o_token_stride = desc_.num_q_heads * dv, x.o_head_stride = dv;
@@ -82,8 +90,9 @@ void AttnDecodeBench::set_strides() {
   x.lse_token_stride = desc_.num_q_heads, x.lse_head_stride = 1;
 }
 
-Result<const dgrt_args*> AttnDecodeBench::prepare(int64_t m) {
-  dgrt_attn_decode_args& x = args_;
+template <class Desc, class Args>
+Result<const dgrt_args*> PagedBench<Desc, Args>::prepare(int64_t m) {
+  Args& x = args_;
   DGRT_TRY(make_tables(m));
   set_strides();
   const int64_t rows = x.total_q * desc_.num_q_heads;
@@ -98,7 +107,8 @@ Result<const dgrt_args*> AttnDecodeBench::prepare(int64_t m) {
   return &x.op;
 }
 
-Status AttnDecodeBench::check(BenchCheck* check) const {
+template <class Desc, class Args>
+Status PagedBench<Desc, Args>::check(BenchCheck* check) const {
   for (const lab::DeviceBuffer* buffer :
        {&q_, &k_, &v_, &o_, &lse_, &q_indptr_, &seq_lens_, &page_table_})
     DGRT_TRY(buffer->check_guards());
@@ -112,8 +122,9 @@ Status AttnDecodeBench::check(BenchCheck* check) const {
   return ok();
 }
 
-// What bounds decode: keys that some query sees, read once for every key head.
-BenchCost AttnDecodeBench::cost(int64_t m) const {
+// Keys that some query sees, read once for every key head.
+template <class Desc, class Args>
+BenchCost PagedBench<Desc, Args>::cost(int64_t m) const {
   const double batch = static_cast<double>(desc_.max_batch);
   const double dims = static_cast<double>(desc_.head_dim_qk + desc_.head_dim_v);
   const int64_t unseen =
@@ -125,10 +136,34 @@ BenchCost AttnDecodeBench::cost(int64_t m) const {
   return cost;
 }
 
+struct AttnDecodeBench final : PagedBench<dgrt_attn_decode_desc, dgrt_attn_decode_args> {
+  AttnDecodeBench(const BenchHost& host, const DecodeBenchDesc& desc)
+      : PagedBench(host, desc, DGRT_ATTN_DECODE_ARGS) {}
+};
+
+struct AttnExtendBench final : PagedBench<dgrt_attn_extend_desc, dgrt_attn_extend_args> {
+  AttnExtendBench(const BenchHost& host, const ExtendBenchDesc& desc)
+      : PagedBench(host, desc, DGRT_ATTN_EXTEND_ARGS) {}
+
+  // Chunks are bound by their products.
+  BenchCost cost(int64_t m) const override {
+    const int64_t dims = desc_.head_dim_qk + desc_.head_dim_v;
+    BenchCost cost = PagedBench::cost(m);
+    cost.flops = 2 * static_cast<double>(desc_.max_batch * desc_.num_q_heads * dims) *
+                 visible_pairs(desc_.prefix, desc_.window_left, desc_.window_right, m);
+    cost.flops_dtype = desc_.dtype;
+    return cost;
+  }
+};
+
 }  // namespace
 
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const DecodeBenchDesc& desc) {
   return make_op_bench<AttnDecodeBench>(host, desc);
+}
+
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const ExtendBenchDesc& desc) {
+  return make_op_bench<AttnExtendBench>(host, desc);
 }
 
 }  // namespace dgrt

@@ -9,5 +9,6 @@ namespace dgrt {
 
 // Requires: as for AttnBenchDesc.
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const DecodeBenchDesc& desc);
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const ExtendBenchDesc& desc);
 
 }  // namespace dgrt
