@@ -78,8 +78,7 @@ struct ManyQueries {
     if (tile.head_dim_qk != (d.head_dim_qk + 15) / 16 * 16)
       return invalid("head_dim_qk={}: must be the desc's, rounded up to 16", tile.head_dim_qk);
     if (tile.head_dim_v != padded_v(d.head_dim_v))
-      return invalid("head_dim_v={}: must be {}", tile.head_dim_v,
-                     padded_v(d.head_dim_v));
+      return invalid("head_dim_v={}: must be {}", tile.head_dim_v, padded_v(d.head_dim_v));
     return check_tile(tile);
   }
 
@@ -91,8 +90,9 @@ struct ManyQueries {
     i.stem = Op::stem;
     i.header = fmt::format("attention/sm90_{}.cuh", Op::stem);
     i.name_space = fmt::format("dgrt::sm90::{}", Op::stem);
-    i.entry = fmt::format("sm90_{}_{}_{}x{}_d{}x{}_s{}", Op::stem, dtype_name(d.dtype), tile.block_m,
-                          tile.block_n, tile.head_dim_qk, tile.head_dim_v, tile.stages);
+    i.entry =
+        fmt::format("sm90_{}_{}_{}x{}_d{}x{}_s{}", Op::stem, dtype_name(d.dtype), tile.block_m,
+                    tile.block_n, tile.head_dim_qk, tile.head_dim_v, tile.stages);
     if (tile.split_v > 1) i.entry += fmt::format("_v{}", tile.split_v);
     if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
     i.arch = target.arch;

@@ -132,7 +132,8 @@ struct AttnLoad {
 // A whole warp. The first that loads looks for tiles and tells the others; one lane or all of them
 // load, as Keys says.
 template <class Cfg, class Keys>
-__device__ void attn_load(const typename Keys::Params& p, const AttnSmem<Cfg>& smem, bool is_first) {
+__device__ void attn_load(const typename Keys::Params& p, const AttnSmem<Cfg>& smem,
+                          bool is_first) {
   Ring<attn_work_slots> work_ring = smem.work_ring();
   AttnLoad<Cfg, Keys> load(p, smem);
   RaggedWalk<Cfg::block_m, Keys> walk(p);
@@ -438,7 +439,7 @@ __device__ void run_attn(const typename Keys::Params& p) {
   ptx::grid_launch_dependents();
   if (warp >= producer) {
     ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 + Keys::more_registers * 3
-                                                : 40 + Keys::more_registers * 2>();
+                                                   : 40 + Keys::more_registers * 2>();
     if (warp - producer <= Keys::followers(p)) attn_load<Cfg, Keys>(p, smem, warp == producer);
   } else {
     if constexpr (Smem::math_warpgroups > 1)

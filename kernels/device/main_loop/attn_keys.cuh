@@ -241,8 +241,9 @@ class GatheredKeys : public PagedSource<Cfg> {
         const bool exists = (exist[i] >> index & 1) != 0;
 #pragma unroll
         for (uint32_t box = 0; box < attn_boxes(columns); ++box)
-          ptx::copy_async_b128(to + box * Cfg::block_n * attn_row_bytes, from + box * attn_box_columns,
-                               exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
+          ptx::copy_async_b128(
+              to + box * Cfg::block_n * attn_row_bytes, from + box * attn_box_columns,
+              exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
         to += 16 * attn_row_bytes;
       }
     ptx::copy_async_commit();
