@@ -60,11 +60,14 @@ Status AttnExtend::check_config(const Desc& d, const Target& target, const Confi
   const int64_t* gather = c.find("gather");
   if (gather == nullptr) return invalid("gather: missing");
   if (*gather != 0 && *gather != 1) return invalid("gather={}: must be 0 or 1", *gather);
-  // Threads that gather need more registers than those that only issue TMA: of three warpgroups', eight.
-  const AttnConfig tile = decode(c);
-  if (*gather == 1 && attn_math_warpgroups(tile) == 3 &&
-      tile.head_dim_v / tile.split_v / 2 + tile.block_n / 2 + tile.block_n / 4 > 120)
-    return invalid("block_n={}: too many registers of accumulators with gather", tile.block_n);
+  // Threads that load from pages need registers that attn_prefill's math has; softcap takes some too.
+  const AttnConfig t = decode(c);
+  const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
+  uint32_t most = t.split_v == 2 ? 184 : 200;
+  if (attn_math_warpgroups(t) == 3) most = has(d, DGRT_ATTN_SOFTCAP) ? 104 : 116;
+  if (registers > most)
+    return invalid("block_n={}: {} registers of accumulators, {} are there", t.block_n, registers,
+                   most);
   return ok();
 }
 

@@ -126,7 +126,9 @@ class BoxedKeys : public PagedSource<Cfg> {
  public:
   using typename Base::KeyRing, typename Base::Params, typename Base::Range;
 
-  static constexpr uint32_t more_registers = 0;
+  // Of three warpgroups, or a loading thread would have but 32.
+  static constexpr uint32_t more_registers =
+      Cfg::block_m / attn_slab_rows * Cfg::split_v == 3 ? 8 : 0;
   // All warps copy boxes of every tile, so that none falls behind by a round of the ring.
   __device__ static uint32_t followers(const Params& p) {
     return min(Cfg::block_n / p.box_rows, warps) - 1;
