@@ -24,8 +24,8 @@ int64_t DecodeCase::num_q() const {
 }
 
 std::string DecodeCase::name() const {
-  std::string text = fmt::format("{} {} {}/{} d={}", op_id == DGRT_OP_ATTN_EXTEND ? "attn_extend" : "attn_decode",
-                                 dtype == DGRT_FP16 ? "fp16" : "bf16",
+  const char* op = op_id == DGRT_OP_ATTN_EXTEND ? "attn_extend" : "attn_decode";
+  std::string text = fmt::format("{} {} {}/{} d={}", op, dtype == DGRT_FP16 ? "fp16" : "bf16",
                                  num_q_heads, num_kv_heads, head_dim_qk);
   if (head_dim_v != head_dim_qk) text += fmt::format("/{}", head_dim_v);
   if (lens.size() <= 4)

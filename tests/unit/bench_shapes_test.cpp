@@ -42,8 +42,9 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
       REQUIRE(copy.is_ok());
       CHECK(copy.value().op().stem == stem);
     }
-    // DeepSeek decodes by another op.
-    const char* first = stem == "attn_decode" ? "Gemma-4" : "DeepSeek-V";
+    // DeepSeek's cache is another op's.
+    const bool paged = stem == "attn_decode" || stem == "attn_extend";
+    const char* first = paged ? "Gemma-4" : "DeepSeek-V";
     CHECK(shapes.value().shapes.front().model.find(first) == 0);
   }
 }
