@@ -187,11 +187,115 @@ typedef struct dgrt_attn_extend_args {
 } dgrt_attn_extend_args;
 #define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f}
 
+/* ---- attn_merge ------------------------------------------------------------------------------ */
+
+/* attn_merge: results of attention over disjoint sets of keys (splits of a sequence, a shared prefix and what
+ * follows it, ranks that share the context) into the result over all of them. For each token and head h, with
+ * M = max lse_i of the parts i:
+ *   w_i = exp(lse_i - M); o = sum w_i o_i / (sum w_i + exp(sinks[h] - M)); lse = M + log(sum w_i)
+ *
+ * Shapes   part_o [num_parts, tokens, num_heads, head_dim], part_lse fp32 [num_parts, tokens, num_heads],
+ *          o [tokens, num_heads, head_dim], lse fp32 [tokens, num_heads], sinks fp32 [num_heads]. lse and
+ *          sinks may be NULL: not stored, no sink.
+ * Types    dtype_part, dtype_o: bf16, fp16 or fp32, in any pairing.
+ * Layout   The axes but the last in any order, by strides: elements between neighbours. Last axis contiguous.
+ *          Of part_o and o: at least head_dim and a multiple of 16 bytes; pointers 16-byte aligned. Of
+ *          part_lse and lse: at least 1; pointers 4-byte aligned, as sinks. Outputs must not overlap inputs.
+ * Sizes    head_dim a multiple of 8 up to 512. 0 <= tokens <= max_tokens < 2^30, 1 <= num_parts <= max_parts
+ *          <= 64, tokens * num_heads < 2^31. tokens 0 launches nothing.
+ * Flags    LSE_BASE2: part_lse and lse are powers of two; sinks stay natural. LSE_WITH_SINK: lse counts the
+ *          sink, log(sum w_i + exp(sinks[h] - M)); part_lse must not.
+ * Numerics fp32 weights and sums, one rounding to dtype_o; parts in ascending order, in shares that depend on
+ *          the numbers of tokens and parts, with BATCH_INVARIANT on that of parts alone. lse = -inf says that
+ *          a part is empty: its o is not read, nor is that of a part whose weight is 0 in fp32. If all are
+ *          empty, o = 0 and lse = -inf, with LSE_WITH_SINK the sink. A NaN or +inf in part_lse makes its row of
+ *          o NaN. Equal inputs give bitwise equal outputs.
+ * Memory   No workspace.
+ * Needs    SM90.
+ * Errors   As attn_prefill.
+ * Source   kernels/attention/sm90_attn_merge.cuh */
+typedef struct dgrt_attn_merge_desc {
+  dgrt_op op; /* start from DGRT_ATTN_MERGE_DESC */
+  int64_t num_heads, head_dim;
+  int64_t max_tokens, max_parts;
+  dgrt_dtype dtype_part, dtype_o;
+  uint32_t flags; /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_LSE_... */
+  uint32_t reserved;
+} dgrt_attn_merge_desc;
+#define DGRT_ATTN_MERGE_DESC {{DGRT_OP_ATTN_MERGE, sizeof(dgrt_attn_merge_desc)}, 0, 0, 0, 0, 0, 0, 0, 0}
+
+typedef struct dgrt_attn_merge_args {
+  dgrt_op op; /* start from DGRT_ATTN_MERGE_ARGS */
+  const void* part_o;
+  const float* part_lse;
+  void* o;
+  float* lse;
+  const float* sinks;
+  int64_t tokens, num_parts;
+  int64_t part_o_part_stride, part_o_token_stride, part_o_head_stride;
+  int64_t part_lse_part_stride, part_lse_token_stride, part_lse_head_stride;
+  int64_t o_token_stride, o_head_stride, lse_token_stride, lse_head_stride;
+} dgrt_attn_merge_args;
+#define DGRT_ATTN_MERGE_ARGS {{DGRT_OP_ATTN_MERGE, sizeof(dgrt_attn_merge_args)}, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* ---- kv_append ------------------------------------------------------------------------------- */
+
+/* kv_append: writes the keys and values of new tokens into a paged cache. Token t of k and v goes to slot
+ * slot_mapping[t]: to place slot % page_size of page slot / page_size. Tokens whose slot is negative or
+ * num_pages * page_size and more are skipped.
+ *
+ * Shapes   k [tokens, num_kv_heads, head_dim_qk], v [tokens, num_kv_heads, head_dim_v], slot_mapping [tokens],
+ *          k_cache [num_pages, page_size, num_kv_heads, head_dim_qk], v_cache [num_pages, page_size,
+ *          num_kv_heads, head_dim_v], in any order of the first three axes, by strides. k_scale, v_scale fp32,
+ *          one for each head, *_scale_head_stride apart; of stride 0 one for all heads; NULL: 1.
+ * Types    dtype, of k and v: bf16 or fp16. dtype_cache: the same, copied bit for bit, or e4m3: x / scale in
+ *          fp32, rounded to nearest even; beyond 448 it becomes 448, NaN stays NaN. slot_mapping: int32, with
+ *          KV_SLOTS_INT64 int64.
+ * Layout   Last axis contiguous. Strides in elements: *_token_stride, *_head_stride at least head_dim and
+ *          multiples of 8, *_page_stride a multiple of 8. k, v and the caches 16-byte aligned, slot_mapping to
+ *          its elements, scales 4-byte. The caches overlap neither each other nor the inputs.
+ * Sizes    head_dim_qk and head_dim_v multiples of 8 up to 512. 0 <= tokens <= max_tokens < 2^30, page_size at
+ *          least 1, num_pages * page_size < 2^30. tokens or num_pages 0 launches nothing.
+ * Numerics Scales are from 2^-64 to 2^64. Of tokens that share a slot, any may win, for each 8 elements anew.
+ *          Nothing but the tokens' slots is written. Equal inputs give bitwise equal caches otherwise.
+ * Memory   No workspace.
+ * Needs    SM90.
+ * Errors   As attn_prefill.
+ * Source   kernels/attention/sm90_kv_append.cuh */
+#define DGRT_KV_SLOTS_INT64 (1u << 16)
+
+typedef struct dgrt_kv_append_desc {
+  dgrt_op op; /* start from DGRT_KV_APPEND_DESC */
+  int64_t num_kv_heads;
+  int64_t head_dim_qk, head_dim_v;
+  int64_t max_tokens;
+  dgrt_dtype dtype, dtype_cache;
+  uint32_t flags; /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_KV_SLOTS_INT64 */
+  uint32_t reserved;
+} dgrt_kv_append_desc;
+#define DGRT_KV_APPEND_DESC {{DGRT_OP_KV_APPEND, sizeof(dgrt_kv_append_desc)}, 0, 0, 0, 0, 0, 0, 0, 0}
+
+typedef struct dgrt_kv_append_args {
+  dgrt_op op; /* start from DGRT_KV_APPEND_ARGS */
+  const void *k, *v;
+  void *k_cache, *v_cache;
+  const void* slot_mapping;
+  const float *k_scale, *v_scale;
+  int64_t tokens, page_size, num_pages;
+  int64_t k_token_stride, k_head_stride, v_token_stride, v_head_stride;
+  int64_t k_cache_page_stride, k_cache_token_stride, k_cache_head_stride;
+  int64_t v_cache_page_stride, v_cache_token_stride, v_cache_head_stride;
+  int64_t k_scale_head_stride, v_scale_head_stride;
+} dgrt_kv_append_args;
+#define DGRT_KV_APPEND_ARGS {{DGRT_OP_KV_APPEND, sizeof(dgrt_kv_append_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
 DGRT_TYPED_CALLS(attn_prefill)
 DGRT_TYPED_CALLS(attn_decode)
 DGRT_TYPED_CALLS(attn_extend)
+DGRT_TYPED_CALLS(attn_merge)
+DGRT_TYPED_CALLS(kv_append)
 
 #ifdef __cplusplus
 }

@@ -96,7 +96,9 @@ enum {
   DGRT_OP_SCALE_PACK_UE8M0 = 11,
   DGRT_OP_ATTN_PREFILL = 12,
   DGRT_OP_ATTN_DECODE = 13,
-  DGRT_OP_ATTN_EXTEND = 14
+  DGRT_OP_ATTN_EXTEND = 14,
+  DGRT_OP_ATTN_MERGE = 15,
+  DGRT_OP_KV_APPEND = 16
 };
 
 /* Element types. Numbers never change. */

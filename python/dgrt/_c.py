@@ -19,7 +19,7 @@ CONSTANTS = {
     "OP_GEMM_FUSED_LINEAR": 8,
     "OP_SCALE_PACK_UE8M0": 11,
     "OP_HC_PRENORM": 9, "OP_HC_PRENORM_WEIGHTS": 10, "OP_ATTN_PREFILL": 12,
-    "OP_ATTN_DECODE": 13, "OP_ATTN_EXTEND": 14,
+    "OP_ATTN_DECODE": 13, "OP_ATTN_EXTEND": 14, "OP_ATTN_MERGE": 15, "OP_KV_APPEND": 16,
     # dgrt_dtype
     "BF16": 1, "FP16": 2, "FP32": 3, "E4M3": 4,
     # flags
@@ -40,6 +40,7 @@ CONSTANTS = {
     "SCALE_CEIL": 1 << 16, "SCALE_K_GROUPED": 1 << 17,
     # attention.h
     "ATTN_SOFTCAP": 1 << 16, "ATTN_LSE_BASE2": 1 << 17, "ATTN_LSE_WITH_SINK": 1 << 18,
+    "KV_SLOTS_INT64": 1 << 16,
 }
 
 
@@ -356,6 +357,44 @@ class AttnExtendArgs(Structure):
                 ("window_right", c_int64), ("scale", c_float), ("softcap", c_float)]
 
 
+class AttnMergeDesc(Structure):
+    op_id = CONSTANTS["OP_ATTN_MERGE"]
+    _fields_ = [("op", Op), ("num_heads", c_int64), ("head_dim", c_int64), ("max_tokens", c_int64),
+                ("max_parts", c_int64), ("dtype_part", c_uint32), ("dtype_o", c_uint32),
+                ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class AttnMergeArgs(Structure):
+    op_id = CONSTANTS["OP_ATTN_MERGE"]
+    _fields_ = [("op", Op), ("part_o", c_void_p), ("part_lse", c_void_p), ("o", c_void_p),
+                ("lse", c_void_p), ("sinks", c_void_p), ("tokens", c_int64), ("num_parts", c_int64),
+                ("part_o_part_stride", c_int64), ("part_o_token_stride", c_int64),
+                ("part_o_head_stride", c_int64), ("part_lse_part_stride", c_int64),
+                ("part_lse_token_stride", c_int64), ("part_lse_head_stride", c_int64),
+                ("o_token_stride", c_int64), ("o_head_stride", c_int64),
+                ("lse_token_stride", c_int64), ("lse_head_stride", c_int64)]
+
+
+class KvAppendDesc(Structure):
+    op_id = CONSTANTS["OP_KV_APPEND"]
+    _fields_ = [("op", Op), ("num_kv_heads", c_int64), ("head_dim_qk", c_int64),
+                ("head_dim_v", c_int64), ("max_tokens", c_int64), ("dtype", c_uint32),
+                ("dtype_cache", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class KvAppendArgs(Structure):
+    op_id = CONSTANTS["OP_KV_APPEND"]
+    _fields_ = [("op", Op), ("k", c_void_p), ("v", c_void_p), ("k_cache", c_void_p),
+                ("v_cache", c_void_p), ("slot_mapping", c_void_p), ("k_scale", c_void_p),
+                ("v_scale", c_void_p), ("tokens", c_int64), ("page_size", c_int64),
+                ("num_pages", c_int64), ("k_token_stride", c_int64), ("k_head_stride", c_int64),
+                ("v_token_stride", c_int64), ("v_head_stride", c_int64),
+                ("k_cache_page_stride", c_int64), ("k_cache_token_stride", c_int64),
+                ("k_cache_head_stride", c_int64), ("v_cache_page_stride", c_int64),
+                ("v_cache_token_stride", c_int64), ("v_cache_head_stride", c_int64),
+                ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64)]
+
+
 # C name -> mirror, for the layout test.
 STRUCTS = {
     "dgrt_op": Op, "dgrt_context_options": ContextOptions, "dgrt_stats": Stats,
@@ -380,6 +419,8 @@ STRUCTS = {
     "dgrt_attn_prefill_desc": AttnPrefillDesc, "dgrt_attn_prefill_args": AttnPrefillArgs,
     "dgrt_attn_decode_desc": AttnDecodeDesc, "dgrt_attn_decode_args": AttnDecodeArgs,
     "dgrt_attn_extend_desc": AttnExtendDesc, "dgrt_attn_extend_args": AttnExtendArgs,
+    "dgrt_attn_merge_desc": AttnMergeDesc, "dgrt_attn_merge_args": AttnMergeArgs,
+    "dgrt_kv_append_desc": KvAppendDesc, "dgrt_kv_append_args": KvAppendArgs,
 }
 
 # Name -> (result, arguments).

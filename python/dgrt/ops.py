@@ -199,6 +199,21 @@ def attn_extend_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None,
                  sm_budget=sm_budget, flags=flags)
 
 
+def attn_merge_desc(*, num_heads, head_dim, max_tokens, max_parts, dtype_part=CONSTANTS["FP32"],
+                    dtype_o=CONSTANTS["BF16"], flags=0):
+    """Results of attention over disjoint sets of keys into the one over all of them."""
+    return _fill(_c.AttnMergeDesc, num_heads=num_heads, head_dim=head_dim, max_tokens=max_tokens,
+                 max_parts=max_parts, dtype_part=dtype_part, dtype_o=dtype_o, flags=flags)
+
+
+def kv_append_desc(*, num_kv_heads, head_dim_qk, head_dim_v=None, max_tokens, dtype=CONSTANTS["BF16"],
+                   dtype_cache=None, flags=0):
+    """New tokens' keys and values into a paged cache. Without dtype_cache: of the same type."""
+    return _fill(_c.KvAppendDesc, num_kv_heads=num_kv_heads, head_dim_qk=head_dim_qk,
+                 head_dim_v=head_dim_qk if head_dim_v is None else head_dim_v, max_tokens=max_tokens,
+                 dtype=dtype, dtype_cache=dtype if dtype_cache is None else dtype_cache, flags=flags)
+
+
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
 
 
@@ -457,6 +472,31 @@ def attn_extend_args(desc, **fields):
     return _paged_attention_args(_c.AttnExtendArgs, desc, **fields)
 
 
+def attn_merge_args(desc, *, part_o, part_lse, o, tokens, num_parts, lse=None, sinks=None, **strides):
+    """`strides`: any of the struct's, by name."""
+    heads, row = desc.num_heads, desc.num_heads * desc.head_dim
+    return _with_strides(
+        _c.AttnMergeArgs, strides,
+        dict(part_o_part_stride=tokens * row, part_o_token_stride=row, part_o_head_stride=desc.head_dim,
+             part_lse_part_stride=tokens * heads, part_lse_token_stride=heads, part_lse_head_stride=1,
+             o_token_stride=row, o_head_stride=desc.head_dim, lse_token_stride=heads, lse_head_stride=1),
+        part_o=part_o, part_lse=part_lse, o=o, lse=lse, sinks=sinks, tokens=tokens, num_parts=num_parts)
+
+
+def kv_append_args(desc, *, k, v, k_cache, v_cache, slot_mapping, tokens, page_size, num_pages,
+                   k_scale=None, v_scale=None, **strides):
+    """`strides`: any of the struct's, by name. Those of scales: 0, one for all heads."""
+    heads, qk, dv = desc.num_kv_heads, desc.head_dim_qk, desc.head_dim_v
+    return _with_strides(
+        _c.KvAppendArgs, strides,
+        dict(**_packed_strides("k", heads, qk, None, None), **_packed_strides("v", heads, dv, None, None),
+             **_paged_strides("k_cache", page_size, heads, qk, None, None, None),
+             **_paged_strides("v_cache", page_size, heads, dv, None, None, None),
+             k_scale_head_stride=0, v_scale_head_stride=0),
+        k=k, v=v, k_cache=k_cache, v_cache=v_cache, slot_mapping=slot_mapping, k_scale=k_scale,
+        v_scale=v_scale, tokens=tokens, page_size=page_size, num_pages=num_pages)
+
+
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
@@ -473,4 +513,6 @@ MAKE_ARGS = {
     _c.AttnPrefillDesc: attn_prefill_args,
     _c.AttnDecodeDesc: attn_decode_args,
     _c.AttnExtendDesc: attn_extend_args,
+    _c.AttnMergeDesc: attn_merge_args,
+    _c.KvAppendDesc: kv_append_args,
 }

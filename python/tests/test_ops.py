@@ -144,6 +144,20 @@ class Builders(unittest.TestCase):
         desc = dgrt.hc_prenorm_weights_desc(k=7168)
         self.assertEqual(dgrt.hc_prenorm_weights_args(desc, f=1, w=1).ldf, 7168)
 
+    def test_attn_merge_and_kv_append_default_strides(self):
+        desc = dgrt.attn_merge_desc(num_heads=16, head_dim=128, max_tokens=100, max_parts=4)
+        args = dgrt.attn_merge_args(desc, part_o=1, part_lse=1, o=1, tokens=10, num_parts=3)
+        self.assertEqual((desc.dtype_part, desc.dtype_o), (dgrt.FP32, dgrt.BF16))
+        self.assertEqual((args.part_o_part_stride, args.part_o_token_stride), (20480, 2048))
+        self.assertEqual((args.part_lse_part_stride, args.lse_token_stride), (160, 16))
+        desc = dgrt.kv_append_desc(num_kv_heads=8, head_dim_qk=192, head_dim_v=128, max_tokens=100)
+        args = dgrt.kv_append_args(desc, k=1, v=1, k_cache=1, v_cache=1, slot_mapping=1, tokens=5,
+                                   page_size=16, num_pages=9, k_cache_head_stride=3072)
+        self.assertEqual((desc.dtype, desc.dtype_cache), (dgrt.BF16, dgrt.BF16))
+        self.assertEqual((args.k_token_stride, args.v_head_stride), (1536, 128))
+        self.assertEqual((args.v_cache_page_stride, args.k_cache_head_stride), (16384, 3072))
+        self.assertEqual((args.k_scale_head_stride, args.k_scale), (0, None))
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

@@ -14,9 +14,12 @@
 namespace dgrt::attention {
 
 constexpr int64_t max_tokens = (int64_t{1} << 30) - 1;  // positions and their sums fit 32 bits
+constexpr int64_t max_heads = 65535;
 
 inline int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
-inline const char* dtype_name(dgrt_dtype dtype) { return dtype == DGRT_FP16 ? "fp16" : "bf16"; }
+inline const char* dtype_name(dgrt_dtype dtype) { 
+  return dtype == DGRT_FP16 ? "fp16" : dtype == DGRT_FP32 ? "fp32" : "bf16";
+}
 
 // Columns of the value tile that kernels are compiled for.
 inline int64_t padded_v(int64_t head_dim) {
@@ -25,19 +28,21 @@ inline int64_t padded_v(int64_t head_dim) {
   return 512;
 }
 
+inline Status check_head_dim(const char* name, int64_t value) {
+  if (value < 8 || value > 512 || value % 8 != 0)
+    return invalid("{}={}: must be a multiple of 8 from 8 to 512", name, value);
+  return ok();
+}
+
 inline Status check_heads(int64_t num_q_heads, int64_t num_kv_heads, int64_t head_dim_qk,
                           int64_t head_dim_v) {
-  constexpr int64_t most = 65535;
-  if (num_kv_heads < 1 || num_kv_heads > most)
-    return invalid("num_kv_heads={}: must be 1 to {}", num_kv_heads, most);
-  if (num_q_heads < 1 || num_q_heads > most || num_q_heads % num_kv_heads != 0)
+  if (num_kv_heads < 1 || num_kv_heads > max_heads)
+    return invalid("num_kv_heads={}: must be 1 to {}", num_kv_heads, max_heads);
+  if (num_q_heads < 1 || num_q_heads > max_heads || num_q_heads % num_kv_heads != 0)
     return invalid("num_q_heads={}: must be a multiple of num_kv_heads={} up to {}", num_q_heads,
-                   num_kv_heads, most);
-  for (const auto& [name, value] :
-       {std::pair{"head_dim_qk", head_dim_qk}, {"head_dim_v", head_dim_v}})
-    if (value < 8 || value > 512 || value % 8 != 0)
-      return invalid("{}={}: must be a multiple of 8 from 8 to 512", name, value);
-  return ok();
+                   num_kv_heads, max_heads);
+  DGRT_TRY(check_head_dim("head_dim_qk", head_dim_qk));
+  return check_head_dim("head_dim_v", head_dim_v);
 }
 
 // Of any attention op.
@@ -66,21 +71,26 @@ inline Status check_pointer(const char* name, const void* pointer, uint32_t alig
   return ok();
 }
 
-// Of q, k, v, o: 16-bit elements.
-inline Status check_tensor(const char* name, const void* pointer, int64_t token_stride,
-                           int64_t head_stride, int64_t head_dim) {
-  DGRT_TRY(check_pointer(name, pointer, 16));
-  for (const auto& [axis, stride] : {std::pair{"token", token_stride}, {"head", head_stride}}) {
-    if (stride < head_dim)
-      return invalid("{}_{}_stride={}: must be at least {}, what a head holds", name, axis, stride,
-                     head_dim);
-    if (stride % 8 != 0)
-      return invalid("{}_{}_stride={}: must be a multiple of 8 (16 bytes)", name, axis, stride);
-    // Byte strides of tensor maps have 40 bits.
-    if (stride > (int64_t{1} << 39) - 16)
-      return invalid("{}_{}_stride={}: must be less than 2^40 bytes", name, axis, stride);
-  }
+// Along one axis of a tensor of heads: q, k, v, o. `multiple`: elements.
+inline Status check_stride(const char* name, const char* axis, int64_t stride, int64_t head_dim,
+                           int64_t multiple = 8) {
+  if (stride < head_dim)
+    return invalid("{}_{}_stride={}: must be at least {}, what a head holds", name, axis, stride,
+                   head_dim);
+  if (stride % multiple != 0)
+    return invalid("{}_{}_stride={}: must be a multiple of {} (16 bytes)", name, axis, stride,
+                   multiple);
+  // Byte strides of tensor maps have 40 bits.
+  if (stride > (int64_t{1} << 39) - 16)
+    return invalid("{}_{}_stride={}: must be less than 2^40 bytes", name, axis, stride);
   return ok();
+}
+
+inline Status check_tensor(const char* name, const void* pointer, int64_t token_stride,
+                           int64_t head_stride, int64_t head_dim, int64_t multiple = 8) {
+  DGRT_TRY(check_pointer(name, pointer, 16));
+  DGRT_TRY(check_stride(name, "token", token_stride, head_dim, multiple));
+  return check_stride(name, "head", head_stride, head_dim, multiple);
 }
 
 // Counts of a call over a paged cache; nothing else is looked at where it has no queries.
@@ -145,6 +155,11 @@ inline Status check_softmax(uint32_t flags, float scale, float softcap, int64_t 
   return ok();
 }
 
+inline uint32_t lse_form(uint32_t flags) {
+  return ((flags & DGRT_ATTN_LSE_BASE2) != 0 ? attn_lse_base2 : 0) |
+         ((flags & DGRT_ATTN_LSE_WITH_SINK) != 0 ? attn_lse_with_sink : 0);
+}
+
 template <class Params>
 void set_softmax(uint32_t flags, float scale, float softcap, int64_t window_left,
                  int64_t window_right, Params* p) {
@@ -158,8 +173,7 @@ void set_softmax(uint32_t flags, float scale, float softcap, int64_t window_left
   };
   p->window_left = window(window_left);
   p->window_right = window(window_right);
-  if ((flags & DGRT_ATTN_LSE_BASE2) != 0) p->lse_form |= attn_lse_base2;
-  if ((flags & DGRT_ATTN_LSE_WITH_SINK) != 0) p->lse_form |= attn_lse_with_sink;
+  p->lse_form = lse_form(flags);
 }
 
 // Query heads whose keys and values stay in the L2 cache together.

@@ -42,6 +42,10 @@ constexpr FieldValue attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"lse_base2", DGRT_ATTN_LSE_BASE2},
                                      {"lse_with_sink", DGRT_ATTN_LSE_WITH_SINK}};
 
+constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                       {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                       {"slots_int64", DGRT_KV_SLOTS_INT64}};
+
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
 
 template <size_t n>
@@ -246,6 +250,26 @@ constexpr DescField attn_extend[] = {
     DGRT_FIELD(dgrt_attn_extend_desc, sm_budget, uint32),
     DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, attn_flags),
     DGRT_FIELD(dgrt_attn_extend_desc, reserved, reserved),
+constexpr DescField attn_merge[] = {
+    DGRT_FIELD(dgrt_attn_merge_desc, num_heads, int64),
+    DGRT_FIELD(dgrt_attn_merge_desc, head_dim, int64),
+    DGRT_FIELD(dgrt_attn_merge_desc, max_tokens, int64),
+    DGRT_FIELD(dgrt_attn_merge_desc, max_parts, int64),
+    DGRT_FIELD(dgrt_attn_merge_desc, dtype_part, choice, dtypes),
+    DGRT_FIELD(dgrt_attn_merge_desc, dtype_o, choice, dtypes),
+    DGRT_FIELD(dgrt_attn_merge_desc, flags, flags, attn_flags),
+    DGRT_FIELD(dgrt_attn_merge_desc, reserved, reserved),
+};
+
+constexpr DescField kv_append[] = {
+    DGRT_FIELD(dgrt_kv_append_desc, num_kv_heads, int64),
+    DGRT_FIELD(dgrt_kv_append_desc, head_dim_qk, int64),
+    DGRT_FIELD(dgrt_kv_append_desc, head_dim_v, int64),
+    DGRT_FIELD(dgrt_kv_append_desc, max_tokens, int64),
+    DGRT_FIELD(dgrt_kv_append_desc, dtype, choice, dtypes),
+    DGRT_FIELD(dgrt_kv_append_desc, dtype_cache, choice, dtypes),
+    DGRT_FIELD(dgrt_kv_append_desc, flags, flags, append_flags),
+    DGRT_FIELD(dgrt_kv_append_desc, reserved, reserved),
 };
 
 constexpr DescFields all[] = {
@@ -268,6 +292,8 @@ constexpr DescFields all[] = {
     {DGRT_OP_ATTN_PREFILL, "attn_prefill", sizeof(dgrt_attn_prefill_desc), attn_prefill},
     {DGRT_OP_ATTN_DECODE, "attn_decode", sizeof(dgrt_attn_decode_desc), attn_decode},
     {DGRT_OP_ATTN_EXTEND, "attn_extend", sizeof(dgrt_attn_extend_desc), attn_extend},
+    {DGRT_OP_ATTN_MERGE, "attn_merge", sizeof(dgrt_attn_merge_desc), attn_merge},
+    {DGRT_OP_KV_APPEND, "kv_append", sizeof(dgrt_kv_append_desc), kv_append},
 };
 
 }  // namespace
