@@ -250,6 +250,8 @@ constexpr DescField attn_extend[] = {
     DGRT_FIELD(dgrt_attn_extend_desc, sm_budget, uint32),
     DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, attn_flags),
     DGRT_FIELD(dgrt_attn_extend_desc, reserved, reserved),
+};
+
 constexpr DescField attn_merge[] = {
     DGRT_FIELD(dgrt_attn_merge_desc, num_heads, int64),
     DGRT_FIELD(dgrt_attn_merge_desc, head_dim, int64),

@@ -51,6 +51,7 @@ class AnyDesc {
           if constexpr (requires { desc.max_m; }) return desc.max_m;
           if constexpr (requires { desc.max_k; }) return desc.max_k;
           if constexpr (requires { desc.max_batch; }) return desc.max_batch;
+          if constexpr (requires { desc.max_tokens; }) return desc.max_tokens;
           return 0;
         },
         desc_);
@@ -62,6 +63,7 @@ class AnyDesc {
           if constexpr (requires { desc.max_m; }) desc.max_m = max_m;
           if constexpr (requires { desc.max_k; }) desc.max_k = max_m;
           if constexpr (requires { desc.max_batch; }) desc.max_batch = std::min(max_m, most_tokens);
+          if constexpr (requires { desc.max_tokens; }) desc.max_tokens = std::min(max_m, most_tokens);
         },
         copy.desc_);
     return copy;
@@ -72,7 +74,8 @@ class AnyDesc {
                dgrt_gemm_batched_desc, dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc,
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
                dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_prefill_desc,
-               dgrt_attn_decode_desc, dgrt_attn_extend_desc>
+               dgrt_attn_decode_desc, dgrt_attn_extend_desc, dgrt_attn_merge_desc,
+               dgrt_kv_append_desc>
       desc_;
 };
 
@@ -264,6 +267,34 @@ inline dgrt_attn_extend_desc random_attn_extend(Rng& rng) {
   return desc;
 }
 
+inline dgrt_attn_merge_desc random_attn_merge(Rng& rng) {
+  dgrt_attn_merge_desc desc = DGRT_ATTN_MERGE_DESC;
+  desc.num_heads = pick_size(rng, 1, 128);
+  desc.head_dim = rng() % 2 ? 128 : 8 * pick_between(rng, 1, 64);
+  desc.max_tokens = pick_size(rng, 0, random_max_m);
+  desc.max_parts = pick_size(rng, 1, 64);
+  desc.dtype_part = static_cast<dgrt_dtype>(pick_of(rng, {DGRT_BF16, DGRT_FP16, DGRT_FP32}));
+  desc.dtype_o = static_cast<dgrt_dtype>(pick_of(rng, {DGRT_BF16, DGRT_FP16, DGRT_FP32}));
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_LSE_BASE2,
+                              DGRT_ATTN_LSE_WITH_SINK})
+    if (rng() % 4 == 0) desc.flags |= flag;
+  return desc;
+}
+
+inline dgrt_kv_append_desc random_kv_append(Rng& rng) {
+  dgrt_kv_append_desc desc = DGRT_KV_APPEND_DESC;
+  desc.num_kv_heads = pick_size(rng, 1, 128);
+  desc.head_dim_qk = rng() % 2 ? 128 : 8 * pick_between(rng, 1, 64);
+  desc.head_dim_v = rng() % 2 ? desc.head_dim_qk : 8 * pick_between(rng, 1, 64);
+  desc.max_tokens = pick_size(rng, 0, random_max_m);
+  desc.dtype = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  desc.dtype_cache = desc.dtype;
+  if (rng() % 2) desc.dtype_cache = DGRT_E4M3;
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_KV_SLOTS_INT64})
+    if (rng() % 4 == 0) desc.flags |= flag;
+  return desc;
+}
+
 // A desc that `op` accepts. Nothing: this header does not know the op yet.
 inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   const std::string_view stem = op.stem;
@@ -286,6 +317,8 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "attn_prefill") return AnyDesc(random_attn_prefill(rng));
   if (stem == "attn_decode") return AnyDesc(random_attn_decode(rng));
   if (stem == "attn_extend") return AnyDesc(random_attn_extend(rng));
+  if (stem == "attn_merge") return AnyDesc(random_attn_merge(rng));
+  if (stem == "kv_append") return AnyDesc(random_kv_append(rng));
   return std::nullopt;
 }
 
