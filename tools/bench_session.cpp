@@ -6,8 +6,9 @@
 #include <fstream>
 
 #include "tools/attention_bench.h"
-#include "tools/decode_bench.h"
+#include "tools/attention_memory_bench.h"
 #include "tools/command.h"
+#include "tools/decode_bench.h"
 #include "tools/gemm_bench.h"
 #include "tools/hyper_bench.h"
 #include "tools/input_ops_bench.h"

@@ -73,6 +73,14 @@ Result<dgrt_scale_pack_ue8m0_desc> read_scale_pack_desc(const Json& json) {
   return desc;
 }
 
+Result<dgrt_dtype> read_float_dtype(const Json& json, const char* field) {
+  const std::string name = json.at(field).get<std::string>();
+  if (name == "bf16") return dgrt_dtype{DGRT_BF16};
+  if (name == "fp16") return dgrt_dtype{DGRT_FP16};
+  if (name == "fp32") return dgrt_dtype{DGRT_FP32};
+  return invalid("{}={}: must be bf16, fp16 or fp32", field, name);
+}
+
 Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   if (op == "gemm") return read_product_desc<dgrt_gemm_desc>(json.at("desc"), DGRT_GEMM_DESC);
   if (op == "gemm_grouped_contiguous")
@@ -126,6 +134,17 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     if (op == "attn_prefill") return BenchDesc(prefill);
     return op == "attn_decode" ? BenchDesc(decode) : BenchDesc(extend);
   }
+  if (op == "attn_merge") {
+    dgrt_attn_merge_desc desc = DGRT_ATTN_MERGE_DESC;
+    DGRT_ASSIGN(desc.dtype_part, read_float_dtype(json.at("desc"), "dtype_part"));
+    DGRT_ASSIGN(desc.dtype_o, read_float_dtype(json.at("desc"), "dtype_o"));
+    return BenchDesc(desc);
+  }
+  if (op == "kv_append") {
+    dgrt_kv_append_desc desc = DGRT_KV_APPEND_DESC;
+    DGRT_ASSIGN(desc.dtype, read_float_dtype(json.at("desc"), "dtype"));
+    return BenchDesc(desc);
+  }
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
@@ -170,6 +189,11 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
                      std::holds_alternative<ExtendBenchDesc>(desc);
   if (paged || std::holds_alternative<AttnBenchDesc>(desc))
     return read_attn_sizes(layer, paged, shape);
+  if (std::holds_alternative<dgrt_attn_merge_desc>(desc)) {
+    DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_parts"));
+  }
+  if (std::holds_alternative<dgrt_kv_append_desc>(desc))
+    shape->fp8_cache = layer.value("dtype_cache", "") == "e4m3";
   if (std::holds_alternative<dgrt_gemm_grouped_k_desc>(desc)) {
     DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_groups"));
     DGRT_ASSIGN(shape->rows, read_size(layer, "m"));
@@ -224,7 +248,8 @@ Status read_model(const Json& json, BenchShapes* result) {
     const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
              other.b_mn == shape.b_mn && other.rows == shape.rows && other.widths == shape.widths &&
-             other.sum_batches == shape.sum_batches && other.attn == shape.attn && other.m == shape.m;
+             other.sum_batches == shape.sum_batches && other.fp8_cache == shape.fp8_cache &&
+             other.attn == shape.attn && other.m == shape.m;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -307,6 +332,15 @@ void set_sizes(const BenchShape& shape, int64_t m, PagedBenchDesc<Desc>* desc) {
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = sizes.batch;
   desc->max_q_len = m, desc->max_kv_len = m + sizes.prefix;
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_attn_merge_desc* desc) {
+  desc->num_heads = shape.n, desc->head_dim = shape.k;
+  desc->max_parts = shape.num_groups, desc->max_tokens = m;
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_kv_append_desc* desc) {
+  desc->num_kv_heads = shape.n, desc->head_dim_qk = desc->head_dim_v = shape.k;
+  desc->dtype_cache = shape.fp8_cache ? dgrt_dtype{DGRT_E4M3} : desc->dtype;
+  desc->max_tokens = m;
 }
 
 }  // namespace

@@ -41,8 +41,8 @@ using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
                  dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
-                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc, DecodeBenchDesc,
-                 ExtendBenchDesc>;
+                 dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc,
+                 DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc>;
 
 // Sequences of an attention shape; no heads: another op.
 struct AttnSizes {
@@ -59,11 +59,12 @@ struct BenchShape {
   std::string layer;       // "self_attn.o_proj"
   int64_t n = 0;           // of ops that have one, else 0
   int64_t k = 0;           // scale ops: of the matrix whose scales these are, 128 * k_blocks
-  int64_t num_groups = 0;  // grouped products: groups or batches, else 0
+  int64_t num_groups = 0;  // grouped products: groups or batches; attn_merge: parts; else 0
   bool b_mn = false;       // gemm_batched: b is MN-major
   int64_t rows = 0;        // gemm_grouped_k: m, for there k varies; else 0
   std::vector<int64_t> widths = {};  // gemm_fused_linear: what n is made of
   bool sum_batches = false;          // gemm_batched
+  bool fp8_cache = false;            // kv_append, whose n is heads, k head_dim
   AttnSizes attn = {};               // attention, whose n is query heads, k head_dim_qk
   std::vector<int64_t> m = {};       // where a shape has rows of its own
 };

@@ -30,10 +30,11 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     std::set<std::string> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
       const AttnSizes& attn = shape.attn;
-      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
+      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
                                     shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
                                     attn.tokens, attn.prefix, attn.window_left, attn.page_size,
-                                    attn.full, shape.sum_batches, fmt::join(shape.m, ",")))
+                                    attn.full, shape.sum_batches, shape.fp8_cache,
+                                    fmt::join(shape.m, ",")))
                 .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
       const Result<DescCopy> copy =
@@ -111,6 +112,25 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(batched.num_batches == 3);
   CHECK(batched.max_m == 9);
   CHECK(batched.b_major == DGRT_MN_MAJOR);
+  const auto merge = std::get<dgrt_attn_merge_desc>(
+      parse(R"("op": "attn_merge", "desc": {"dtype_part": "fp32", "dtype_o": "bf16"})",
+            R"({"name": "x", "num_parts": 3, "n": 16, "k": 128})"));
+  CHECK(merge.num_heads == 16);
+  CHECK(merge.head_dim == 128);
+  CHECK(merge.max_parts == 3);
+  CHECK(merge.max_tokens == 9);
+  CHECK(merge.dtype_part == DGRT_FP32);
+  CHECK(merge.dtype_o == DGRT_BF16);
+  const std::string append = R"("op": "kv_append", "desc": {"dtype": "fp16"})";
+  const auto copied =
+      std::get<dgrt_kv_append_desc>(parse(append, R"({"name": "x", "n": 4, "k": 256})"));
+  CHECK(copied.num_kv_heads == 4);
+  CHECK(copied.head_dim_qk == 256);
+  CHECK(copied.head_dim_v == 256);
+  CHECK(copied.dtype_cache == DGRT_FP16);
+  CHECK(std::get<dgrt_kv_append_desc>(
+            parse(append, R"({"name": "x", "n": 4, "k": 256, "dtype_cache": "e4m3"})"))
+            .dtype_cache == DGRT_E4M3);
   const auto quant = std::get<dgrt_quant_fp8_desc>(
       parse(R"("op": "quant_fp8", "desc": {"block": "128x128", "scale_major": "mn"})",
             R"({"name": "x", "k": 100})"));
