@@ -13,10 +13,8 @@ namespace k90 = sm90::kv_append;
 
 using attention::div_up;
 
-// Blocks on one SM: registers stay below 42, or 64 (tests/compile checks).
-uint32_t resident_blocks(bool quantised, int64_t tokens_per_thread) {
-  return quantised && tokens_per_thread == 4 ? 4 : 6;
-}
+constexpr uint32_t resident_blocks =
+    6;  // on one SM; registers stay below 42 (tests/compile checks)
 
 // How the elements of a token are shared out, with a config.
 struct Shape {
@@ -74,7 +72,7 @@ struct KvAppend {
 
   static std::vector<Config> candidates(const Desc&, const Target& target, const Point&) {
     if (target.arch != "sm_90a") return {};
-    return {{{"tokens_per_thread", 1}}, {{"tokens_per_thread", 2}}, {{"tokens_per_thread", 4}}};
+    return {{{"tokens_per_thread", 1}}, {{"tokens_per_thread", 2}}};
   }
 
   static Status check_config(const Desc&, const Target& target, const Config& c) {
@@ -82,8 +80,8 @@ struct KvAppend {
       return error(DGRT_UNSUPPORTED, "arch={}: kv_append has kernels for sm_90a", target.arch);
     const int64_t* tokens = c.find("tokens_per_thread");
     if (!tokens) return invalid("tokens_per_thread: missing");
-    if (*tokens != 1 && *tokens != 2 && *tokens != 4)
-      return invalid("tokens_per_thread={}: must be 1, 2 or 4", *tokens);
+    if (*tokens != 1 && *tokens != 2)
+      return invalid("tokens_per_thread={}: must be 1 or 2", *tokens);
     return ok();
   }
 
@@ -95,8 +93,7 @@ struct KvAppend {
     const int64_t memory_ps =
         tokens * s.num_vectors * vector_bytes / 427 * 100;  // 4.27 TB/s, H200, measured
     const int64_t blocks = s.grid_y * div_up(tokens, int64_t{s.block_tokens} * s.tokens_per_thread);
-    const int64_t resident = resident_blocks(is_quantised(d), s.tokens_per_thread);
-    const int64_t rounds = div_up(blocks, int64_t{target.sm_count} * resident);
+    const int64_t rounds = div_up(blocks, int64_t{target.sm_count} * resident_blocks);
     return 2'850'000 + std::max(memory_ps, rounds * (800'000 + s.tokens_per_thread * 100'000));
   }
 
@@ -114,7 +111,7 @@ struct KvAppend {
     i.cfg.set("quantised", is_quantised(d));
     i.cfg.set("wide_slots", has(d, DGRT_KV_SLOTS_INT64));
     i.num_threads = k90::num_threads;
-    i.min_blocks = resident_blocks(is_quantised(d), c["tokens_per_thread"]);
+    i.min_blocks = resident_blocks;
     i.params_bytes = sizeof(k90::Params);
     return i;
   }

@@ -215,6 +215,14 @@ TEST_CASE("kv_append: heads, head sizes, numbers of tokens", "[gpu]") {
       }
   run_append(*gpu,
              {.tokens = 20000, .heads = 8, .head_dim_qk = 128, .head_dim_v = 128, .page_size = 64});
+  // Where the model lets threads move two tokens.
+  for (const dgrt_dtype cache : {DGRT_BF16, DGRT_E4M3})
+    run_append(*gpu, {.tokens = 1001,
+                      .heads = 8,
+                      .head_dim_qk = 192,
+                      .head_dim_v = 128,
+                      .page_size = 16,
+                      .dtype_cache = cache});
   run_append(*gpu, {.tokens = 20000,
                     .heads = 8,
                     .head_dim_qk = 128,
