@@ -79,7 +79,7 @@ struct ManyQueries {
       return invalid("head_dim_qk={}: must be the desc's, rounded up to 16", tile.head_dim_qk);
     if (tile.head_dim_v != padded_v(d.head_dim_v))
       return invalid("head_dim_v={}: must be {}", tile.head_dim_v, padded_v(d.head_dim_v));
-    return check_tile(tile);
+    return check_tile(tile, has(d, DGRT_ATTN_SOFTCAP));
   }
 
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c);

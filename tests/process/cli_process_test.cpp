@@ -250,7 +250,7 @@ TEST_CASE("explain says why, or what is wrong", "[process]") {
       "explain gemm_grouped_k --dtype fp8 --num-groups 4 --m 4096 --n 7168 --k 32768 --json");
   CHECK(wgrad.exit_code == 0);
   CHECK(wgrad.last_json()["op"] == "gemm_grouped_k_fp8");
-  CHECK(wgrad.last_json()["decided_at_k"] == 65536);
+  CHECK(wgrad.last_json()["decided_at_k"] == 32768);
   const Run fused =
       dgrt_command("explain gemm_fused_linear --n 1024,8,4 --k 2304 --m 32 --dtype-d fp32 --json");
   CHECK(fused.exit_code == 0);
