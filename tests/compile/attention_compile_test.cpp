@@ -12,9 +12,9 @@
 namespace dgrt::test {
 namespace {
 
-// The largest head sizes unroll 32 steps for each product: 1.5 s on a core that others use too. (On an idle
+// The largest head sizes unroll 32 steps for each product: 1.0 s on a core that others use too. (On an idle
 // one 900 ms are the goal.)
-double budget_ms(const Instance&) { return 1800; }
+double budget_ms(const Instance&) { return 1500; }
 
 // Every `step`th of the configs. last: the point's last coordinate.
 template <class Desc>

@@ -43,7 +43,8 @@ void compile_all(const std::map<std::string, Instance>& kernels,
       std::string complaint;
       if (!compiled.is_ok())
         complaint = compiled.status().message();
-      else if (compiled.value().spills() || compiled.value().stack_bytes != 0)
+      else if (!todo[i]->allow_spills &&
+               (compiled.value().spills() || compiled.value().stack_bytes != 0))
         complaint = "spills";
       else if (compiled.value().log.find("serialized") != std::string::npos)
         complaint = "wgmma is serialised";
