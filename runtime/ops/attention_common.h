@@ -17,6 +17,13 @@ constexpr int64_t max_tokens = (int64_t{1} << 30) - 1;  // positions and their s
 constexpr int64_t max_heads = 65535;
 
 inline int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+// Of numbers that are not negative; 2^62 and more are 2^62. For costs: sizes may be anything.
+inline int64_t capped_product(int64_t x, int64_t y) {
+  constexpr int64_t most = int64_t{1} << 62;
+  return x == 0 || y <= most / x ? x * y : most;
+}
+
 inline const char* dtype_name(dgrt_dtype dtype) { 
   return dtype == DGRT_FP16 ? "fp16" : dtype == DGRT_FP32 ? "fp32" : "bf16";
 }

@@ -157,7 +157,7 @@ int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, cons
   const int64_t tiles = batch * div_up(q_len, rows) * d.num_q_heads;
   // Tiles of many rounds even out; half of the last one stands idle.
   const int64_t rounds_x2 = tiles <= sms ? 2 : 2 * tiles / sms + 1;
-  return 2'850'000 + rounds_x2 * tile_ps / 2;
+  return 2'850'000 + capped_product(rounds_x2, tile_ps) / 2;
 }
 
 template <class Op, class D, class A>

@@ -200,11 +200,12 @@ int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& po
   const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
   const int64_t kv_len = std::clamp<int64_t>(point[2], 1, 1 << 20);
   const int64_t row_tiles = div_up(q_len * (d.num_q_heads / d.num_kv_heads), t.block_m);
-  const int64_t tiles = batch * d.num_kv_heads * row_tiles * (div_up(kv_len, t.block_n) + 1);
+  const int64_t tiles =
+      attention::capped_product(batch * d.num_kv_heads * row_tiles, div_up(kv_len, t.block_n) + 1);
   const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 22;
   const int64_t compute_ps = 400'000 + 20'000 * int64_t{t.block_n};
   const int64_t shorter = std::min(load_ps, compute_ps), longer = std::max(load_ps, compute_ps);
-  return 4'000'000 + div_up(tiles, ctas) * (longer + shorter / 8);
+  return 4'000'000 + attention::capped_product(div_up(tiles, ctas), longer + shorter / 8);
 }
 
 Status AttnDecode::check_args(const Desc& d, const Args& x) {

@@ -84,7 +84,8 @@ struct AttnMerge {
   // The larger of device memory and, in rounds of resident blocks, how long each waits for lse and then for
   // its parts.
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c) {
-    const int64_t tokens = std::max<int64_t>(point[0], 1), parts = std::max<int64_t>(point[1], 1);
+    const int64_t tokens = std::clamp<int64_t>(point[0], 1, 1 << 22);  // so that products fit
+    const int64_t parts = std::max<int64_t>(point[1], 1);
     const int64_t rows = tokens * d.num_heads, split = c["split"];
     const Shape s = make_shape(d, c);
     const int64_t row_bytes =
