@@ -80,5 +80,12 @@ class DecodeRun {
 
 // Runs the case once, checked.
 void run_decode(Gpu& gpu, const DecodeCase& test);
+// Each round launches three times back to back; all give the first launch's bits.
+void run_repeats(Gpu& gpu, const DecodeCase& test, int rounds);
+// Every sequence in a call of its own gives the bits of the whole batch.
+void run_one_by_one(Gpu& gpu, const DecodeCase& test);
+// replays: numbers of keys of every sequence, see set_kv_lens().
+void run_graph_replay(Gpu& gpu, const DecodeCase& test,
+                      const std::vector<std::vector<int32_t>>& replays);
 
 }  // namespace dgrt::test

@@ -1,8 +1,6 @@
 // attn_extend against a reference in fp64: pages, chunks, masks, layouts, uneven batches; and bit for bit
 // against itself: repeats, other batches, graphs whose lengths change.
 #include "tests/gpu/attn_decode_case.h"
-#include "tests/gpu/graph.h"
-#include "tools/lib/lab_gemm_check.h"  // first_difference()
 
 namespace dgrt::test {
 namespace {
@@ -27,16 +25,6 @@ Lens uneven(int64_t count, int64_t queries, int64_t keys) {
   for (int64_t i = 0; i < count; ++i) lens.push_back({i * 7 % 90, i * 7 % 90 + i * 37 % 200});
   lens[static_cast<size_t>(count) / 2] = {queries, keys};
   return lens;
-}
-
-Status check_equal(const Gpu& gpu, const DecodeRun::Outputs& want, const DecodeRun::Outputs& got) {
-  DGRT_TRY(gpu.lab->synchronize());
-  DGRT_ASSIGN(const int64_t o,
-              lab::first_difference(*gpu.lab, want.o.data(), got.o.data(), want.o.bytes()));
-  DGRT_ASSIGN(const int64_t lse,
-              lab::first_difference(*gpu.lab, want.lse.data(), got.lse.data(), want.lse.bytes()));
-  if (o < 0 && lse < 0) return ok();
-  return error(DGRT_INTERNAL, "byte {} of o, {} of lse differs (-1: none)", o, lse);
 }
 
 }  // namespace
@@ -154,18 +142,7 @@ TEST_CASE("attn_extend: repeats, bitwise", "[gpu]") {
       for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
         DecodeCase test = sized({head_dim, head_dim}, uneven(30, 700, 9000));
         test.flags = flags, test.page_size = page_size;
-        run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
-          DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(*gpu, test));
-          DGRT_ASSIGN(const DecodeRun::Outputs want, run.outputs());
-          DGRT_ASSIGN(const DecodeRun::Outputs got, run.outputs());
-          DGRT_TRY(run.launch(want));
-          for (int round = 0; round < 10; ++round) {
-            for (const lab::DeviceBuffer* buffer : {&got.o, &got.lse}) DGRT_TRY(buffer->poison());
-            for (int i = 0; i < 3; ++i) DGRT_TRY(run.launch(got));  // back to back
-            DGRT_TRY(check_equal(*gpu, want, got));
-          }
-          return run.check(want);
-        });
+        run_repeats(*gpu, test, 10);
       }
 }
 
@@ -176,30 +153,7 @@ TEST_CASE("attn_extend: batch-invariant, bitwise", "[gpu]") {
     DecodeCase test =
         sized({head_dim, head_dim}, {{100, 700}, {20, 9000}, {160, 164}, {1, 3}, {400, 3000}});
     test.flags = DGRT_FLAG_BATCH_INVARIANT;
-    run_case("one by one: " + test.name(), [&]() -> Result<std::string> {
-      DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(*gpu, test));
-      DGRT_ASSIGN(const DecodeRun::Outputs want, run.outputs());
-      DGRT_ASSIGN(const DecodeRun::Outputs got, run.outputs());
-      DGRT_TRY(run.launch(want));
-      DGRT_ASSIGN(const lab::DeviceBuffer indptr, lab::DeviceBuffer::make(*gpu->lab, 8));
-      int64_t first = 0;
-      for (size_t b = 0; b < test.lens.size(); ++b) {
-        dgrt_attn_decode_args x = got.args;
-        const int32_t ends[] = {0, static_cast<int32_t>(test.lens[b].first)};
-        DGRT_TRY(indptr.upload(ends, sizeof(ends)));
-        x.batch = 1, x.total_q = x.max_q_len = ends[1], x.max_kv_len = test.lens[b].second;
-        x.q_indptr = indptr.as<int32_t>();
-        x.seq_lens += b, x.page_table += static_cast<int64_t>(b) * x.page_table_stride;
-        x.q = static_cast<const uint16_t*>(x.q) + first * x.q_token_stride;
-        x.o = static_cast<uint16_t*>(x.o) + first * x.o_token_stride;
-        x.lse += first * x.lse_token_stride;
-        DGRT_TRY(run.plan().launch(&x.op, gpu->lab->stream()));
-        DGRT_TRY(gpu->lab->synchronize());
-        first += ends[1];
-      }
-      DGRT_TRY(check_equal(*gpu, want, got));
-      return run.check(want);
-    });
+    run_one_by_one(*gpu, test);
   }
 }
 
@@ -209,25 +163,8 @@ TEST_CASE("attn_extend: graph replay with other lengths", "[gpu]") {
   for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
     DecodeCase test = sized({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}, {4, 0}});
     test.flags = flags, test.sinks = true;
-    run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
-      DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(*gpu, test));
-      DGRT_ASSIGN(const DecodeRun::Outputs out, run.outputs());
-      Graph graph(gpu->lab->driver());
-      const CUstream stream = gpu->lab->stream();
-      DGRT_TRY(capture(&graph, stream, [&] { return run.launch(out); }));
-      std::string details;
-      for (const std::vector<int32_t>& lens : {std::vector<int32_t>{5000, 300, 20000, 16, 0},
-                                               {1, 2, 3, 4, 0},
-                                               {0, 0, 19999, 0, 0},
-                                               {4999, 64, 0, 5, 0}}) {
-        DGRT_TRY(run.set_kv_lens(lens));
-        for (const lab::DeviceBuffer* buffer : {&out.o, &out.lse}) DGRT_TRY(buffer->poison());
-        DGRT_CU(gpu->lab->driver(), cuGraphLaunch(graph.exec, stream));
-        DGRT_ASSIGN(const std::string detail, run.check(out));
-        details += (details.empty() ? "" : "; ") + detail;
-      }
-      return details;
-    });
+    run_graph_replay(*gpu, test,
+                     {{5000, 300, 20000, 16, 0}, {1, 2, 3, 4, 0}, {0, 0, 19999, 0, 0}, {4999, 64, 0, 5, 0}});
   }
 }
 
