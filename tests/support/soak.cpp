@@ -23,12 +23,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 constexpr auto report_interval = std::chrono::seconds(30);
 constexpr size_t num_contexts = 3;         // alive at once, shared by the threads
-// Of resident memory, once settled. The address sanitizer keeps 256 MiB of what was freed.
-#ifdef __SANITIZE_ADDRESS__
-constexpr double allowed_growth_mib = 64 + 256;
-#else
-constexpr double allowed_growth_mib = 64;
-#endif
+constexpr double allowed_growth_mib = 64;  // of resident memory, once settled
 constexpr int64_t allowed_files = 64;      // more at once than then
 
 double resident_mib() {
