@@ -192,7 +192,7 @@ inline uint32_t head_section(int64_t num_kv_heads, uint32_t group, int64_t kv_le
 }
 
 // Accumulators and weights that a thread may hold without spilling; what is left of 232 registers (of 160,
-// for three warpgroups) is for the rest (NVRTC 12.8 to 13.0).
+// for three warpgroups) is for the rest (NVRTC 13.0 and 13.5).
 inline uint32_t most_registers(const AttnConfig& c, bool softcap) {
   if (attn_math_warpgroups(c) == 3) return softcap ? 116 : 128;
   if (softcap) return c.split_v == 1 && c.stages == 1 ? 180 : 188;
