@@ -10,13 +10,12 @@
 #include "device/common/attn_tile.cuh"
 #include "dgrt/attention.h"
 #include "runtime/base/status.h"
+#include "runtime/ops/arg_rules.h"
 
 namespace dgrt::attention {
 
 constexpr int64_t max_tokens = (int64_t{1} << 30) - 1;  // positions and their sums fit 32 bits
 constexpr int64_t max_heads = 65535;
-
-inline int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 // Of numbers that are not negative; 2^62 and more are 2^62. For costs: sizes may be anything.
 inline int64_t capped_product(int64_t x, int64_t y) {
@@ -24,7 +23,7 @@ inline int64_t capped_product(int64_t x, int64_t y) {
   return x == 0 || y <= most / x ? x * y : most;
 }
 
-inline const char* dtype_name(dgrt_dtype dtype) { 
+inline const char* dtype_name(dgrt_dtype dtype) {
   return dtype == DGRT_FP16 ? "fp16" : dtype == DGRT_FP32 ? "fp32" : "bf16";
 }
 
@@ -68,13 +67,6 @@ Status check_desc(const char* op, const Desc& d) {
                    "LSE_WITH_SINK",
                    d.flags, op);
   if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
-  return ok();
-}
-
-inline Status check_pointer(const char* name, const void* pointer, uint32_t alignment) {
-  if (pointer == nullptr) return invalid("{}: must not be NULL", name);
-  if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
-    return invalid("{}={}: must be {}-byte aligned", name, fmt::ptr(pointer), alignment);
   return ok();
 }
 

@@ -12,7 +12,6 @@ namespace {
 
 namespace k90 = sm90::attn_decode;
 
-using attention::div_up;
 
 constexpr uint32_t most_ctas_per_sm = 4;
 
@@ -215,9 +214,9 @@ Status AttnDecode::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
   DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
-  DGRT_TRY(attention::check_pointer("q_indptr", x.q_indptr, 4));
+  DGRT_TRY(check_pointer("q_indptr", x.q_indptr, 4));
   DGRT_TRY(attention::check_lse(x.lse, x.lse_token_stride, x.lse_head_stride));
-  if (x.sinks != nullptr) DGRT_TRY(attention::check_pointer("sinks", x.sinks, 4));
+  if (x.sinks != nullptr) DGRT_TRY(check_pointer("sinks", x.sinks, 4));
   if (is_invariant(d) && max_parts(d, x.batch, x.max_q_len, 1) > attention::max_tokens)
     return invalid("batch={} max_q_len={}: more than {} parts with BATCH_INVARIANT", x.batch,
                    x.max_q_len, attention::max_tokens);

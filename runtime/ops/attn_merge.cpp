@@ -12,7 +12,6 @@ namespace {
 
 namespace k90 = sm90::attn_merge;
 
-using attention::div_up;
 
 // Of the 256 threads' blocks on one SM; their registers stay below 42 (tests/compile checks).
 constexpr uint32_t resident_blocks = 6;
@@ -149,12 +148,12 @@ Status AttnMerge::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_stride("part_o", "part", x.part_o_part_stride, d.head_dim, multiple));
   DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim,
                                    16 / bytes_of(d.dtype_o)));
-  DGRT_TRY(attention::check_pointer("part_lse", x.part_lse, 4));
+  DGRT_TRY(check_pointer("part_lse", x.part_lse, 4));
   for (const auto& [name, stride] : {std::pair{"part_lse_part_stride", x.part_lse_part_stride},
                                      {"part_lse_token_stride", x.part_lse_token_stride},
                                      {"part_lse_head_stride", x.part_lse_head_stride}})
     if (stride < 1) return invalid("{}={}: must be at least 1", name, stride);
-  if (x.sinks != nullptr) DGRT_TRY(attention::check_pointer("sinks", x.sinks, 4));
+  if (x.sinks != nullptr) DGRT_TRY(check_pointer("sinks", x.sinks, 4));
   return attention::check_lse(x.lse, x.lse_token_stride, x.lse_head_stride);
 }
 

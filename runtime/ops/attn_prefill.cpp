@@ -48,7 +48,7 @@ Status AttnPrefill::check_args(const Desc& d, const Args& x) {
     DGRT_TRY(attention::check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk));
     DGRT_TRY(attention::check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v));
   }
-  DGRT_TRY(attention::check_pointer("kv_indptr", x.kv_indptr, 4));
+  DGRT_TRY(check_pointer("kv_indptr", x.kv_indptr, 4));
   return check_outputs_and_rows(d, x);
 }
 

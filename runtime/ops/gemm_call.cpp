@@ -359,13 +359,6 @@ void set_grid(const Spec& s, const Call& x, const Plan& plan, uint32_t parts, La
 
 }  // namespace
 
-Status check_pointer(const char* name, const void* pointer, uint32_t alignment) {
-  if (pointer == nullptr) return invalid("{}=NULL: must point to device memory", name);
-  if ((reinterpret_cast<uintptr_t>(pointer) & (alignment - 1)) != 0)
-    return invalid("{}={}: must be {}-byte aligned", name, pointer, alignment);
-  return ok();
-}
-
 Status check_spec(const Spec& s, uint32_t known_flags) {
   if (s.n < 1 || s.n > max_size) return invalid("n={}: must be in 1..{}", s.n, max_size);
   if (s.k < 0 || s.k > max_size) return invalid("k={}: must be in 0..{}", s.k, max_size);

@@ -13,6 +13,7 @@
 #include "runtime/base/config.h"
 #include "runtime/base/status.h"
 #include "runtime/driver/tensor_map.h"
+#include "runtime/ops/arg_rules.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt::gemm {
@@ -169,8 +170,6 @@ Status check_spec(const Spec& spec, uint32_t known_flags);
 Status check_call(const Spec& spec, const Call& call);
 Status bind(const Spec& spec, const Call& call, const Plan& plan, const Driver& driver,
             Launch* launch);
-
-Status check_pointer(const char* name, const void* pointer, uint32_t alignment);
 
 // What the stems of the family say in the same words. T has `op_id`, `op`, `stem`, `Desc`, `Args`,
 // `fp8` (which of the op's two stems it is), `known_flags`, spec(desc) and call(desc, args).

@@ -31,8 +31,6 @@ constexpr int64_t least_half_n = 39;            // products with fewer rows of y
 constexpr int64_t parts_cycles = 3500;          // parts of a tile: to global memory and their counter
 constexpr int64_t parts_round_cycles = 1050;    // and back: each thread waits for up to 16 at once
 
-int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
 // One slab's products for one k block.
 int64_t product_cycles(int64_t y_rows) {
   return std::max<int64_t>(y_rows / 2, least_half_n) * 3491 / 1000;
@@ -68,7 +66,7 @@ struct Work {
 
 Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
   const auto tiles = [&](int64_t rows) {
-    return ceil_of(rows, int64_t{c.block_m} * c.cluster_m) * c.cluster_m;
+    return div_up(rows, int64_t{c.block_m} * c.cluster_m) * c.cluster_m;
   };
   const int64_t groups = spec.num_groups;
   switch (spec.grouping) {
@@ -77,7 +75,7 @@ Work work_of(const Spec& spec, int64_t m, const GemmConfig& c) {
     case Grouping::batch_sum:
       return {tiles(m), m, 1};
     case Grouping::contiguous:
-      return {tiles(m), m, std::min(groups, ceil_of(m, spec.alignment))};
+      return {tiles(m), m, std::min(groups, div_up(m, spec.alignment))};
     case Grouping::batched:
     case Grouping::k:
       return {tiles(m) * groups, m * groups, groups};
@@ -138,8 +136,8 @@ struct Drift {
 int64_t parts_exchange_cycles(const GemmConfig& c, int64_t parts) {
   if (parts == 1) return 0;
   const int64_t threads = int64_t{c.math_warpgroups} * 128 * c.split_k;
-  const int64_t groups = ceil_of(int64_t{c.block_m} * c.block_n / 4, threads);
-  return parts_cycles + groups * ceil_of(parts, 16) * parts_round_cycles;
+  const int64_t groups = div_up(int64_t{c.block_m} * c.block_n / 4, threads);
+  return parts_cycles + groups * div_up(parts, 16) * parts_round_cycles;
 }
 
 }  // namespace
@@ -158,15 +156,15 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   const Work work = work_of(spec, std::clamp<int64_t>(m, 1, 1 << 22), c);
   const int64_t element = spec.ab_bytes();
   const int64_t k_blocks = spec.num_k_blocks();
-  const int64_t num_n = ceil_of(n, c.block_n * c.cluster_n) * c.cluster_n;
+  const int64_t num_n = div_up(n, c.block_n * c.cluster_n) * c.cluster_n;
   const Wide tiles = Wide{work.num_m} * num_n;
   const int64_t slots = cluster_slots(traits, c), parts = num_parts(spec, m, c, slots);
   const int64_t clusters = static_cast<int64_t>(tiles / (c.cluster_m * c.cluster_n)) * parts;
-  const int64_t waves = ceil_of(clusters, slots);
+  const int64_t waves = div_up(clusters, slots);
   // CTAs that share an SM share its tensor cores.
   const int64_t ctas = std::min(clusters, slots) * gemm_cluster_size(c);
-  const int64_t per_sm = ceil_of(ctas, traits.max_sms);
-  const int64_t tile_k_blocks = ceil_of(k_blocks, c.split_k * parts);
+  const int64_t per_sm = div_up(ctas, traits.max_sms);
+  const int64_t tile_k_blocks = div_up(k_blocks, c.split_k * parts);
   const int64_t steps = waves * tile_k_blocks;  // k blocks of the fullest CTA
 
   // A slot is refilled one latency after its release.

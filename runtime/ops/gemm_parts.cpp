@@ -11,8 +11,6 @@ namespace {
 constexpr int64_t min_part_k_blocks = 16;  // of a CTA: with fewer, its exchange takes longer
 constexpr uint64_t parts_alignment = 256;
 
-int64_t ceil_of(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
 // How many parts k is good for. 1: this product or config has none.
 int64_t most_parts(const Spec& s, const GemmConfig& c) {
   if (s.grouping != Grouping::batch_sum || !c.swap_ab || s.has(DGRT_FLAG_BATCH_INVARIANT)) return 1;
@@ -27,7 +25,7 @@ uint32_t num_parts(const Spec& s, int64_t m, const GemmConfig& c, int64_t slots)
   const int64_t most = most_parts(s, c);
   if (most == 1) return 1;
   const int64_t clusters =
-      ceil_of(m, c.block_m * c.cluster_m) * ceil_of(s.n, c.block_n * c.cluster_n);
+      div_up(m, c.block_m * c.cluster_m) * div_up(s.n, c.block_n * c.cluster_n);
   return static_cast<uint32_t>(std::clamp<int64_t>(slots / clusters, 1, most));
 }
 

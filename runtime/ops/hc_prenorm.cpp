@@ -5,7 +5,7 @@
 #include "dgrt/hyper.h"
 #include "hyper/sm90_hc_prenorm.cuh"  // interface half: Params, smem_bytes()
 #include "runtime/driver/tensor_map.h"
-#include "runtime/ops/gemm_common.h"  // check_pointer()
+#include "runtime/ops/arg_rules.h"
 #include "runtime/ops/hyper_common.h"
 #include "runtime/ops/op.h"
 
@@ -21,8 +21,6 @@ constexpr uint64_t alignment = 256;  // of what lies in the workspace
 constexpr int64_t min_stages = 4;
 constexpr int64_t max_register_rows = 1024;
 constexpr uint32_t invariant_parts = 8;  // of k, whatever m is
-
-int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 // A decoded config, with what the target adds.
 struct Shape {
@@ -174,10 +172,10 @@ struct HcPrenorm {
     if (x.num_splits < 0 || x.num_splits > d.max_splits)
       return invalid("num_splits={}: must be 0 to max_splits={}", x.num_splits, d.max_splits);
     if (x.m == 0) return ok();
-    DGRT_TRY(gemm::check_pointer("x", x.x, 16));
-    DGRT_TRY(gemm::check_pointer("w", x.w, 16));
-    DGRT_TRY(gemm::check_pointer("z", x.z, 16));
-    DGRT_TRY(gemm::check_pointer("q", x.q, 4));
+    DGRT_TRY(check_pointer("x", x.x, 16));
+    DGRT_TRY(check_pointer("w", x.w, 16));
+    DGRT_TRY(check_pointer("z", x.z, 16));
+    DGRT_TRY(check_pointer("q", x.q, 4));
     DGRT_TRY(hyper::check_stride("ldx", x.ldx, d.k, 2));
     DGRT_TRY(hyper::check_stride("ldz", x.ldz, d.n, 4));
     if (x.num_splits <= 1) return ok();

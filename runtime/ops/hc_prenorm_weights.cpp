@@ -74,8 +74,8 @@ struct HcPrenormWeights {
   static Prepared prepare(const Desc&, const Target&, const Config&) { return {}; }
 
   static Status check_args(const Desc& d, const Args& x) {
-    DGRT_TRY(gemm::check_pointer("f", x.f, 16));
-    DGRT_TRY(gemm::check_pointer("w", x.w, 16));
+    DGRT_TRY(check_pointer("f", x.f, 16));
+    DGRT_TRY(check_pointer("w", x.w, 16));
     return hyper::check_stride("ldf", x.ldf, d.k, 4);
   }
 

@@ -11,7 +11,6 @@ namespace {
 
 namespace k90 = sm90::kv_append;
 
-using attention::div_up;
 
 constexpr uint32_t resident_blocks =
     6;  // on one SM; registers stay below 42 (tests/compile checks)
@@ -141,7 +140,7 @@ Status KvAppend::check_scales(const Desc& d, const Args& x) {
     if (scale == nullptr) continue;
     if (!is_quantised(d))
       return invalid("{}: must be NULL where the cache holds what k and v do", name);
-    DGRT_TRY(attention::check_pointer(name, scale, 4));
+    DGRT_TRY(check_pointer(name, scale, 4));
     if (stride < 0)
       return invalid("{}_head_stride={}: must be 0 (one scale) or more", name, stride);
   }
@@ -168,7 +167,7 @@ Status KvAppend::check_args(const Desc& d, const Args& x) {
        {std::pair{"k_cache", x.k_cache_page_stride}, {"v_cache", x.v_cache_page_stride}})
     if (stride < 0 || stride % 8 != 0)
       return invalid("{}_page_stride={}: must be a multiple of 8 elements", name, stride);
-  DGRT_TRY(attention::check_pointer("slot_mapping", x.slot_mapping,
+  DGRT_TRY(check_pointer("slot_mapping", x.slot_mapping,
                                     has(d, DGRT_KV_SLOTS_INT64) ? 8 : 4));
   return check_scales(d, x);
 }

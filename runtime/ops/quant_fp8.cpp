@@ -4,7 +4,7 @@
 
 #include "dgrt/gemm.h"
 #include "gemm/sm90_quant_fp8.cuh"    // interface half: Params, num_threads()
-#include "runtime/ops/gemm_common.h"  // check_pointer()
+#include "runtime/ops/arg_rules.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt {
@@ -168,9 +168,9 @@ struct QuantFp8 {
       return invalid("ld_scale={}: must be at least {}, the number of {}", x.ld_scale, row,
                      d.scale_major == DGRT_K_MAJOR ? "blocks of k" : "block rows");
     if (x.m == 0) return ok();
-    DGRT_TRY(gemm::check_pointer("x", x.x, 16));
-    DGRT_TRY(gemm::check_pointer("q", x.q, 16));
-    return gemm::check_pointer("scale", x.scale, 4);
+    DGRT_TRY(check_pointer("x", x.x, 16));
+    DGRT_TRY(check_pointer("q", x.q, 16));
+    return check_pointer("scale", x.scale, 4);
   }
 
   static uint64_t workspace_bytes(const Desc&, const Prepared&, const Point&) { return 0; }
@@ -191,7 +191,6 @@ struct QuantFp8 {
   }
 
  private:
-  static int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
   static uint32_t group_m(const Desc& d) { return d.block == DGRT_QUANT_1X128 ? 1 : 128; }
   static Config config(int64_t group_m, int64_t block_m, int64_t k_blocks,
                        int64_t rows_per_thread) {

@@ -9,7 +9,7 @@
 #include "dgrt/gemm.h"
 #include "runtime/base/config.h"
 #include "runtime/base/status.h"
-#include "runtime/ops/gemm_common.h"  // check_pointer()
+#include "runtime/ops/arg_rules.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt::scale {
@@ -20,7 +20,6 @@ constexpr int64_t max_grid_y = 65535;             // CUDA's limit; blocks loop o
 constexpr int64_t max_groups = 65535;             // CUDA's limit of grid z
 constexpr int64_t tile_k = 32;
 
-inline int64_t div_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 inline int64_t group_count(int64_t num_groups) { return std::max<int64_t>(num_groups, 1); }
 
 template <class Desc>
@@ -68,8 +67,8 @@ Status check_operands(const Desc& d, const Args& x, int64_t src_columns, int64_t
           x.group_stride_dst, dst_columns, x.ld_dst);
   }
   if (x.m == 0) return ok();
-  DGRT_TRY(gemm::check_pointer("src", x.src, 4));
-  return gemm::check_pointer("dst", x.dst, 16);
+  DGRT_TRY(check_pointer("src", x.src, 4));
+  return check_pointer("dst", x.dst, 16);
 }
 
 inline SelectorVar selector_m(int64_t max_m) {

@@ -98,7 +98,7 @@ struct ScalePackUe8m0 {
 
   static Status check_args(const Desc& d, const Args& x) {
     DGRT_TRY(
-        scale::check_operands(d, x, d.k_blocks, scale::div_up(d.k_blocks, k90::word_k), num_z(d)));
+        scale::check_operands(d, x, d.k_blocks, div_up(d.k_blocks, k90::word_k), num_z(d)));
     if (!is_k_grouped(d)) {
       if (x.ks != nullptr)
         return invalid("ks={}: must be NULL without K_GROUPED", static_cast<const void*>(x.ks));
@@ -107,7 +107,7 @@ struct ScalePackUe8m0 {
     }
     if (x.k_blocks < 0 || x.k_blocks > d.k_blocks)
       return invalid("k_blocks={}: must be 0 to the desc's {}", x.k_blocks, d.k_blocks);
-    return x.m == 0 || x.k_blocks == 0 ? ok() : gemm::check_pointer("ks", x.ks, 4);
+    return x.m == 0 || x.k_blocks == 0 ? ok() : check_pointer("ks", x.ks, 4);
   }
 
   static uint64_t workspace_bytes(const Desc&, const Prepared&, const Point&) { return 0; }
