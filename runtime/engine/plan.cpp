@@ -62,20 +62,13 @@ Status Plan::fill(Context& context, const PlannedKernels& planned) {
   return ok();
 }
 
-// Workspace never shrinks when a selector variable grows within a cell, so the cells' upper ends
-// say how much the whole box needs.
+// Within a cell an op's workspace is monotonic in every selector variable.
 void Plan::find_workspace_bytes() {
-  for (size_t cell_idx = 0; cell_idx < selection_.cells.size(); ++cell_idx) {
-    Point end{};
-    size_t rest = cell_idx;
-    for (size_t i = selection_.axes.size(); i-- > 0;) {
-      const Axis& axis = selection_.axes[i];
-      end[i] = std::min(axis.max, axis.breaks[rest % axis.breaks.size()]);
-      rest /= axis.breaks.size();
-    }
-    const Prepared& prepared = choices_[selection_.cells[cell_idx]].prepared;
-    workspace_bytes_ = std::max(workspace_bytes_, op().workspace_bytes(desc_.get(), prepared, end));
-  }
+  for (size_t cell = 0; cell < selection_.cells.size(); ++cell)
+    for (const Point& corner : selection_.corners(cell))
+      workspace_bytes_ = std::max(
+          workspace_bytes_,
+          op().workspace_bytes(desc_.get(), choices_[selection_.cells[cell]].prepared, corner));
 }
 
 Status Plan::resolve(const dgrt_args* args, Call* call) const {

@@ -80,6 +80,24 @@ uint32_t Selection::lookup(const Point& point) const {
   return cells[cell_idx];
 }
 
+std::vector<Point> Selection::corners(size_t cell) const {
+  std::vector<Point> corners{Point{}};
+  for (size_t i = axes.size(); i-- > 0;) {
+    const Axis& axis = axes[i];
+    const size_t at = cell % axis.breaks.size();
+    cell /= axis.breaks.size();
+    const int64_t low = at == 0 ? 0 : axis.breaks[at - 1] + 1, high = std::min(axis.max, axis.breaks[at]);
+    const size_t count = corners.size();
+    for (size_t j = 0; j < count; ++j) {
+      corners[j][i] = high;
+      if (low == high) continue;
+      corners.push_back(corners[j]);
+      corners.back()[i] = low;
+    }
+  }
+  return corners;
+}
+
 Result<Selection> select(const OpImpl& op, const dgrt_desc* desc, const Target& target,
                          const Table& table) {
   SelectionGrid grid(op, desc, target);

@@ -41,6 +41,10 @@ struct Selection {
 
   // Index into choices. Requires: 0 <= point[i] <= axes[i].max. No allocation.
   uint32_t lookup(const Point& point) const;
+
+  // Both ends of a cell in every axis. What is monotonic in each variable is greatest at one of them.
+  // Requires: cell < cells.size().
+  std::vector<Point> corners(size_t cell) const;
 };
 
 // Requires: desc passed check_desc. UNSUPPORTED: no legal config for a cell.

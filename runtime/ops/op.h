@@ -107,6 +107,7 @@ struct OpImpl {
   // Launch path: no allocation, no strings unless something is wrong.
   Point (*point)(const dgrt_args*);
   Status (*check_args)(const dgrt_desc*, const dgrt_args*);
+  // Monotonic in every selector variable within a cell of the grid.
   uint64_t (*workspace_bytes)(const dgrt_desc*, const Prepared&, const Point&);
   Status (*bind)(const dgrt_desc*, const dgrt_args*, const Prepared&, const Driver&,
                  void* workspace, Launch*);
