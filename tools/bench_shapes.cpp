@@ -236,14 +236,15 @@ Result<std::vector<int64_t>> read_rows(const Json& json) {
   return rows;
 }
 
-Status read_model(const Json& json, BenchShapes* result) {
+// varies: the name of what calls of a layer differ in.
+Status read_model(const Json& json, const char* varies, BenchShapes* result) {
   const std::string model = json.at("model").get<std::string>();
   std::vector<BenchShape>& shapes = result->shapes;
   for (const Json& layer : json.at("layers")) {
     BenchShape shape{model, layer.at("name").get<std::string>()};
     DGRT_TRY(read_sizes(layer, result->desc, &shape));
-    if (layer.contains("m")) {
-      DGRT_ASSIGN(shape.m, read_rows(layer.at("m")));
+    if (layer.contains(varies)) {
+      DGRT_ASSIGN(shape.m, read_rows(layer.at(varies)));
     }
     const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BenchShape& other) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
@@ -262,8 +263,9 @@ Result<BenchShapes> read_shapes(const Json& json) {
   DGRT_ASSIGN(result.desc, read_desc(json.at("op").get<std::string>(), json));
   result.stem = json.at("stem").get<std::string>();
   const bool k_varies = std::holds_alternative<dgrt_gemm_grouped_k_desc>(result.desc);
-  DGRT_ASSIGN(result.m, read_rows(json.at(k_varies ? "k" : "m")));
-  for (const Json& model : json.at("models")) DGRT_TRY(read_model(model, &result));
+  const char* varies = k_varies ? "k" : "m";
+  DGRT_ASSIGN(result.m, read_rows(json.at(varies)));
+  for (const Json& model : json.at("models")) DGRT_TRY(read_model(model, varies, &result));
   if (result.m.empty() || result.shapes.empty()) return invalid("no m or no layers");
   return result;
 }

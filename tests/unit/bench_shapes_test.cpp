@@ -112,6 +112,11 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(batched.num_batches == 3);
   CHECK(batched.max_m == 9);
   CHECK(batched.b_major == DGRT_MN_MAJOR);
+  const auto gradient = std::get<dgrt_gemm_grouped_k_desc>(
+      parse(R"("op": "gemm_grouped_k", "k": [256, 640], "desc": {"dtype_ab": "bf16", "dtype_d": "fp32"})",
+            R"({"name": "x", "num_groups": 3, "m": 4096, "n": 64})"));  // m: of the desc, no size of calls
+  CHECK(gradient.m == 4096);
+  CHECK(gradient.max_k == 896);  // 1.3 times the largest, in blocks
   const auto merge = std::get<dgrt_attn_merge_desc>(
       parse(R"("op": "attn_merge", "desc": {"dtype_part": "fp32", "dtype_o": "bf16"})",
             R"({"name": "x", "num_parts": 3, "n": 16, "k": 128})"));
