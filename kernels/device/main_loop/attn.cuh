@@ -124,6 +124,7 @@ struct AttnLoad {
         keys.load_v(v_ring, smem.v(v_ring.slot), at);
         v_ring.advance();
       }
+      keys.look_ahead(at - 2);
     }
     keys.finish();
   }

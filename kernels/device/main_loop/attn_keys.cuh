@@ -51,6 +51,8 @@ class ContiguousKeys {
   __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
     load<attn_boxes(Cfg::head_dim_v)>(ring, to, &p_.v, at);
   }
+  // The next keys are of tile `at`, the next values of the keys before them.
+  __device__ void look_ahead(int32_t) {}
   // After the last of a tile's loads.
   __device__ void finish() const {}
 
@@ -115,65 +117,73 @@ class PagedSource {
   uint32_t sequence_, head_;
 };
 
-// By TMA, in boxes of so many rows that divide both page and tile: four warps, or as many as there are
-// boxes, find the pages of every fourth box. Boxes of pages that do not exist are zeros, so that every
-// tile announces the same bytes.
+// By TMA, in boxes of so many rows that divide both page and tile. Warps divide columns where keys and
+// values have enough of them, then boxes. Boxes of pages that do not exist are zeros, so that every tile
+// announces the same bytes.
 template <class Cfg>
 class BoxedKeys : public PagedSource<Cfg> {
   using Base = PagedSource<Cfg>;
   using Base::head_, Base::p_, Base::warp, Base::warps;
+  static constexpr uint32_t qk_boxes = attn_boxes(Cfg::head_dim_qk);
+  static constexpr uint32_t v_boxes = attn_boxes(Cfg::head_dim_v);
+  static constexpr uint32_t parts = qk_boxes % 4 == 0 && v_boxes % 4 == 0   ? 4
+                                    : qk_boxes % 2 == 0 && v_boxes % 2 == 0 ? 2
+                                                                            : 1;
 
  public:
   using typename Base::KeyRing, typename Base::Params, typename Base::Range;
 
-  // Of three warpgroups, or a loading thread would have but 32.
-  static constexpr uint32_t more_registers =
-      Cfg::block_m / attn_slab_rows * Cfg::split_v == 3 ? 8 : 0;
+  static constexpr uint32_t more_registers = 8;
   // All warps copy boxes of every tile, so that none falls behind by a round of the ring.
   __device__ static uint32_t followers(const Params& p) {
-    return min(Cfg::block_n / p.box_rows, warps) - 1;
+    return min(Cfg::block_n / p.box_rows * parts, warps) - 1;
   }
   __device__ static uint32_t fills(const Params&) { return 1; }
 
   __device__ BoxedKeys(const Params& p, const RaggedTile& tile, const Range& range)
-      : Base(p, tile, range) {}
+      : Base(p, tile, range) {
+    look_ahead(range.end - 1);
+  }
 
   __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) const {
-    load<attn_boxes(Cfg::head_dim_qk)>(ring, to, &p_.k, at);
+    load<qk_boxes>(ring, to, &p_.k, at, keys_);
   }
   __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
-    load<attn_boxes(Cfg::head_dim_v)>(ring, to, &p_.v, at);
+    load<v_boxes>(ring, to, &p_.v, at, values_);
+  }
+  // So that the table's entries are there when they are needed.
+  __device__ __forceinline__ void look_ahead(int32_t at) {
+    values_ = keys_;
+    keys_ = this->find(at, first_row(), p_.box_rows);
   }
   __device__ void finish() const {}
 
  private:
-  // Neighbours go to different warps: few boxes are shared evenly.
-  __device__ uint32_t row_of(uint32_t round) const {
-    return (round * 128 + threadIdx.x % 32 * warps + warp()) * p_.box_rows;
+  __device__ uint32_t first_row() const {
+    return (threadIdx.x % 32 * (warps / parts) + warp() / parts) * p_.box_rows;
   }
 
   template <uint32_t boxes>
   __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const TensorMap* map,
-                                       int32_t at) const {
-    constexpr uint32_t rounds = ceil_div(Cfg::block_n, 128);
-    // Before the wait, so that the table's entries arrive meanwhile.
-    typename Base::Place places[rounds];
-#pragma unroll
-    for (uint32_t i = 0; i < rounds; ++i) places[i] = this->find(at, row_of(i), p_.box_rows);
+                                       int32_t at, typename Base::Place place) const {
     ring.wait_empty();
     if (Base::leads())
       ptx::mbarrier_arrive_expect_tx(ring.full(), boxes * Cfg::block_n * attn_row_bytes);
+#pragma unroll 1
+    for (uint32_t row = first_row(); row < Cfg::block_n;) {
 #pragma unroll
-    for (uint32_t i = 0; i < rounds; ++i) {
-      const uint32_t row = row_of(i);
-      if (row >= Cfg::block_n) break;
-#pragma unroll
-      for (uint32_t box = 0; box < boxes; ++box)
+      for (uint32_t i = 0; i < boxes / parts; ++i) {
+        const uint32_t box = i * parts + warp() % parts;
         ptx::tma_load_4d(to + (box * Cfg::block_n + row) * attn_row_bytes, map, ring.full(),
-                         box * attn_box_columns, places[i].token, head_, places[i].page);
+                         box * attn_box_columns, place.token, head_, place.page);
+      }
+      row += warps / parts * 32 * p_.box_rows;
+      place = this->find(at, row, p_.box_rows);
     }
     __syncwarp();
   }
+
+  typename Base::Place keys_ = {}, values_;  // of this lane's first box
 };
 
 // By copies of 16 bytes, for pages that would make more boxes than TMA can be given. Four warps gather
@@ -183,6 +193,7 @@ template <class Cfg>
 class GatheredKeys : public PagedSource<Cfg> {
   using Base = PagedSource<Cfg>;
   using Base::head_, Base::p_, Base::warp, Base::warps;
+  static_assert(Cfg::block_n <= 128, "a lane finds the page of one row");
 
  public:
   using typename Base::KeyRing, typename Base::Params, typename Base::Range;
@@ -192,13 +203,20 @@ class GatheredKeys : public PagedSource<Cfg> {
   __device__ static uint32_t fills(const Params&) { return warps; }
 
   __device__ GatheredKeys(const Params& p, const RaggedTile& tile, const Range& range)
-      : Base(p, tile, range) {}
-
-  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) {
-    load<Cfg::head_dim_qk>(ring, to, p_.k_rows, p_.qk_columns, at);
+      : Base(p, tile, range) {
+    look_ahead(range.end - 1);
   }
-  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) {
-    load<Cfg::head_dim_v>(ring, to, p_.v_rows, p_.v_columns, at);
+
+  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t) {
+    load<Cfg::head_dim_qk>(ring, to, p_.k_rows, p_.qk_columns, keys_);
+  }
+  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t) {
+    load<Cfg::head_dim_v>(ring, to, p_.v_rows, p_.v_columns, values_);
+  }
+  __device__ __forceinline__ void look_ahead(int32_t at) {
+    const uint32_t lane = threadIdx.x % 32;
+    values_ = keys_;
+    keys_ = this->find(at, lane / 4 * 16 + warp() * 4 + lane % 4, 1);
   }
   __device__ __forceinline__ void finish() {
     if (pending_ != 0) announce<0>(0);
@@ -216,38 +234,28 @@ class GatheredKeys : public PagedSource<Cfg> {
   }
 
   template <uint32_t columns>
-  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& rows,
-                                       uint32_t real_columns, int32_t at) {
-    constexpr uint32_t finds = ceil_div(Cfg::block_n, 128);  // rows of a lane to find
-    uint64_t offsets[finds];
-    uint32_t exist[finds];
-#pragma unroll
-    for (uint32_t i = 0; i < finds; ++i) {
-      const uint32_t index = i * 32 + threadIdx.x % 32;  // of the warp's rows
-      const auto place = this->find(at, index / 4 * 16 + warp() * 4 + index % 4, 1);
-      offsets[i] = place.page * rows.page + place.token * rows.token;
-      exist[i] = __ballot_sync(0xffffffff, place.page < p_.num_pages);
-    }
+  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& source,
+                                       uint32_t real_columns, typename Base::Place place) {
     // The slot may wait for the pending tile.
     if (pending_ != 0 && !ring.is_empty()) announce<0>(0);
     ring.wait_empty();
     const uint32_t row = warp() * 4 + threadIdx.x % 32 / 8, chunk = threadIdx.x % 8;
-    const auto* base = static_cast<const uint16_t*>(rows.base) + head_ * rows.head + chunk * 8;
+    const auto* base = static_cast<const uint16_t*>(source.base) + head_ * source.head + chunk * 8;
     to += attn_chunk_offset(Cfg::block_n, row, chunk);
-#pragma unroll
-    for (uint32_t i = 0; i < finds; ++i)
+    const uint64_t offset = place.page * source.page + place.token * source.token;
+    const uint32_t exist = __ballot_sync(0xffffffff, place.page < p_.num_pages);
 #pragma unroll 1
-      for (uint32_t round = 0; round < min(Cfg::block_n / 16 - i * 8, 8); ++round) {
-        const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
-        const uint16_t* from = base + __shfl_sync(0xffffffff, offsets[i], index);
-        const bool exists = (exist[i] >> index & 1) != 0;
-#pragma unroll
-        for (uint32_t box = 0; box < attn_boxes(columns); ++box)
-          ptx::copy_async_b128(
-              to + box * Cfg::block_n * attn_row_bytes, from + box * attn_box_columns,
-              exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
-        to += 16 * attn_row_bytes;
-      }
+    for (uint32_t round = 0; round < Cfg::block_n / 16; ++round) {
+      const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
+      const uint16_t* from = base + __shfl_sync(0xffffffff, offset, index);
+      const bool exists = (exist >> index & 1) != 0;
+#pragma unroll 2
+      for (uint32_t box = 0; box < attn_boxes(columns); ++box)
+        ptx::copy_async_b128(to + box * Cfg::block_n * attn_row_bytes,
+                             from + box * attn_box_columns,
+                             exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
+      to += 16 * attn_row_bytes;
+    }
     ptx::copy_async_commit();
     if (pending_ != 0)
       announce<1>(ring.full());
@@ -255,7 +263,8 @@ class GatheredKeys : public PagedSource<Cfg> {
       pending_ = ring.full();
   }
 
-  uint32_t pending_ = 0;  // barrier of the tile that is on its way
+  typename Base::Place keys_ = {}, values_;  // of this lane's row
+  uint32_t pending_ = 0;                     // barrier of the tile that is on its way
 };
 
 }  // namespace dgrt
