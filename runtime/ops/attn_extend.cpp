@@ -12,7 +12,7 @@ using attention::TileShape;
 
 // All tiles are multiples of 16 keys: page sizes count by what they share with that. Boxes of few rows
 // are more than TMA can be given.
-constexpr int64_t tile_rows = 16, most_gathered = 4;
+constexpr int64_t tile_rows = 16, most_gathered = 2;
 
 struct AttnExtend
     : attention::ManyQueries<AttnExtend, dgrt_attn_extend_desc, dgrt_attn_extend_args> {
