@@ -62,6 +62,8 @@ Status AttnExtend::check_config(const Desc& d, const Target& target, const Confi
   if (*gather != 0 && *gather != 1) return invalid("gather={}: must be 0 or 1", *gather);
   if (*gather == 1 && c["block_n"] > 128)
     return invalid("block_n={}: must be at most 128 with gather", c["block_n"]);
+  if (*gather == 1 && c["split_v"] == 2 && c["head_dim_v"] <= 256)
+    return invalid("split_v=2: for more than 256 columns with gather; it spills");
   // Threads that load from pages need registers that attn_prefill's math has; softcap takes some too.
   const AttnConfig t = decode(c);
   const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
