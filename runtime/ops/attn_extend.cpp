@@ -51,6 +51,7 @@ struct AttnExtend
 
  private:
   using Base = attention::ManyQueries<AttnExtend, Desc, Args>;
+  static Status check_registers(const Desc& d, const AttnConfig& tile);
   static Status encode_cache(const Desc& d, const Args& x, uint32_t box_rows, const Driver& driver,
                              Params* p);
 };
@@ -64,11 +65,17 @@ Status AttnExtend::check_config(const Desc& d, const Target& target, const Confi
     return invalid("block_n={}: must be at most 128 with gather", c["block_n"]);
   if (*gather == 1 && c["split_v"] == 2 && c["head_dim_v"] <= 256)
     return invalid("split_v=2: for more than 256 columns with gather; it spills");
-  // Threads that load from pages need registers that attn_prefill's math has; softcap takes some too.
-  const AttnConfig t = decode(c);
+  return check_registers(d, decode(c));
+}
+
+// Threads that load from pages need registers that attn_prefill's math has; softcap takes some too.
+Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
+  uint32_t most = attention::most_registers(t, has(d, DGRT_ATTN_SOFTCAP));
+  if (attn_math_warpgroups(t) == 3)
+    most -= 12;
+  else if (t.split_v == 2)
+    most -= 4;
   const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
-  uint32_t most = t.split_v == 2 ? 184 : 200;
-  if (attn_math_warpgroups(t) == 3) most = has(d, DGRT_ATTN_SOFTCAP) ? 104 : 116;
   if (registers > most)
     return invalid("block_n={}: {} registers of accumulators, {} are there", t.block_n, registers,
                    most);
