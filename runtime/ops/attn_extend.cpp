@@ -70,11 +70,12 @@ Status AttnExtend::check_config(const Desc& d, const Target& target, const Confi
 
 // Threads that load from pages need registers that attn_prefill's math has; softcap takes some too.
 Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
-  uint32_t most = attention::most_registers(t, has(d, DGRT_ATTN_SOFTCAP));
+  const bool softcap = has(d, DGRT_ATTN_SOFTCAP);
+  uint32_t most = attention::most_registers(t, softcap);
   if (attn_math_warpgroups(t) == 3)
     most -= 12;
-  else if (t.split_v == 2)
-    most -= 4;
+  else if (attn_math_warpgroups(t) == 2 && (softcap || t.split_v == 2))
+    most -= 8;
   const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
   if (registers > most)
     return invalid("block_n={}: {} registers of accumulators, {} are there", t.block_n, registers,

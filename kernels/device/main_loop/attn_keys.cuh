@@ -236,6 +236,7 @@ class GatheredKeys : public PagedSource<Cfg> {
   template <uint32_t columns>
   __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& source,
                                        uint32_t real_columns, typename Base::Place place) {
+    constexpr uint32_t boxes = attn_boxes(columns), unrolled = boxes > 4 ? 2 : boxes;  // more spill
     // The slot may wait for the pending tile.
     if (pending_ != 0 && !ring.is_empty()) announce<0>(0);
     ring.wait_empty();
@@ -249,8 +250,8 @@ class GatheredKeys : public PagedSource<Cfg> {
       const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
       const uint16_t* from = base + __shfl_sync(0xffffffff, offset, index);
       const bool exists = (exist >> index & 1) != 0;
-#pragma unroll 2
-      for (uint32_t box = 0; box < attn_boxes(columns); ++box)
+#pragma unroll(unrolled)
+      for (uint32_t box = 0; box < boxes; ++box)
         ptx::copy_async_b128(to + box * Cfg::block_n * attn_row_bytes,
                              from + box * attn_box_columns,
                              exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
