@@ -101,15 +101,15 @@ class PagedSource {
 
   __device__ static uint32_t warp() { return threadIdx.x % 128 / 32; }
 
-  // Of `rows` rows from row `row` of tile `at`, all in one page. Page num_pages does not exist.
+  // Of `rows` rows from row `row` of tile `at`, all in one page. Pages from num_pages on do not exist. Nothing
+  // is done with the table's entry, so that nobody waits for it here.
   __device__ __forceinline__ Place find(int32_t at, uint32_t row, uint32_t rows) const {
     const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(row);
     if (row >= Cfg::block_n || key >= key_end_ || key + static_cast<int32_t>(rows) <= key_first_)
       return {0, p_.num_pages};
     const uint32_t in_table = static_cast<uint32_t>(key) / p_.page_size;
     return {static_cast<uint32_t>(key) - in_table * p_.page_size,
-            min(static_cast<uint32_t>(p_.page_table[sequence_ * p_.table_row + in_table]),
-                p_.num_pages)};
+            static_cast<uint32_t>(p_.page_table[sequence_ * p_.table_row + in_table])};
   }
 
   const Params& p_;
@@ -243,8 +243,9 @@ class GatheredKeys : public PagedSource<Cfg> {
     const uint32_t row = warp() * 4 + threadIdx.x % 32 / 8, chunk = threadIdx.x % 8;
     const auto* base = static_cast<const uint16_t*>(source.base) + head_ * source.head + chunk * 8;
     to += attn_chunk_offset(Cfg::block_n, row, chunk);
-    const uint64_t offset = place.page * source.page + place.token * source.token;
-    const uint32_t exist = __ballot_sync(0xffffffff, place.page < p_.num_pages);
+    const uint32_t page = min(place.page, p_.num_pages);
+    const uint64_t offset = page * source.page + place.token * source.token;
+    const uint32_t exist = __ballot_sync(0xffffffff, page < p_.num_pages);
 #pragma unroll 1
     for (uint32_t round = 0; round < Cfg::block_n / 16; ++round) {
       const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
