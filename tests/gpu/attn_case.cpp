@@ -148,6 +148,7 @@ Status AttnRun::fill(uint64_t seed) const {
   DGRT_TRY(fill_tensor(q_, 4 * seed, test_.sigma));
   DGRT_TRY(
       lab::fill_normal_f32(*gpu_->lab, sinks_.as<float>(), test_.num_q_heads, 4 * seed + 3, 2.0f));
+  DGRT_TRY(lab::fill_words(*gpu_->lab, sinks_.data(), 1, 0xff800000));  // minus infinity: none
   if (test_.layout == AttnLayout::fused) return ok();
   DGRT_TRY(fill_tensor(k_, 4 * seed + 1, 1.0f));
   DGRT_TRY(fill_tensor(v_, 4 * seed + 2, 1.0f));

@@ -158,6 +158,7 @@ Status DecodeRun::fill() const {
   DGRT_TRY(normal(k_, 2, 1.0f));
   DGRT_TRY(normal(v_, 3, 1.0f));
   DGRT_TRY(lab::fill_normal_f32(lab, sinks_.as<float>(), test_.num_q_heads, 4, 2.0f));
+  DGRT_TRY(lab::fill_words(lab, sinks_.data(), 1, 0xff800000));  // minus infinity: none
   DGRT_TRY(plant_nan(k_, test_.head_dim_qk));
   DGRT_TRY(plant_nan(v_, test_.head_dim_v));
   return lab.synchronize();

@@ -243,7 +243,7 @@ __device__ inline void compare(const Params& p) {
   if (p.sinks != nullptr) {
     const double sink = p.sinks[head], top = fmax(sums.most, sink);
     share = is_empty ? 0 : exp(sums.most - top);
-    total = weight * share + exp(sink - top);
+    total = weight * share + (isinf(sink) ? 0 : exp(sink - top));  // minus infinity: none
     if (p.lse_with_sink) lse = top + log(total);
   }
   const double keys = static_cast<double>(x.end - x.first) / 16;

@@ -1,7 +1,7 @@
-// Stores rows of o from accumulators, 16 bytes a thread. A fragment holds two columns of each group
-// of eight; four threads of a row exchange until each has all eight columns of every fourth group.
+// What is left of a row of attention once its keys are through: the sink, lse, o.
 #pragma once
 #include "device/common/attn_params.cuh"
+#include "device/main_loop/online_softmax.cuh"
 #include "device/ptx/half_format.cuh"
 #include "device/ptx/memory.cuh"
 
@@ -25,8 +25,29 @@ __device__ __forceinline__ uint4 transpose_pairs(uint32_t g0, uint32_t g1, uint3
   return make_uint4(g0, g1, g2, g3);
 }
 
-// o: the slab's fragment, columns from first_column on. rows[i], scale[i]: of the thread's two
-// rows; null rows are not stored.
+// Closes a row: the sink, counted once, and lse. `most`: the maximum as a power of two. Returns what o,
+// the weighted sum, must be multiplied by. P: AttnParams, AttnPagedParams.
+template <class P>
+__device__ __forceinline__ float close_row(const P& p, uint64_t token, uint32_t head, float sum, float most,
+                                           bool store_lse) {
+  constexpr float log2e = 1.4426950408889634f, ln2 = 0.6931471805599453f;
+  float total = sum, weight = 1.0f, lse = most + ptx::lg2_approx_f32(sum);
+  if (p.sinks != nullptr) {
+    const float sink = p.sinks[head] * log2e, top = fmaxf(sink, most);
+    const float shift = top == -infinity() ? 0.0f : top;  // neither keys nor a sink
+    weight = ptx::ex2_approx_f32(most - shift);
+    total = sum * weight + ptx::ex2_approx_f32(sink - shift);
+    if ((p.lse_form & attn_lse_with_sink) != 0) lse = top + ptx::lg2_approx_f32(total);
+  }
+  if (p.lse != nullptr && store_lse)
+    ptx::store_f32(p.lse + token * p.lse_token + head * p.lse_head,
+                   (p.lse_form & attn_lse_base2) != 0 ? lse : lse * ln2);
+  return sum > 0.0f ? weight / total : sum;  // no visible key: o is 0; NaN stays NaN
+}
+
+// Stores a slab's rows, 16 bytes a thread. A fragment holds two columns of each group of eight; four
+// threads of a row exchange until each has all eight columns of every fourth group. o: columns from
+// first_column on. rows[i], scale[i]: of the thread's two rows; null rows are not stored.
 template <int dtype, uint32_t count>
 __device__ __forceinline__ void store_rows(const float (&o)[count], uint16_t* const (&rows)[2],
                                            const float (&scale)[2], uint32_t first_column,

@@ -369,10 +369,9 @@ struct AttnMath {
     release(v_ring);
   }
 
-  // Divides by the sums, adds the sink to them, stores o and lse. `row`: the thread's first.
+  // Stores o and lse. `row`: the thread's first.
   __device__ __forceinline__ void finish(const RaggedTile& tile, int32_t row,
                                          const OnlineSoftmax& softmax) {
-    constexpr float log2e = 1.4426950408889634f, ln2 = 0.6931471805599453f;
     const auto head = static_cast<uint32_t>(tile.head);
     uint16_t* rows[2];
     float scale[2];
@@ -380,21 +379,12 @@ struct AttnMath {
     for (uint32_t i = 0; i < 2; ++i) {
       const int32_t at = row + static_cast<int32_t>(i) * 8;
       const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
-      const float sum = row_sum(softmax.sum[i]), most = softmax.max[i] * p.scale_log2;
-      float total = sum, weight = 1.0f, lse = most + ptx::lg2_approx_f32(sum);
-      if (p.sinks != nullptr) {
-        const float sink = p.sinks[head] * log2e, top = fmaxf(sink, most);
-        weight = ptx::ex2_approx_f32(most - top);
-        total = sum * weight + ptx::ex2_approx_f32(sink - top);
-        if ((p.lse_form & attn_lse_with_sink) != 0) lse = top + ptx::lg2_approx_f32(total);
-      }
-      scale[i] = sum > 0.0f ? weight / total : sum;  // no visible key: o is 0; NaN stays NaN
-      rows[i] = nullptr;
+      const float sum = row_sum(softmax.sum[i]);
+      rows[i] = nullptr, scale[i] = 0.0f;
       if (at >= tile.q_len) continue;
       rows[i] = static_cast<uint16_t*>(p.o) + token * p.o_token + head * p.o_head;
-      if (p.lse != nullptr && part == 0 && threadIdx.x % 4 == 0)
-        ptx::store_f32(p.lse + token * p.lse_token + head * p.lse_head,
-                       (p.lse_form & attn_lse_base2) != 0 ? lse : lse * ln2);
+      scale[i] = close_row(p, token, head, sum, softmax.max[i] * p.scale_log2,
+                           part == 0 && threadIdx.x % 4 == 0);
     }
     store_rows<Cfg::dtype>(o, rows, scale, part * Smem::columns, p.v_columns);
   }

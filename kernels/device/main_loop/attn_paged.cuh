@@ -138,7 +138,8 @@ struct AttnPaged {
       rows[i] = nullptr, scale[i] = 0.0f;
       if (!to.exists || row + i * 8 >= Cfg::block_m) continue;
       rows[i] = static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head;
-      scale[i] = close_row(p, to, sum, softmax.max[i] * p.scale_log2, warpgroup == 0 && threadIdx.x % 4 == 0);
+      scale[i] = close_row(p, to.token, to.head, sum, softmax.max[i] * p.scale_log2,
+                           warpgroup == 0 && threadIdx.x % 4 == 0);
     }
     store_rows<Cfg::dtype>(o, rows, scale, warpgroup * Smem::columns, p.v_columns);
   }

@@ -2,7 +2,6 @@
 // until the last part of its unit is there, whose CTA adds them up in their order.
 #pragma once
 #include "device/epilogue/attn_output.cuh"
-#include "device/main_loop/online_softmax.cuh"
 #include "device/sched/key_split.cuh"
 #include "device/epilogue/last_arriver.cuh"
 
@@ -21,24 +20,6 @@ struct AttnRow {
     exists = in_tile < s.tokens(p) && head_in_tile < s.heads;
   }
 };
-
-// Closes a row: the sink, counted once, and lse. `most`: the maximum as a power of two. Returns what o,
-// the weighted sum, must be multiplied by.
-__device__ __forceinline__ float close_row(const AttnPagedParams& p, const AttnRow& row, float sum, float most,
-                                           bool store_lse) {
-  constexpr float log2e = 1.4426950408889634f, ln2 = 0.6931471805599453f;
-  float total = sum, weight = 1.0f, lse = most + ptx::lg2_approx_f32(sum);
-  if (p.sinks != nullptr) {
-    const float sink = p.sinks[row.head] * log2e, top = fmaxf(sink, most);
-    weight = ptx::ex2_approx_f32(most - top);
-    total = sum * weight + ptx::ex2_approx_f32(sink - top);
-    if ((p.lse_form & attn_lse_with_sink) != 0) lse = top + ptx::lg2_approx_f32(total);
-  }
-  if (p.lse != nullptr && store_lse)
-    ptx::store_f32(p.lse + row.token * p.lse_token + row.head * p.lse_head,
-                   (p.lse_form & attn_lse_base2) != 0 ? lse : lse * ln2);
-  return sum > 0.0f ? weight / total : sum;  // no visible key: o is 0; NaN stays NaN
-}
 
 template <class Cfg>
 struct PartSlots {
@@ -140,7 +121,7 @@ __device__ __forceinline__ void merge_parts(const AttnPagedParams& p, const KeyS
                   PartSlots<Cfg>::statistics(p, slot, row, true), merged, column == 0);
       continue;
     }
-    const float scale = close_row(p, to, merged.sum, merged.most, column == 0);
+    const float scale = close_row(p, to.token, to.head, merged.sum, merged.most, column == 0);
     uint32_t packed[4];
 #pragma unroll
     for (uint32_t j = 0; j < 4; ++j)
