@@ -119,11 +119,12 @@ class PhaseTimes {
 std::vector<std::string> all_options(const Instance& instance, const Key& key,
                                      const CompilerId& compiler) {
   std::vector<std::string> options = compile_options(instance);
+  options.emplace_back("--ptxas-options=-v");
+  if (compiler.major == 12 && compiler.minor < 9) return options;  // knows neither of the others
   // Names of objects with internal linkage hold a random number unless there is a seed.
   options.push_back("--frandom-seed=" + key.hex().substr(0, 16));
-  options.emplace_back("--ptxas-options=-v");
   // NVRTC 12.9 began to use the driver's own cache, which would hide compile times.
-  if (compiler.major > 12 || compiler.minor >= 9) options.push_back("--no-cache");
+  options.emplace_back("--no-cache");
   return options;
 }
 

@@ -52,6 +52,16 @@ std::string file_of(const void* address) {
   return dladdr(address, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
 }
 
+// NVRTC opens its other half at the first compile: too late if an upgrade has replaced both files since.
+// What has no such file, or finds it elsewhere, opens it itself.
+void open_builtins(const NvrtcLibrary& library) {
+  const std::string folder = library.path.substr(0, library.path.rfind('/') + 1);
+  (void)dlopen(
+      fmt::format("{}libnvrtc-builtins.so.{}.{}", folder, library.id.major, library.id.minor)
+          .c_str(),
+      RTLD_LAZY | RTLD_LOCAL);
+}
+
 // Null, and one line more in `refused`, if the library is no usable NVRTC.
 std::shared_ptr<const NvrtcLibrary> open_library(void* handle, const std::string& name,
                                                  std::string* refused) {
@@ -71,6 +81,7 @@ std::shared_ptr<const NvrtcLibrary> open_library(void* handle, const std::string
   library->id.major = static_cast<uint32_t>(major);
   library->id.minor = static_cast<uint32_t>(minor);
   library->id.build_id = image_identity(address);
+  open_builtins(*library);
   return library;
 }
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <optional>
 
 #include "runtime/compile/nvrtc.h"
@@ -79,7 +81,8 @@ TEST_CASE("nvrtc versions: a library replaced under a running process goes on as
   const std::optional<std::string> v12 = library_of("DGRT_TEST_NVRTC_12", 12),
                                    v13 = library_of("DGRT_TEST_NVRTC_13", 13);
   if (!v12 || !v13) return;
-  // An installer writes beside the old files and renames: the mapped ones live on.
+  // An installer writes beside the old files, renames, and removes what is no longer needed: the
+  // mapped ones live on.
   const test::TempDir temp;
   for (const auto& file : stdfs::directory_iterator(stdfs::path(*v12).parent_path()))
     if (file.is_regular_file())
@@ -88,12 +91,17 @@ TEST_CASE("nvrtc versions: a library replaced under a running process goes on as
   EngineFixture fixture;
   fixture.parts.compiler = open_compiler(path);
   const CompilerId id = fixture.parts.compiler->id();
-  const auto context = fixture.open();
-  FakeDesc desc;
-  desc.num_blocks = 1;
-  fixture.plan(*context, desc);
+  // Both halves are open: in a process that has used another copy, a compile would not show it.
+  std::ifstream maps("/proc/self/maps");
+  const std::string mapped{std::istreambuf_iterator<char>(maps), {}};
+  for (const char* half : {"/libnvrtc.so.12", "/libnvrtc-builtins.so.12"})
+    CHECK(mapped.find(temp.path() + half) != std::string::npos);
   stdfs::copy_file(*v13, path + ".new");
   stdfs::rename(path + ".new", path);
+  for (const auto& file : stdfs::directory_iterator(temp.path()))
+    if (file.path() != path) stdfs::remove(file.path());
+  const auto context = fixture.open();  // has compiled nothing yet
+  FakeDesc desc;
   desc.num_blocks = 3;
   fixture.plan(*context, desc);
   CHECK(context->kernels().stats().compiles == 3);
