@@ -22,8 +22,11 @@ namespace dgrt::test {
 
 class EngineFixture {
  public:
-  EngineFixture()
-      : kernels_{{fake_header, fake_template}}, kernels_dir_("DGRT_KERNELS_DIR", kernels_.path()) {
+  explicit EngineFixture(
+      const std::string& parent = std::filesystem::temp_directory_path().string())
+      : dir(parent),
+        kernels_{{fake_header, fake_template}},
+        kernels_dir_("DGRT_KERNELS_DIR", kernels_.path()) {
     options.device = DGRT_DEVICE_NONE;
     options.arch = "sm_90a";
     options.sm_count = 132;

@@ -32,14 +32,25 @@ TEST_CASE_METHOD(Fixture, "locks that the file system refuses are a status", "[u
 
 TEST_CASE_METHOD(Fixture, "an entry is durable before it is visible, and its name soon after",
                  "[unit]") {
-  REQUIRE(cache->publish(sample_entry(1)).is_ok());  // creates the directories
   std::string calls;
   fs.before = [&](std::string_view call, int) {
-    if (call == "write" || call == "sync" || call == "rename") calls.append(call).append(" ");
+    if (call == "write" || call == "sync" || call == "rename" || call == "make_dir")
+      calls.append(call).append(" ");
     return 0;
   };
+  REQUIRE(cache->publish(sample_entry(1)).is_ok());  // with the directories that lead to it
+  CHECK(calls == "make_dir sync make_dir sync write sync rename sync ");
+  calls.clear();
   REQUIRE(cache->publish(sample_entry(1)).is_ok());
   CHECK(calls == "write sync rename sync ");
+}
+
+TEST_CASE_METHOD(Fixture, "an entry that cannot be named leaves no file", "[unit]") {
+  fs.before = [](std::string_view call, int) { return call == "rename" ? EIO : 0; };
+  CHECK(cache->publish(sample_entry(1)).code() == DGRT_IO_ERROR);
+  const stdfs::path shard = stdfs::path(path(sample_entry(1))).parent_path();
+  CHECK(stdfs::exists(shard));
+  CHECK(stdfs::is_empty(shard));
 }
 
 TEST_CASE_METHOD(Fixture, "directories that cannot be synced are no failure", "[unit]") {
