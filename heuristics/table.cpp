@@ -20,11 +20,13 @@ Status parse_range(const Json& value, std::string_view what, IntRange* range) {
     range->lo = range->hi = value.get<int64_t>();
     return ok();
   }
-  if (!value.is_array() || value.size() != 2 || !value[0].is_number_integer() ||
-      !value[1].is_number_integer())
+  const auto is_end = [](const Json& end) { return end.is_number_integer() || end.is_null(); };
+  if (!value.is_array() || value.size() != 2 || !is_end(value[0]) || !is_end(value[1]))
     return invalid("{}={}: must be an integer or [low, high]", what, value.dump());
-  range->lo = value[0].get<int64_t>();
-  range->hi = value[1].get<int64_t>();
+  if (value[0].is_null() && value[1].is_null())
+    return invalid("{}={}: must have an end, for it holds for every value", what, value.dump());
+  range->lo = value[0].is_null() ? IntRange::least : value[0].get<int64_t>();
+  range->hi = value[1].is_null() ? IntRange::largest : value[1].get<int64_t>();
   if (range->lo > range->hi) return invalid("{}={}: low is above high", what, value.dump());
   return ok();
 }

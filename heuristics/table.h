@@ -8,9 +8,11 @@
 //     {"arch": "sm90", "sm_count": [130, 132], "when": {"m": [1, 64], "n": 7168},
 //      "use": {"block_m": 64, "block_n": 128}, "why": "...", "measured": "H200, CUDA 13.0,
 //      2026-01-01"}]}
-// `sm_count` is optional, a range or a number. `when` tests names by range (inclusive) or value.
-// `use` names config fields; those that it leaves out are chosen by the model. `why` and `measured`
-// are required.
+// `sm_count` is optional, a range or a number. `when` tests any of the op's selector variables and
+// shape fields, each by value or by range (inclusive), and holds where all of them do. An end of a
+// range may be null, which is none: {"batch": [8, null], "max_q_len": [null, 16]}. `use` names
+// config fields; those that it leaves out are chosen by the model. `why` and `measured` are
+// required.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -25,9 +27,10 @@
 
 namespace dgrt {
 
-// Inclusive.
+// Inclusive. Sizes are never negative, and an end that a row leaves open is the least or the largest.
 struct IntRange {
   int64_t lo = 0, hi = 0;
+  static constexpr int64_t least = 0, largest = INT64_MAX;
   bool contains(int64_t value) const { return lo <= value && value <= hi; }
   bool operator==(const IntRange&) const = default;
 };

@@ -27,21 +27,47 @@ struct TuneOptions {
 struct Tuned {
   std::string stem;
   BenchShape shape;
+  std::vector<std::string> vars;  // the op's selector variables
   std::vector<TunedPoint> points;
   std::vector<TuneVerdict> verdicts;  // of the points where the library's picks are right
 };
 
-// "m = 64", "32 groups of about 64 rows", as a table says it.
+bool is_attention(const Tuned& tuned) { return tuned.shape.attn.num_q_heads > 0; }
+
+// "m = 64", "batch = 32, max_q_len = 4", "32 groups of about 64 rows", as a table says it.
 std::string where(const Tuned& tuned, const TunedPoint& point) {
   const BenchShape& shape = tuned.shape;
+  if (tuned.vars.size() > 1) {
+    std::string text;
+    for (size_t i = 0; i < tuned.vars.size(); ++i)
+      text += fmt::format("{}{} = {}", i == 0 ? "" : ", ", tuned.vars[i], point.at[i]);
+    return text;
+  }
   if (shape.rows > 0) return fmt::format("k = {} of {} groups", point.m, shape.num_groups);
   if (shape.num_groups == 0) return fmt::format("m = {}", point.m);
   return fmt::format("{} groups of about {} rows", shape.num_groups, point.m);
 }
 
 // Also for callers that expect m rows and not some more, as the bench does.
-int64_t lowest_value(const std::string& var, const TunedPoint& point) {
-  return var == "expected_m" ? std::min(point.m, point.value) : point.value;
+Point lowest_point(const Tuned& tuned, const TunedPoint& point) {
+  Point low = point.at;
+  if (tuned.vars.front() == "expected_m") low[0] = std::min(point.m, low[0]);
+  return low;
+}
+
+// Of a list of sizes, the last. Shapes of attention are measured each at its own number of sequences.
+bool is_largest(const Tuned& tuned, const TunedPoint& point) {
+  return !is_attention(tuned) &&
+         std::all_of(tuned.points.begin(), tuned.points.end(),
+                     [&](const TunedPoint& other) { return other.at[0] <= point.at[0]; });
+}
+
+Result<std::vector<std::string>> variables_of(const BenchSession& session, const OpBench& bench) {
+  const Context& context = *reinterpret_cast<const Context*>(session.host().context);
+  DGRT_ASSIGN(const DescCopy desc, DescCopy::make(bench.desc(), context.ops()));
+  std::vector<std::string> names;
+  for (const SelectorVar& var : desc.op().selector(desc.get())) names.push_back(var.name);
+  return names;
 }
 
 Result<TuneVerdict> verdict_of(const BenchSession& session, const OpBench& bench,
@@ -52,14 +78,9 @@ Result<TuneVerdict> verdict_of(const BenchSession& session, const OpBench& bench
   TuneVerdict verdict;
   verdict.family = arch_family(context.target().arch);
   verdict.sm_count = context.target().sm_count;
-  verdict.var = op.selector(desc.get()).front().name;
-  verdict.value = point.value;
-  const auto is_less = [](const TunedPoint& a, const TunedPoint& b) { return a.value < b.value; };
-  const int64_t largest =
-      std::max_element(tuned.points.begin(), tuned.points.end(), is_less)->value;
-  DGRT_ASSIGN(verdict.range,
-              row_range(op, desc.get(), context.target(), lowest_value(verdict.var, point),
-                        point.value, point.value == largest));
+  DGRT_ASSIGN(verdict.ranges,
+              row_ranges(op, desc.get(), context.target(), lowest_point(tuned, point), point.at,
+                         is_largest(tuned, point)));
   verdict.fields = row_fields(op, desc.get());
   std::vector<double> us;
   for (size_t i = 0; i < point.num_finalists; ++i) us.push_back(point.us(i));
@@ -185,6 +206,7 @@ OrderedJson to_json(const Tuned& tuned, const TunedPoint& point) {
   json["m"] = shape.rows > 0 ? shape.rows : point.m;
   json["n"] = shape.n;
   json["k"] = shape.rows > 0 ? point.m : shape.k;
+  for (size_t i = 0; i < tuned.vars.size(); ++i) json["at"][tuned.vars[i]] = point.at[i];
   json["num_candidates"] = point.num_candidates;
   json["model_pick"] = point.model_pick;
   json["table_pick"] = point.table_pick;
@@ -241,7 +263,8 @@ Result<Tuned> tune_shape(const TuneOptions& options, const BenchSession& session
   DGRT_ASSIGN(const std::unique_ptr<OpBench> bench,
               make_any_bench(session.host(), complete_desc(shapes, shape)));
   const Tuner tuner(session.host(), {options.top, options.bench.repeats()});
-  Tuned tuned{shapes.stem, shape, {}, {}};
+  Tuned tuned{shapes.stem, shape, {}, {}, {}};
+  DGRT_ASSIGN(tuned.vars, variables_of(session, *bench));
   DGRT_ASSIGN(tuned.points, tuner.tune(*bench, shapes.rows_of(shape), shapes.stem + sizes_of(shape)));
   for (const TunedPoint& point : tuned.points) {
     if (!point.is_decided()) continue;

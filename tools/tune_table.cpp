@@ -19,7 +19,8 @@ OrderedJson to_json(const Config& config) {
 }
 
 OrderedJson row_of(const TuneVerdict& verdict) {
-  OrderedJson when = {{verdict.var, to_json(verdict.range)}};
+  OrderedJson when = OrderedJson::object();
+  for (const TuneRange& range : verdict.ranges) when[range.var] = to_json(range.range);
   when.update(to_json(verdict.fields));
   const int64_t sms = verdict.sm_count;
   return {{"arch", verdict.family},  {"sm_count", to_json(IntRange{sms, sms})},
@@ -27,39 +28,61 @@ OrderedJson row_of(const TuneVerdict& verdict) {
           {"why", verdict.why},      {"measured", verdict.measured}};
 }
 
+// As Table::parse() reads it.
 std::optional<IntRange> range_of(const OrderedJson& value) {
   if (value.is_number_integer()) return IntRange{value.get<int64_t>(), value.get<int64_t>()};
-  if (!value.is_array() || value.size() != 2 || !value[0].is_number_integer() ||
-      !value[1].is_number_integer())
+  const auto is_end = [](const OrderedJson& end) { return end.is_number_integer() || end.is_null(); };
+  if (!value.is_array() || value.size() != 2 || !is_end(value[0]) || !is_end(value[1]))
     return std::nullopt;
-  return IntRange{value[0].get<int64_t>(), value[1].get<int64_t>()};
+  return IntRange{value[0].is_null() ? IntRange::least : value[0].get<int64_t>(),
+                  value[1].is_null() ? IntRange::largest : value[1].get<int64_t>()};
 }
 
-// The range of the verdict's variable in a row of the same device and sizes; nothing: another row.
-std::optional<IntRange> range_if_alike(const OrderedJson& row, const TuneVerdict& verdict) {
+// The ranges of the verdict's variables in a row of the same device and sizes; nothing: another row.
+std::optional<std::vector<IntRange>> ranges_if_alike(const OrderedJson& row,
+                                                     const TuneVerdict& verdict) {
   if (!row.is_object() || !row.contains("when") || !row["when"].is_object()) return std::nullopt;
   if (arch_family(row.value("arch", "")) != verdict.family) return std::nullopt;
   if (!row.contains("sm_count")) return std::nullopt;
   const std::optional<IntRange> sms = range_of(row["sm_count"]);
   if (!sms || *sms != IntRange{verdict.sm_count, verdict.sm_count}) return std::nullopt;
   OrderedJson rest = row["when"];
-  const auto var = rest.find(verdict.var);
-  if (var == rest.end()) return std::nullopt;
-  const std::optional<IntRange> range = range_of(*var);
-  rest.erase(var);
+  std::vector<IntRange> ranges;
+  for (const TuneRange& wanted : verdict.ranges) {
+    const auto var = rest.find(wanted.var);
+    if (var == rest.end()) return std::nullopt;
+    const std::optional<IntRange> range = range_of(*var);
+    if (!range) return std::nullopt;
+    ranges.push_back(*range);
+    rest.erase(var);
+  }
   // Ordered objects compare in order, which does not matter here.
   if (nlohmann::json(rest) != nlohmann::json(to_json(verdict.fields))) return std::nullopt;
-  return range;
+  return ranges;
+}
+
+bool holds_at(const std::vector<IntRange>& ranges, const TuneVerdict& verdict) {
+  for (size_t i = 0; i < ranges.size(); ++i)
+    if (!ranges[i].contains(verdict.ranges[i].value)) return false;
+  return true;
+}
+
+// In the order of tables: by the first variable, then by the others.
+bool stands_before(const TuneVerdict& verdict, const std::vector<IntRange>& ranges) {
+  for (size_t i = 0; i < ranges.size(); ++i)
+    if (verdict.ranges[i].range.lo != ranges[i].lo)
+      return verdict.ranges[i].range.lo < ranges[i].lo;
+  return false;
 }
 
 void apply(const TuneVerdict& verdict, OrderedJson* rows, MergedTable* merged) {
-  size_t place = rows->size(), removed = 0;  // where the new row goes: in order of its variable
+  size_t place = rows->size(), removed = 0;  // where the new row goes
   bool is_placed = false;
   for (size_t i = 0; i < rows->size();) {
-    const std::optional<IntRange> range = range_if_alike((*rows)[i], verdict);
-    const bool goes = range && range->contains(verdict.value);
-    if (range && !is_placed) {
-      is_placed = goes || range->lo > verdict.value;
+    const std::optional<std::vector<IntRange>> ranges = ranges_if_alike((*rows)[i], verdict);
+    const bool goes = ranges && holds_at(*ranges, verdict);
+    if (ranges && !is_placed) {
+      is_placed = goes || stands_before(verdict, *ranges);
       place = is_placed ? i : i + 1;
     }
     if (goes) {
@@ -119,20 +142,30 @@ size_t choose_config(const std::vector<double>& us, size_t model_pick, size_t ta
   return beats(fastest, standing) ? fastest : standing;
 }
 
-Result<IntRange> row_range(const OpImpl& op, const dgrt_desc* desc, const Target& target,
-                           int64_t low, int64_t high, bool is_largest) {
+Result<std::vector<TuneRange>> row_ranges(const OpImpl& op, const dgrt_desc* desc,
+                                          const Target& target, const Point& low,
+                                          const Point& high, bool is_largest) {
   SelectionGrid grid(op, desc, target);
   DGRT_TRY(grid.decide(Table()));
   grid.limit_kernels();
-  const size_t first = grid.cell_of({low}), measured = grid.cell_of({high});
-  size_t last = measured;
-  const auto is_same = [&](size_t cell) {
-    return grid.picks()[cell].config_idx == grid.picks()[measured].config_idx;
-  };
-  while (is_largest && last + 1 < grid.num_cells() && grid.cell_end(last + 1)[0] <= 2 * high &&
-         is_same(last + 1))
-    ++last;
-  return IntRange{first == 0 ? 1 : grid.cell_end(first - 1)[0] + 1, grid.cell_end(last)[0]};
+  std::vector<TuneRange> ranges;
+  for (size_t i = 0; i < grid.vars().size(); ++i) {
+    const std::vector<int64_t>& breaks = grid.vars()[i].breaks;
+    const size_t first = break_idx(breaks, low[i]), last = break_idx(breaks, high[i]);
+    const int64_t least = std::min<int64_t>(breaks[0], 1);  // calls of size 0 launch nothing
+    ranges.push_back({grid.vars()[i].name, high[i],
+                      {first == 0 ? least : breaks[first - 1] + 1, breaks[last]}});
+  }
+  if (!is_largest || ranges.empty()) return ranges;
+  const auto pick_at = [&](const Point& point) { return grid.picks()[grid.cell_of(point)].config_idx; };
+  Point further = high;
+  for (const int64_t end : grid.vars()[0].breaks) {
+    if (end <= ranges[0].range.hi) continue;
+    further[0] = end;
+    if (end > 2 * high[0] || pick_at(further) != pick_at(high)) break;
+    ranges[0].range.hi = end;
+  }
+  return ranges;
 }
 
 Config row_fields(const OpImpl& op, const dgrt_desc* desc) {

@@ -90,7 +90,7 @@ Result<TunedPoint> Tuner::begin(OpBench& bench, const DescCopy& desc, int64_t m)
               explain(op, desc.get(), context().target(), context().table(op), at));
   TunedPoint point;
   point.m = m;
-  point.value = at[0];
+  point.at = at;
   point.num_candidates = model.candidates.size();
   const size_t most = options_.top == 0 ? point.num_candidates : options_.top;
   for (size_t i = 0; i < std::min(most, point.num_candidates); ++i)

@@ -21,7 +21,7 @@ struct Contender {
 // One m of a shape.
 struct TunedPoint {
   int64_t m = 0;              // the bench's
-  int64_t value = 0;          // of the op's selector variable, in its calls
+  Point at{};                 // the op's selector variables, in its calls
   size_t num_candidates = 0;  // that the op has here
   // Fastest first: the finalists, who were timed more often than the others; these; wrong ones.
   std::vector<Contender> contenders;

@@ -1,6 +1,7 @@
 #include "runtime/engine/selection_grid.h"
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
 
 namespace dgrt {
@@ -72,7 +73,7 @@ void SelectionGrid::refine_breaks() {
     const int64_t last = breaks.back();
     for (const Box& box : boxes_) {
       if (box.ranges[i] == any_value) continue;
-      for (const int64_t end : {box.ranges[i].lo - 1, box.ranges[i].hi})
+      for (const int64_t end : {std::max<int64_t>(box.ranges[i].lo, 1) - 1, box.ranges[i].hi})
         if (end > 0 && end < last) breaks.push_back(end);
     }
     std::sort(breaks.begin(), breaks.end());

@@ -3,7 +3,6 @@
 #pragma once
 #include <array>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,7 +14,7 @@
 
 namespace dgrt {
 
-inline constexpr IntRange any_value{0, std::numeric_limits<int64_t>::max()};
+inline constexpr IntRange any_value{IntRange::least, IntRange::largest};
 
 // A table rule that holds for this target and desc, as a box over the selector variables.
 struct Box {

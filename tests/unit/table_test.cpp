@@ -45,6 +45,23 @@ TEST_CASE("a table row is read field by field", "[unit]") {
   CHECK(rule.name == "toy.json rule 0");
 }
 
+TEST_CASE("an end of a range may be left open", "[unit]") {
+  std::vector<std::string> warnings;
+  const auto ranges_of = [&](const std::string& when) {
+    const Table table = parse(R"({"arch": "sm90", "when": {)" + when +
+                                  R"(}, "use": {"a": 1}, "why": "w", "measured": "u"})",
+                              &warnings);
+    CHECK(warnings.empty());
+    REQUIRE(table.rules().size() == 1);
+    return table.rules()[0].when;
+  };
+  const auto gate = ranges_of(R"("max_q_len": [null, 16], "batch": [8, null])");
+  REQUIRE(gate.size() == 2);
+  CHECK(gate[0].first == "batch");
+  CHECK(gate[0].second == IntRange{8, INT64_MAX});
+  CHECK(gate[1].second == IntRange{0, 16});
+}
+
 TEST_CASE("a bad row is skipped with one warning that names it", "[unit]") {
   const std::string tail = R"(, "why": "w", "measured": "untested"})";
   const struct {
@@ -62,6 +79,14 @@ TEST_CASE("a bad row is skipped with one warning that names it", "[unit]") {
       {R"({"arch": "sm90", "use": {"a": 1}, "when": {"m": [9, 2]})" + tail, "low is above high"},
       {R"({"arch": "sm90", "use": {"a": 1}, "when": {"m": [1]})" + tail,
        "when.m=[1]: must be an integer or"},
+      {R"({"arch": "sm90", "use": {"a": 1}, "when": {"batch": [8, "all"]})" + tail,
+       "when.batch=[8,\"all\"]: must be an integer or [low, high]"},
+      {R"({"arch": "sm90", "use": {"a": 1}, "when": {"batch": null})" + tail,
+       "when.batch=null: must be an integer or"},
+      {R"({"arch": "sm90", "use": {"a": 1}, "when": {"batch": [null, null]})" + tail,
+       "when.batch=[null,null]: must have an end"},
+      {R"({"arch": "sm90", "use": {"a": 1}, "when": {"batch": [null, -1]})" + tail,
+       "when.batch=[null,-1]: low is above high"},
       {R"({"arch": "sm90", "use": {"a": 1}, "sm_count": "all")" + tail,
        "sm_count=\"all\": must be an integer or"},
       {R"({"arch": "sm90", "use": {"a": 1}, "measured": "untested"})", "why: a text is required"},

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "dgrt/attention.h"
 #include "dgrt/gemm.h"
+#include "dgrt/hyper.h"
 #include "runtime/compile/sources.h"
 #include "tests/support/catch.h"
 
@@ -32,9 +34,7 @@ TuneVerdict verdict(int64_t value, IntRange range, std::optional<Config> use) {
   TuneVerdict verdict;
   verdict.family = "sm90";
   verdict.sm_count = 132;
-  verdict.var = "m";
-  verdict.value = value;
-  verdict.range = range;
+  verdict.ranges = {{"m", value, range}};
   verdict.fields = {{"n", 7168}, {"k", 2048}};
   verdict.use = std::move(use);
   verdict.why = "new";
@@ -84,9 +84,11 @@ TEST_CASE("tune: a row speaks for the cell of its measurement", "[unit]") {
   const dgrt_gemm_desc desc = fp8_desc();
   const OpImpl& op = op_of("gemm_fp8");
   const auto range = [&](int64_t low, int64_t high, bool is_largest) {
-    const Result<IntRange> result = row_range(op, &desc.op, target, low, high, is_largest);
+    const auto result = row_ranges(op, &desc.op, target, {low}, {high}, is_largest);
     REQUIRE(result.is_ok());
-    return result.value();
+    REQUIRE(result.value().size() == 1);
+    CHECK((result.value()[0].var == "m" && result.value()[0].value == high));
+    return result.value()[0].range;
   };
   CHECK(range(1, 1, false) == IntRange{1, 8});
   CHECK(range(64, 64, false) == IntRange{49, 64});
@@ -96,6 +98,32 @@ TEST_CASE("tune: a row speaks for the cell of its measurement", "[unit]") {
   CHECK(largest.lo == 3585);
   CHECK(largest.hi >= 4096);
   CHECK(largest.hi <= 8192);
+}
+
+TEST_CASE("tune: a row of several variables speaks for the cell along each of them", "[unit]") {
+  dgrt_attn_decode_desc desc = DGRT_ATTN_DECODE_DESC;
+  desc.num_q_heads = 8, desc.num_kv_heads = 4, desc.head_dim_qk = desc.head_dim_v = 256;
+  desc.max_batch = desc.max_q_len = desc.max_kv_len = 1 << 20;
+  desc.dtype = DGRT_BF16;
+  const OpImpl& op = op_of("attn_decode");
+  const auto found = row_ranges(op, &desc.op, target, {32, 4, 1004}, {32, 4, 1004}, false);
+  REQUIRE(found.is_ok());
+  const std::vector<TuneRange>& ranges = found.value();
+  REQUIRE(ranges.size() == 3);
+  CHECK((ranges[0].var == "batch" && ranges[0].value == 32));
+  CHECK((ranges[1].var == "max_q_len" && ranges[1].value == 4));
+  CHECK((ranges[2].var == "max_kv_len" && ranges[2].value == 1004));
+  CHECK(ranges[0].range == IntRange{17, 32});
+  CHECK(ranges[1].range == IntRange{4, 4});
+  CHECK(ranges[2].range == IntRange{513, 2048});
+
+  // hc_prenorm's num_splits 0, which asks for sums, is a cell of its own.
+  dgrt_hc_prenorm_desc hc = DGRT_HC_PRENORM_DESC;
+  hc.n = 24, hc.k = 28672, hc.max_m = 8192;
+  const auto sums = row_ranges(op_of("hc_prenorm"), &hc.op, target, {13, 0}, {13, 0}, false);
+  REQUIRE(sums.is_ok());
+  CHECK(sums.value()[0].range == IntRange{1, 16});
+  CHECK(sums.value()[1].range == IntRange{0, 0});
 }
 
 TEST_CASE("tune: a row tests the sizes of its shape", "[unit]") {
@@ -137,6 +165,38 @@ TEST_CASE("tune: a verdict replaces what the table said of its point, and nothin
   const MergedTable kept = must_merge(table_of({decode, other_n}), {verdict(512, {449, 512}, {})});
   CHECK(kept.text == table_of({decode, other_n}));
   CHECK(kept.added + kept.replaced + kept.removed == 0);
+}
+
+TEST_CASE("tune: rows of two variables are told apart by both", "[unit]") {
+  const auto gate = [](IntRange batch, IntRange queries, std::optional<Config> use) {
+    TuneVerdict result = verdict(0, {}, std::move(use));
+    result.ranges = {{"batch", batch.hi, batch}, {"max_q_len", queries.hi, queries}};
+    result.fields = {{"head_dim", 256}};
+    return result;
+  };
+  const std::string when = R"("batch": [17, 32], "max_q_len": )", head_dim = R"(, "head_dim": 256)";
+  const auto measured = [&](const std::string& queries) {
+    std::string text = new_row("[1, 1]");
+    const std::string from = R"("m": [1, 1], "n": 7168, "k": 2048)";
+    return text.replace(text.find(from), from.size(), when + queries + head_dim);
+  };
+  const std::string chunk = row(when + "[257, 512]" + head_dim, "chunk");
+  const std::string open = row(R"("batch": [8, null], "max_q_len": [null, 16])" + head_dim, "gate");
+  const std::string one = row(R"("batch": [17, 32])" + head_dim, "by hand");
+
+  // Of one batch and another length: beside it, in the order of both.
+  CHECK(must_merge(table_of({chunk, one}), {gate({17, 32}, {4, 4}, winner)}).text ==
+        table_of({measured("[4, 4]"), chunk, one}));
+  CHECK(must_merge(table_of({chunk, one}), {gate({17, 32}, {513, 768}, winner)}).text ==
+        table_of({chunk, measured("[513, 768]"), one}));
+  // Of the same: in its place. A range without an end holds, too.
+  CHECK(must_merge(table_of({chunk, one}), {gate({17, 32}, {257, 512}, winner)}).text ==
+        table_of({measured("[257, 512]"), one}));
+  const MergedTable closed = must_merge(table_of({open, one}), {gate({17, 32}, {4, 4}, winner)});
+  CHECK(closed.text == table_of({measured("[4, 4]"), one}));
+  CHECK(closed.replaced == 1);
+  CHECK(must_merge(table_of({open, one}), {gate({4, 4}, {4, 4}, {})}).removed == 0);
+  CHECK(must_merge(table_of({open, one}), {gate({17, 32}, {4, 4}, {})}).removed == 1);
 }
 
 TEST_CASE("tune: rows of other devices and forms are left alone", "[unit]") {
