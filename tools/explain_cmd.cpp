@@ -1,127 +1,23 @@
-// dgrt explain: why one call gets the kernel that it gets: the candidates with their modelled
-// costs, the winner, and the table rule or the model that chose it. Runs the code that plan
-// creation runs.
+// dgrt explain, of products and what makes their inputs: descs from options.
 #include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <set>
 
-#include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
-#include "heuristics/table.h"
-#include "runtime/base/env.h"
-#include "runtime/compile/key.h"
-#include "runtime/engine/desc_copy.h"
-#include "runtime/engine/enumerate.h"
-#include "runtime/engine/selection.h"
-#include "tools/command.h"
+#include "tools/explain_desc.h"
 
 namespace dgrt {
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
-
-constexpr size_t max_candidates_shown = 10;
-
-struct ExplainOptions {
+struct ExplainOptions : ExplainTarget {
   std::string dtype = "bf16", dtype_d = "bf16", block = "1x128", scale_major = "mn";
   std::string group_layout = "rows";
   std::vector<int64_t> widths;
   int64_t n = 0, k = 0, k_blocks = 0, m = 0;
   uint32_t sm_budget = 0, num_groups = 1, alignment = 128;
-  bool with_c = false, batch_invariant = false, json = false, b_mn = false, softcap = false,
-       sum_batches = false;
-  int64_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0, head_dim_v = 0, batch = 1, kv_len = 0;
-  TargetOptions target;
+  bool with_c = false, batch_invariant = false, b_mn = false, sum_batches = false;
 };
-
-struct Answer {
-  std::string stem;
-  std::vector<std::string> vars;  // the selector variables: "m"
-  Explanation explanation;
-  std::string entry, key, table_digest;
-  uint32_t smem_bytes = 0;
-};
-
-// `point`: the op's selector variables.
-Result<Answer> explain_desc(const dgrt_desc* desc, const Point& point,
-                            const ExplainOptions& options) {
-  DGRT_ASSIGN(const Env env, read_env());
-  DGRT_ASSIGN(const DescCopy copy, DescCopy::make(desc, all_ops()));
-  const OpImpl& op = copy.op();
-  const Target target{options.target.arch, options.target.sms};
-  DGRT_TRY(check_target(target));
-  const Sources sources(env.kernels_dir);
-  std::vector<std::string> warnings;
-  const Table table = load_table(op, sources, env.heuristics_path, &warnings);
-  for (const std::string& warning : warnings) fmt::print(stderr, "dgrt: {}\n", warning);
-  Answer answer;
-  answer.stem = op.stem;
-  for (const SelectorVar& var : op.selector(copy.get())) answer.vars.push_back(var.name);
-  answer.table_digest = table.digest_hex();
-  DGRT_ASSIGN(answer.explanation, explain(op, copy.get(), target, table, point));
-  const Config& winner = answer.explanation.winner.config;
-  const Instance instance = op.instance(copy.get(), target, winner);
-  DGRT_ASSIGN(const Key key, kernel_key(instance, sources));
-  answer.entry = instance.entry;
-  answer.key = key.hex();
-  answer.smem_bytes = op.smem_bytes(copy.get(), winner);
-  return answer;
-}
-
-OrderedJson to_json(const Candidate& candidate) {
-  OrderedJson config;
-  for (const auto& [name, value] : candidate.config.fields()) config[name] = value;
-  return {{"config", config}, {"cost_us", static_cast<double>(candidate.cost_ps) * 1e-6}};
-}
-
-OrderedJson to_json(const Answer& answer) {
-  const Explanation& e = answer.explanation;
-  OrderedJson json = {{"op", answer.stem}};
-  for (size_t i = 0; i < answer.vars.size(); ++i)
-    json["decided_at_" + answer.vars[i]] = e.decided_at[i];
-  json["kernel"] = answer.entry;
-  json["key"] = answer.key;
-  json["reason"] = e.reason;
-  json["winner"] = to_json(e.winner);
-  json["smem_bytes"] = answer.smem_bytes;
-  json["table_digest"] = answer.table_digest;
-  json["num_candidates"] = e.candidates.size();
-  json["candidates"] = OrderedJson::array();
-  for (size_t i = 0; i < std::min(e.candidates.size(), max_candidates_shown); ++i)
-    json["candidates"].push_back(to_json(e.candidates[i]));
-  return json;
-}
-
-void print(const Answer& answer) {
-  const Explanation& e = answer.explanation;
-  std::string place;
-  for (size_t i = 0; i < answer.vars.size(); ++i)
-    place += fmt::format("{}{} = {}", i == 0 ? "" : ", ", answer.vars[i], e.decided_at[i]);
-  fmt::print("{}: the best of {} candidates by the model, decided at {}\n", answer.stem,
-             e.candidates.size(), place);
-  for (size_t i = 0; i < std::min(e.candidates.size(), max_candidates_shown); ++i) {
-    const Candidate& c = e.candidates[i];
-    const bool won = c.config == e.winner.config;
-    fmt::print("{} {:10.2f} us  {}\n", won ? "*" : " ", static_cast<double>(c.cost_ps) * 1e-6,
-               c.config.to_string());
-  }
-  fmt::print("winner  {}, modelled {:.2f} us\n", e.winner.config.to_string(),
-             static_cast<double>(e.winner.cost_ps) * 1e-6);
-  fmt::print("reason  {}\nkernel  {} ({} B shared memory)\nkey     {}\n", e.reason, answer.entry,
-             answer.smem_bytes, answer.key);
-}
-
-int run_desc(const dgrt_desc* desc, const Point& point, const ExplainOptions& options) {
-  const Result<Answer> answer = explain_desc(desc, point, options);
-  if (!answer.is_ok()) return report(answer.status(), options.json);
-  if (options.json)
-    print_json(to_json(answer.value()));
-  else
-    print(answer.value());
-  return 0;
-}
 
 // What the descs of all products have.
 template <class Desc>
@@ -233,22 +129,6 @@ int run_hc_prenorm(const ExplainOptions& options) {
   return run_desc(&desc.op, {options.m}, options);
 }
 
-int run_attn_prefill(const ExplainOptions& options) {
-  dgrt_attn_prefill_desc desc = DGRT_ATTN_PREFILL_DESC;
-  desc.num_q_heads = options.num_q_heads;
-  desc.num_kv_heads = options.num_kv_heads;
-  desc.head_dim_qk = options.head_dim;
-  desc.head_dim_v = options.head_dim_v == 0 ? options.head_dim : options.head_dim_v;
-  desc.max_batch = options.batch;
-  desc.max_q_len = options.m;
-  desc.max_kv_len = options.kv_len == 0 ? options.m : options.kv_len;
-  desc.dtype = options.dtype == "fp16" ? DGRT_FP16 : DGRT_BF16;
-  desc.sm_budget = options.sm_budget;
-  desc.flags = (options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0) |
-               (options.softcap ? DGRT_ATTN_SOFTCAP : 0);
-  return run_desc(&desc.op, {desc.max_batch, desc.max_q_len, desc.max_kv_len}, options);
-}
-
 using RunOp = int (*)(const ExplainOptions&);
 
 CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
@@ -257,12 +137,10 @@ CLI::App* add_op(CLI::App* explain, const char* op, const char* example,
   command->footer(std::string("Example: ") + example);
   command
       ->add_option("--m", options->m,
-                   "Rows of this call; of masked groups, expected_m; of gemm_grouped_k, of d; of "
-                   "attention, queries of the longest sequence")
+                   "Rows of this call; of masked groups, expected_m; of gemm_grouped_k, of d")
       ->check(CLI::Range(int64_t{0}, int64_t{INT32_MAX}))
       ->required();
-  add_target_options(*command, options->target);
-  command->add_flag("--json", options->json, "One line of JSON");
+  add_explain_options(*command, *options);
   command->callback([options, run, &exit_code] { exit_code = run(*options); });
   return command;
 }
@@ -319,27 +197,6 @@ void add_segmented(CLI::App* explain, int& exit_code) {
   fused->add_option("--k", options->k, "Columns of a and b")->required();
   add_dtype(fused, {"bf16", "fp16"}, options);
   add_dtype_d(fused, options);
-}
-
-void add_attention(CLI::App* explain, int& exit_code) {
-  const auto options = std::make_shared<ExplainOptions>();
-  CLI::App* prefill = add_op(explain, "attn_prefill",
-                             "dgrt explain attn_prefill --num-q-heads 8 --num-kv-heads 4 "
-                             "--head-dim 256 --batch 4 --m 1000",
-                             options, run_attn_prefill, exit_code);
-  prefill->add_option("--num-q-heads", options->num_q_heads, "Query heads")->required();
-  prefill->add_option("--num-kv-heads", options->num_kv_heads, "Key heads")->required();
-  prefill->add_option("--head-dim", options->head_dim, "Columns of a head of q and k")->required();
-  prefill->add_option("--head-dim-v", options->head_dim_v, "Of v and o (default: those of q)");
-  prefill->add_option("--batch", options->batch, "Sequences")->capture_default_str();
-  prefill->add_option("--kv-len", options->kv_len, "Keys of the longest sequence (default: --m)");
-  prefill->add_option("--dtype", options->dtype, "Of q, k, v and o")
-      ->check(CLI::IsMember({"bf16", "fp16"}))
-      ->capture_default_str();
-  prefill->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
-  prefill->add_flag("--softcap", options->softcap, "With DGRT_ATTN_SOFTCAP");
-  prefill->add_flag("--batch-invariant", options->batch_invariant,
-                    "With DGRT_FLAG_BATCH_INVARIANT");
 }
 
 }  // namespace
@@ -412,7 +269,7 @@ void add_explain(CLI::App& app, int& exit_code) {
   hc->add_option("--n", options->n, "Columns of z")->required();
   hc->add_option("--k", options->k, "Columns of x")->required();
   hc->add_flag("--batch-invariant", options->batch_invariant, "With DGRT_FLAG_BATCH_INVARIANT");
-  add_attention(command, exit_code);
+  add_explain_attention(*command, exit_code);
 }
 
 }  // namespace dgrt

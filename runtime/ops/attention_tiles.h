@@ -2,6 +2,7 @@
 // tiles are legal, what they cost, what is compiled.
 #pragma once
 #include <algorithm>
+#include <numeric>
 
 #include "runtime/driver/tensor_map.h"
 #include "runtime/ops/attention_common.h"
@@ -135,29 +136,51 @@ struct ManyQueries {
                           void* workspace, AttnParams* p, Launch* launch);
 };
 
-// Rounds of tiles over the SMs, each as long as its products and its softmax take. One warpgroup hides a
-// quarter of the shorter of the two, two hide half, three three quarters (H100, CUDA 13.0, 2026-11-26).
+// A row tile's time without its keys, and that of each tile of keys, in cycles. One warpgroup hides a
+// third of the shorter of products and softmax, two hide four fifths, three all of it. Fitted to an
+// H100 with heads of 64, 128 and 256 (CUDA 13.0, 2026-11-26).
+struct TileCycles {
+  int64_t fixed, step, keys;
+
+  static TileCycles of(const AttnConfig& t, bool softcap) {
+    const int64_t rows = t.block_m * t.split_v, keys = t.block_n;
+    const int64_t mma = 2 * t.block_m * keys * (t.head_dim_qk * t.split_v + t.head_dim_v) / 4096;
+    int64_t softmax = rows * keys * (softcap ? 2 : 1) / 12;
+    if (keys % 32 != 0) softmax += softmax / 32;  // odd numbers of fragments
+    const int64_t shorter = std::min(mma, softmax), longer = std::max(mma, softmax);
+    const uint32_t warpgroups = attn_math_warpgroups(t);
+    const int64_t shown = shorter * (warpgroups == 1 ? 20 : warpgroups == 2 ? 6 : 0) / 32;
+    // Tiles of keys that the mask cuts through are masked, and none that it hides is read.
+    const int64_t shared = std::gcd(t.block_m, t.block_n);
+    const int64_t masked = (t.block_m + keys - shared) * rows / 16;
+    return {2300 + rows * (t.head_dim_qk + t.head_dim_v) / 12 + masked,
+            longer + shown + (warpgroups == 1 ? 500 : 380) + (t.stages == 1 ? mma / 10 : 0), keys};
+  }
+  // `waste`: keys beyond the last row's, on average.
+  int64_t ps(int64_t num_keys, int64_t waste) const {
+    constexpr int64_t cycle_ps = 570;
+    return (fixed + (num_keys + waste) * step / keys) * cycle_ps;
+  }
+};
+
+// Tiles of a causal mask over the SMs, the longest first. Masks are no part of a desc; without one tiles
+// take up to twice as long, which changes few choices.
 template <class Op, class D, class A>
 int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, const Point& point,
                                        const Config& c) {
-  constexpr int64_t cycle_ps = 590;
   const AttnConfig t = decode(c);
   const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20);
-  const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 20);
-  const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(d, point), 1, 1 << 20);
+  const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(point), 1, 1 << 20);
+  const int64_t q_len = std::clamp<int64_t>(point[1], 1, kv_len);
   const int64_t sms = prepare(d, target, c).template as<TileShape>().max_ctas;
-  const int64_t rows = t.block_m, keys = t.block_n;
-  const int64_t flops = 2 * rows * keys * (t.head_dim_qk * t.split_v + t.head_dim_v);
-  const int64_t mma = flops / 4096,
-                softmax = rows * t.split_v * keys * (d.flags & DGRT_ATTN_SOFTCAP ? 4 : 2) / 20;
-  const int64_t shorter = std::min(mma, softmax), longer = std::max(mma, softmax);
-  const int64_t shown = shorter * (4 - static_cast<int64_t>(attn_math_warpgroups(t))) / 4;
-  const int64_t step = longer + shown + 150 + (t.stages == 1 ? mma / 4 : 0);
-  const int64_t tile_ps = (3000 + div_up(kv_len, keys) * step) * cycle_ps;
-  const int64_t tiles = batch * div_up(q_len, rows) * d.num_q_heads;
-  // Tiles of many rounds even out; half of the last one stands idle.
-  const int64_t rounds_x2 = tiles <= sms ? 2 : 2 * tiles / sms + 1;
-  return 2'850'000 + capped_product(rounds_x2, tile_ps) / 2;
+  const TileCycles cycles = TileCycles::of(t, has(d, DGRT_ATTN_SOFTCAP));
+  const int64_t waste = (t.block_n - std::gcd(t.block_m, t.block_n)) / 2;
+  const int64_t mean_keys = kv_len - q_len + std::min<int64_t>((q_len + t.block_m) / 2, q_len);
+  const int64_t longest_ps = cycles.ps(kv_len, waste), mean_ps = cycles.ps(mean_keys, waste);
+  const int64_t tiles = batch * div_up(q_len, t.block_m) * d.num_q_heads;
+  if (tiles <= sms) return 2'850'000 + longest_ps;
+  const int64_t even_ps = capped_product(16 * tiles / sms, mean_ps) / 16;
+  return 2'850'000 + std::max(even_ps + longest_ps * 5 / 8, longest_ps);
 }
 
 template <class Op, class D, class A>

@@ -43,7 +43,7 @@ struct AttnDecode {
     const int64_t most = attention::max_tokens;
     return {{"batch", d.max_batch, {1, 2, 4, 8, 16, 32, 64, 256, most}},
             {"max_q_len", d.max_q_len, {1, 2, 3, 4, 5, 6, 8, 12, 16, 32, most}},
-            {"max_kv_len", d.max_kv_len, {128, 512, 2048, 8192, most}}};
+            {"max_kv_len", d.max_kv_len, {64, 128, 256, 512, 1024, 2048, 4096, 8192, most}}};
   }
 
   static Config shape(const Desc& d) {
@@ -189,8 +189,9 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
   return ok();
 }
 
-// CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Fitted to an
-// H100: 22 bytes a nanosecond and SM; 400 ns and 20 for every key from one tile to the next.
+// CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of
+// rows and every part of one that CTAs share takes its time. Fitted to an H100 with heads of 64 to 512
+// (CUDA 13.0, 2026-11-26).
 int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& point,
                             const Config& c) {
   const AttnPagedConfig t = decode(c);
@@ -199,12 +200,15 @@ int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& po
   const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
   const int64_t kv_len = std::clamp<int64_t>(point[2], 1, 1 << 20);
   const int64_t row_tiles = div_up(q_len * (d.num_q_heads / d.num_kv_heads), t.block_m);
-  const int64_t tiles =
-      attention::capped_product(batch * d.num_kv_heads * row_tiles, div_up(kv_len, t.block_n) + 1);
-  const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 22;
-  const int64_t compute_ps = 400'000 + 20'000 * int64_t{t.block_n};
+  const int64_t units = batch * d.num_kv_heads * row_tiles, unit_tiles = div_up(kv_len, t.block_n);
+  const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 25;
+  const int64_t compute_ps = 600'000 + int64_t{t.block_n} * t.head_dim_v / t.split_v * 30;
   const int64_t shorter = std::min(load_ps, compute_ps), longer = std::max(load_ps, compute_ps);
-  return 4'000'000 + attention::capped_product(div_up(tiles, ctas), longer + shorter / 8);
+  const int64_t steps = div_up(attention::capped_product(units, unit_tiles), ctas);
+  const int64_t parts = std::min(unit_tiles, std::max<int64_t>(1, ctas / units));
+  return 7'000'000 + attention::capped_product(steps, longer + shorter * 3 / 8) +
+         attention::capped_product(16 * std::max(units, ctas) / ctas, 1'500'000) / 16 +
+         (parts - 1) * t.head_dim_v * 800;
 }
 
 Status AttnDecode::check_args(const Desc& d, const Args& x) {

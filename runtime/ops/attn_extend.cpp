@@ -28,7 +28,8 @@ struct AttnExtend
   static Point point(const Args& x) {
     return {x.batch, x.max_q_len, std::gcd(x.page_size, tile_rows)};
   }
-  static int64_t kv_len(const Desc& d, const Point&) { return d.max_kv_len; }
+  // Of keys before the chunk no variable tells: a thousand, which loses 3 % where they are 15000.
+  static int64_t kv_len(const Point& point) { return point[1] + 1024; }
 
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point& point) {
     std::vector<Config> found;

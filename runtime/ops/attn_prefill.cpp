@@ -17,10 +17,12 @@ struct AttnPrefill
 
   static std::vector<SelectorVar> selector(const Desc& d) {
     return selector_with(
-        d, {"max_kv_len", d.max_kv_len, {128, 512, 2048, 8192, attention::max_tokens}});
+        d, {"max_kv_len",
+            d.max_kv_len,
+            {128, 256, 512, 1024, 2048, 4096, 8192, attention::max_tokens}});
   }
   static Point point(const Args& x) { return {x.batch, x.max_q_len, x.max_kv_len}; }
-  static int64_t kv_len(const Desc&, const Point& point) { return point[2]; }
+  static int64_t kv_len(const Point& point) { return point[2]; }
 
   static Status check_args(const Desc& d, const Args& x);
   static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
