@@ -7,6 +7,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "tools/model_attention.h"
 #include "tools/model_layers.h"
 #include "tools/quant_config.h"
 
@@ -74,8 +75,12 @@ void set_experts(const Experts& experts, Desc* desc) {
 
 }  // namespace
 
-DescList::DescList(const ModelNeeds& needs, int64_t max_tokens) {
+DescList::~DescList() = default;
+
+DescList::DescList(const ModelNeeds& needs, const Profile& profile)
+    : attention_(std::make_unique<AttentionDescs>()) {
   constexpr int64_t alignment = 128;  // of groups, as the engines pad them
+  const int64_t max_tokens = profile.max_tokens;
   for (const Experts& experts : needs.experts) {
     dgrt_gemm_grouped_contiguous_desc contiguous = DGRT_GEMM_GROUPED_CONTIGUOUS_DESC;
     set_experts(experts, &contiguous);
@@ -127,6 +132,9 @@ DescList::DescList(const ModelNeeds& needs, int64_t max_tokens) {
   for (const dgrt_gemm_grouped_contiguous_desc& desc : contiguous_) pointers_.push_back(&desc.op);
   for (const dgrt_gemm_grouped_masked_desc& desc : masked_) pointers_.push_back(&desc.op);
   for (const dgrt_quant_fp8_desc& desc : quants_) pointers_.push_back(&desc.op);
+  for (const Attention& attention : needs.attention)
+    attention_->add(attention, profile, needs.max_positions);
+  attention_->append_to(&pointers_);
 }
 
 }  // namespace dgrt

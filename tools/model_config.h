@@ -1,12 +1,14 @@
 // Which dgrt kernels does serving a model need? Reads a Hugging Face config.json and derives, for
-// an engine's fusions and a parallel layout, the linear layers that one rank runs, and a named list
-// of what dgrt has no kernel for. It reads shapes only: no weights, no network, no GPU.
+// an engine's fusions and a parallel layout, the linear layers and the attention that one rank runs,
+// and a named list of what dgrt has no kernel for. It reads shapes only: no weights, no network, no GPU.
 //
-// Families: DeepSeek-V3 (deepseek_v3), Qwen3 (qwen3, qwen3_moe), Llama 3.x (llama). Weights: BF16,
+// Families: DeepSeek-V3 (deepseek_v3), Qwen3 (qwen3, qwen3_moe), Llama 3.x (llama), Gemma 2 and 3
+// without their towers (gemma2, gemma3_text). Weights: BF16,
 // and FP8 E4M3 with 128 x 128 blocks and dynamic activation scales.
 #pragma once
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +54,15 @@ struct PerHead {
   int64_t num_heads = 0, n = 0, k = 0;
 };
 
+// Attention of layers that are alike. Its desc has no window: that is a call's.
+struct Attention {
+  std::string name;
+  int64_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0;  // of one rank
+  int64_t window = 0;  // keys that a query sees, its own included; 0: all
+  bool softcap = false;
+  dgrt_dtype dtype = DGRT_BF16;
+};
+
 struct Missing {
   std::string name, reason;
 };
@@ -61,6 +72,8 @@ struct ModelNeeds {
   std::vector<Linear> layers;     // distinct in name, n, k and dtype
   std::vector<Experts> experts;   // prefill: gemm_grouped_contiguous, decode: gemm_grouped_masked
   std::vector<PerHead> per_head;  // gemm_batched
+  std::vector<Attention> attention;
+  int64_t max_positions = 0;  // keys of the longest sequence
   std::vector<int64_t>
       quant_ks;  // row lengths of the E4M3 activations that quant_fp8 makes; ascending
   std::vector<Missing> missing;
@@ -70,10 +83,14 @@ struct ModelNeeds {
 Result<ModelNeeds> model_needs(std::string_view config_json, const Profile& profile);
 Result<ModelNeeds> model_needs_of_file(const std::string& path, const Profile& profile);
 
-// The same as descs, each distinct one once. Pointers stay valid while the object lives.
+class AttentionDescs;
+
+// The same as descs, each distinct one once, for the profile that they were derived for. Pointers stay
+// valid while the object lives.
 class DescList {
  public:
-  DescList(const ModelNeeds& needs, int64_t max_tokens);
+  DescList(const ModelNeeds& needs, const Profile& profile);
+  ~DescList();
   DescList(const DescList&) = delete;
   DescList& operator=(const DescList&) = delete;
   const std::vector<const dgrt_desc*>& pointers() const { return pointers_; }
@@ -84,6 +101,7 @@ class DescList {
   std::deque<dgrt_gemm_grouped_masked_desc> masked_;
   std::deque<dgrt_gemm_batched_desc> batched_;
   std::deque<dgrt_quant_fp8_desc> quants_;
+  std::unique_ptr<AttentionDescs> attention_;
   std::vector<const dgrt_desc*> pointers_;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tools/model_attention.h"
+
 namespace dgrt {
 namespace {
 
@@ -44,6 +46,7 @@ class Builder {
   Status build_deepseek_attention();
   Status build_transformer(bool moe);
   Status build_gqa_attention();
+  Status build_attention(int64_t heads, int64_t kv_heads, int64_t head_dim);
   Status build_mlp(const std::string& prefix, int64_t intermediate,
                    const std::vector<int64_t>& layers);
   Status build_lm_head();
@@ -313,11 +316,22 @@ Status Builder::build_gqa_attention() {
             hidden_, Split::rows, layers_.all);
   add({"self_attn.o_proj", {{"self_attn.o_proj", hidden_}}, heads * head_dim, Split::cols},
       layers_.all);
-  add_missing("self_attn.attn",
-              fmt::format("attention, {} query and {} key-value heads of {}: no attention kernel",
-                          heads, kv_heads, head_dim));
+  DGRT_TRY(build_attention(heads, kv_heads, head_dim));
   DGRT_ASSIGN(const bool bias, flag("attention_bias"));
   if (bias) add_missing("self_attn bias", "gemm adds no bias vector");
+  return ok();
+}
+
+Status Builder::build_attention(int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  constexpr int64_t usual_positions = 131072;
+  DGRT_ASSIGN(needs_.max_positions, size_or("max_position_embeddings", usual_positions));
+  Result<std::vector<Attention>> attention = read_attention(config_, heads, kv_heads, head_dim);
+  if (attention.status().code() == DGRT_UNSUPPORTED)
+    add_missing("self_attn.attn", attention.status().message());
+  else if (!attention.is_ok())
+    return attention.status();
+  else
+    needs_.attention = std::move(attention).value();
   return ok();
 }
 
@@ -355,16 +369,19 @@ Result<ModelNeeds> Builder::build() {
   needs_.model_type = config_.value("model_type", "");
   const std::string& type = needs_.model_type;
   const bool deepseek = type == "deepseek_v3";
-  if (!deepseek && type != "qwen3" && type != "qwen3_moe" && type != "llama")
+  const bool gemma = type == "gemma2" || type == "gemma3_text";
+  if (!deepseek && !gemma && type != "qwen3" && type != "qwen3_moe" && type != "llama")
     return error(DGRT_UNSUPPORTED,
-                 "model_type=\"{}\": must be one of deepseek_v3, qwen3, qwen3_moe, llama", type);
+                 "model_type=\"{}\": must be one of deepseek_v3, qwen3, qwen3_moe, llama, gemma2, "
+                 "gemma3_text",
+                 type);
   DGRT_ASSIGN(hidden_, size("hidden_size"));
   DGRT_ASSIGN(const int64_t num_layers, size("num_hidden_layers"));
   if (num_layers > 10000) return invalid("num_hidden_layers={}: must be at most 10000", num_layers);
   for (int64_t i = 0; i < num_layers; ++i) layers_.all.push_back(i);
   DGRT_TRY(deepseek ? build_deepseek() : build_transformer(type == "qwen3_moe"));
   DGRT_TRY(build_lm_head());
-  add_missing("norms, rotary embedding, SwiGLU", "no kernel");
+  add_missing("norms, rotary embedding, activations", "no kernel");
   for (const Linear& linear : needs_.layers)
     if (linear.dtype == DGRT_E4M3) needs_.quant_ks.push_back(linear.k);
   std::sort(needs_.quant_ks.begin(), needs_.quant_ks.end());

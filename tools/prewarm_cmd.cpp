@@ -136,6 +136,7 @@ Result<Outcome> prepare_all(const PrewarmOptions& options, const std::string& ca
 }
 
 const char* dtype_name(dgrt_dtype dtype) {
+  if (dtype == DGRT_FP16) return "fp16";
   return dtype == DGRT_E4M3 ? "e4m3" : dtype == DGRT_FP32 ? "fp32" : "bf16";
 }
 
@@ -163,6 +164,7 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
                       {"layers", OrderedJson::array()},
                       {"experts", OrderedJson::array()},
                       {"per_head", OrderedJson::array()},
+                      {"attention", OrderedJson::array()},
                       {"quant_fp8_k", needs.quant_ks},
                       {"missing", OrderedJson::array()},
                       {"failures", OrderedJson::array()}};
@@ -181,6 +183,14 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
   for (const PerHead& p : needs.per_head)
     json["per_head"].push_back(
         {{"name", p.name}, {"num_heads", p.num_heads}, {"n", p.n}, {"k", p.k}});
+  for (const Attention& a : needs.attention)
+    json["attention"].push_back({{"name", a.name},
+                                 {"num_q_heads", a.num_q_heads},
+                                 {"num_kv_heads", a.num_kv_heads},
+                                 {"head_dim", a.head_dim},
+                                 {"window", a.window},
+                                 {"softcap", a.softcap},
+                                 {"dtype", dtype_name(a.dtype)}});
   for (const Missing& m : needs.missing)
     json["missing"].push_back({{"name", m.name}, {"reason", m.reason}});
   for (const Failure& f : outcome.failures)
@@ -202,6 +212,10 @@ void print_model(const PrewarmOptions& options, const ModelNeeds& needs) {
                dtype_name(e.dtype), e.num_experts);
   for (const PerHead& p : needs.per_head)
     fmt::print("  {:34} n {:6}  k {:6}  bf16 -> bf16, {} heads\n", p.name, p.n, p.k, p.num_heads);
+  for (const Attention& a : needs.attention)
+    fmt::print("  {:34} {} query and {} key-value heads of {}, {}{}{}\n", a.name, a.num_q_heads,
+               a.num_kv_heads, a.head_dim, dtype_name(a.dtype), a.softcap ? ", softcap" : "",
+               a.window > 0 ? fmt::format(", window {}", a.window) : "");
   for (const int64_t k : needs.quant_ks) fmt::print("  {:34}           k {:6}\n", "quant_fp8", k);
   if (!needs.missing.empty()) fmt::print("dgrt has no kernel for:\n");
   for (const Missing& m : needs.missing) fmt::print("  {}: {}\n", m.name, m.reason);

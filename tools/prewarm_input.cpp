@@ -37,7 +37,7 @@ Result<PrewarmInput> read_prewarm_input(PrewarmSources* sources) {
   DGRT_ASSIGN(sources->profile.engine, engine_from_name(sources->engine));
   if (!sources->config.empty()) {
     DGRT_ASSIGN(input.needs, model_needs_of_file(sources->config, sources->profile));
-    const DescList list(*input.needs, sources->profile.max_tokens);
+    const DescList list(*input.needs, sources->profile);
     for (const dgrt_desc* desc : list.pointers()) input.descs.emplace_back(desc);
   }
   for (const std::string& path : sources->manifests)

@@ -132,7 +132,7 @@ void model(Bytes input) {
       profile.tp = profile.ep = ranks;
       const Result<ModelNeeds> needs = model_needs(text_of(input), profile);
       if (!needs.is_ok()) continue;
-      const DescList list(needs.value(), profile.max_tokens);
+      const DescList list(needs.value(), profile);
       for (const dgrt_desc* desc : list.pointers())
         require(DescCopy::make(desc, all_ops()).is_ok());
     }

@@ -58,12 +58,13 @@ void write(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
-// A model with one tiny product of each kind, so that few kernels are compiled.
+// A model with one tiny product of each kind and short sequences, so that few kernels are compiled.
 std::string tiny_config(const TempDir& dir) {
   const std::string path = dir.path() + "/config.json";
   write(path,
         R"({"model_type": "qwen3", "hidden_size": 128, "intermediate_size": 128, "vocab_size": 128,
-    "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 128, "num_hidden_layers": 1})");
+    "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 128, "num_hidden_layers": 1,
+    "max_position_embeddings": 64})");
   return path;
 }
 
@@ -84,8 +85,9 @@ TEST_CASE("Every command has help with an example", "[process]") {
   for (const char* command :
        {"", "prewarm", "cache", "cache ls", "cache show", "cache verify", "cache extract",
         "cache trim", "explain", "explain gemm", "explain quant_fp8", "explain scale_layout",
-        "explain scale_pack_ue8m0", "explain gemm_grouped_k", "explain gemm_fused_linear", "bench",
-        "tune", "doctor", "version"}) {
+        "explain scale_pack_ue8m0", "explain gemm_grouped_k", "explain gemm_fused_linear",
+        "explain attn_prefill", "explain attn_decode", "explain attn_extend", "explain attn_merge",
+        "explain kv_append", "bench", "tune", "doctor", "version"}) {
     INFO(command);
     const Run run = dgrt_command(std::string(command) + " --help");
     CHECK(run.exit_code == 0);
@@ -113,6 +115,8 @@ TEST_CASE("prewarm fills a cache that the other commands read", "[process]") {
   CHECK(first["failed"] == 0);
   CHECK(first["seconds"].is_number());
   CHECK(first["layers"].size() == 8);
+  REQUIRE(first["attention"].size() == 1);
+  CHECK(first["attention"][0]["head_dim"] == 128);
   CHECK_FALSE(first["missing"].empty());
   CHECK(entries(cache).size() == num_kernels);
 
@@ -139,11 +143,16 @@ TEST_CASE("prewarm fills a cache that the other commands read", "[process]") {
         "\x7f"
         "ELF");
 
-  // The kernel that explain names is one of those that prewarm made.
+  // The kernels that explain names are among those that prewarm made.
   const Json why = dgrt_command("explain gemm --n 128 --k 128 --m 1 --json").last_json();
   std::set<std::string> keys;
   for (const Json& f : listing["files"]) keys.insert(f["key"]);
   CHECK(keys.count(why["key"]) == 1);
+  const std::string heads = " --num-q-heads 1 --num-kv-heads 1 --head-dim 128 --m 1 --json";
+  for (const char* op : {"attn_prefill", "attn_extend --page-size 1", "attn_decode --kv-len 50"})
+    CHECK(keys.count(dgrt_command("explain " + (op + heads)).last_json()["key"]) == 1);
+  CHECK(keys.count(dgrt_command("explain kv_append --num-kv-heads 1 --head-dim 128 --m 1 --json")
+                       .last_json()["key"]) == 1);
   CHECK(why["candidates"].size() <= 10);
 }
 
@@ -256,6 +265,25 @@ TEST_CASE("explain says why, or what is wrong", "[process]") {
   CHECK(fused.exit_code == 0);
   CHECK(fused.last_json()["op"] == "gemm_fused_linear_bf16");
   CHECK(fused.last_json()["decided_at_m"] == 32);
+  const Json decode = dgrt_command("explain attn_decode --num-q-heads 8 --num-kv-heads 4 "
+                                   "--head-dim 256 --batch 30 --m 4 --kv-len 1004 --json")
+                          .last_json();
+  CHECK((decode["op"] == "attn_decode" && decode["decided_at_batch"] == 32));
+  CHECK((decode["decided_at_max_q_len"] == 4 && decode["decided_at_max_kv_len"] == 1024));
+  CHECK(decode["num_candidates"].get<int>() > 1);
+  const Json extend = dgrt_command("explain attn_extend --num-q-heads 8 --num-kv-heads 4 --softcap "
+                                   "--head-dim 256 --m 512 --page-size 48 --json")
+                          .last_json();
+  CHECK(extend["decided_at_page_rows"] == 16);
+  CHECK(extend["kernel"].get<std::string>().ends_with("_cap"));
+  const Json merge =
+      dgrt_command("explain attn_merge --num-heads 8 --head-dim 64 --parts 3 --m 9 --json")
+          .last_json();
+  CHECK((merge["decided_at_tokens"] == 16 && merge["decided_at_num_parts"] == 4));
+  CHECK(dgrt_command("explain attn_decode --num-q-heads 8 --num-kv-heads 3 --head-dim 64 --m 1")
+            .exit_code == 1);
+  CHECK(dgrt_command("explain kv_append --num-kv-heads 8 --head-dim 64 --m 1 --dtype-cache int8")
+            .exit_code != 0);
   CHECK(dgrt_command("explain gemm_fused_linear --n 1,1,1,1,1,1,1,1,1 --k 128 --m 1").exit_code ==
         1);
   CHECK(dgrt_command("explain gemm_grouped_k --num-groups 0 --m 1 --n 128 --k 64").exit_code == 1);

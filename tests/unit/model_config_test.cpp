@@ -205,7 +205,9 @@ TEST_CASE("Expert parallelism changes the experts alone", "[unit]") {
   check_experts(many, 32, 4096, 7168, 8, DGRT_E4M3);
   CHECK(missing_reason(needs_of(config, profile(Engine::sglang, 32)), "mlp.experts.down_proj")
             .find("multiple of 128") != std::string::npos);
-  const DescList descs(many, 1024);
+  Profile bounded = profile(Engine::sglang, 8, 8);
+  bounded.max_tokens = 1024;
+  const DescList descs(many, bounded);
   int contiguous = 0, masked = 0;
   for (const dgrt_desc* desc : descs.pointers()) {
     contiguous += desc->id == DGRT_OP_GEMM_GROUPED_CONTIGUOUS;
@@ -333,8 +335,10 @@ TEST_CASE("Bad configs name the field", "[unit]") {
 }
 
 TEST_CASE("Descs of a model are distinct and bounded by max-tokens", "[unit]") {
-  const ModelNeeds needs = needs_of(model("deepseek-v3.json"), profile(Engine::plain));
-  const dgrt::DescList descs(needs, 4096);
+  Profile bounded = profile(Engine::plain);
+  bounded.max_tokens = 4096;
+  const ModelNeeds needs = needs_of(model("deepseek-v3.json"), bounded);
+  const DescList descs(needs, bounded);
   // gate and up have one shape, twice: 14 layers make 12 products; 2 per head; 2 of experts, each
   // for prefill and decode; and 6 rows to quantise.
   REQUIRE(descs.pointers().size() == 12 + 2 + 2 * 2 + 6);
