@@ -13,6 +13,11 @@ extern "C" {
 #define DGRT_ATTN_LSE_BASE2 (1u << 17)     /* lse in powers of two instead of e */
 #define DGRT_ATTN_LSE_WITH_SINK (1u << 18) /* lse counts the sink; it cannot be merged then */
 
+/* Flags of attn_decode and attn_extend: args.mask says what is visible, say in a tree of draft tokens. */
+#define DGRT_ATTN_MASK_BYTES (1u << 19)       /* a byte for each element: not 0 is visible */
+#define DGRT_ATTN_MASK_BITS (1u << 20)        /* a bit for each element, the lowest of a byte first */
+#define DGRT_ATTN_MASK_SKIP_PREFIX (1u << 21) /* keys before the sequence's own tokens are visible, unread */
+
 /* ---- attn_prefill ---------------------------------------------------------------------------- */
 
 /* attn_prefill: attention of a ragged batch, whose keys and values lie contiguously, one behind the other.
@@ -101,6 +106,15 @@ typedef struct dgrt_attn_prefill_args {
  *          size of its grid depend on. total_q, num_pages, max_pages * page_size < 2^30. total_q or batch 0
  *          launches nothing. Sequences longer than total_q or max_pages * page_size are cut, negative ones
  *          empty. Keys of pages that num_pages does not reach count as zeros.
+ * Masks    MASK_BYTES, MASK_BITS: query i of a sequence sees key j where element i * L + j of the sequence's
+ *          matrix [E, L] is set and window_left allows it; window_right must be 0 or -1 and says nothing.
+ *          mask_indptr int64 [batch], 8-byte aligned: bytes of mask before each sequence's matrix, which
+ *          starts on a byte; its rows follow each other without a gap. mask_bytes: of the whole mask, at least
+ *          1; elements past it are not read and count as not set. E and L are those that sequences are cut to.
+ *          With MASK_SKIP_PREFIX key j < L - E is visible, and its elements are not read.
+ *          Without MASK_BYTES and MASK_BITS all three are NULL and 0. A mask does not spare its keys: all that
+ *          window_left allows are read for every query, and NaN in the value of one that is masked reaches o.
+ *          (NaN in its key does not.) A chain of tokens needs no mask: window_right 0 is faster.
  * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used. A row's bits
  *          may depend on all lengths of the batch and on the hints, unless DGRT_FLAG_BATCH_INVARIANT is set:
  *          then on its own sequence alone, which may not have more than max_q_len tokens: it is cut there.
@@ -136,8 +150,11 @@ typedef struct dgrt_attn_decode_args {
   int64_t window_left, window_right;
   float scale;   /* > 0; usually 1 / sqrt(head_dim_qk) */
   float softcap; /* > 0 with SOFTCAP, else 0 */
+  const void* mask;
+  const int64_t* mask_indptr;
+  int64_t mask_bytes;
 } dgrt_attn_decode_args;
-#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f}
+#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0}
 
 /* ---- attn_extend ----------------------------------------------------------------------------- */
 
@@ -149,6 +166,7 @@ typedef struct dgrt_attn_decode_args {
  * Types    dtype, of q, k, v and o: bf16 or fp16.
  * Layout   As in attn_decode. *_page_stride: less than 2^40 bytes.
  * Sizes    As in attn_decode. Any page_size; multiples of 16 are fastest.
+ * Masks    As in attn_decode.
  * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used; entries of pages
  *          of such slots alone are not read. A row's bits may depend on batch, max_q_len and max_kv_len, unless
  *          DGRT_FLAG_BATCH_INVARIANT is set.
@@ -184,8 +202,11 @@ typedef struct dgrt_attn_extend_args {
   int64_t window_left, window_right;
   float scale;   /* > 0; usually 1 / sqrt(head_dim_qk) */
   float softcap; /* > 0 with SOFTCAP, else 0 */
+  const void* mask;
+  const int64_t* mask_indptr;
+  int64_t mask_bytes;
 } dgrt_attn_extend_args;
-#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f}
+#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0}
 
 /* ---- attn_merge ------------------------------------------------------------------------------ */
 

@@ -40,6 +40,7 @@ CONSTANTS = {
     "SCALE_CEIL": 1 << 16, "SCALE_K_GROUPED": 1 << 17,
     # attention.h
     "ATTN_SOFTCAP": 1 << 16, "ATTN_LSE_BASE2": 1 << 17, "ATTN_LSE_WITH_SINK": 1 << 18,
+    "ATTN_MASK_BYTES": 1 << 19, "ATTN_MASK_BITS": 1 << 20, "ATTN_MASK_SKIP_PREFIX": 1 << 21,
     "KV_SLOTS_INT64": 1 << 16,
 }
 
@@ -329,7 +330,8 @@ class AttnDecodeArgs(Structure):
                 ("v_head_stride", c_int64), ("o_token_stride", c_int64),
                 ("o_head_stride", c_int64), ("lse_token_stride", c_int64),
                 ("lse_head_stride", c_int64), ("window_left", c_int64),
-                ("window_right", c_int64), ("scale", c_float), ("softcap", c_float)]
+                ("window_right", c_int64), ("scale", c_float), ("softcap", c_float),
+                ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64)]
 
 
 class AttnExtendDesc(Structure):
@@ -354,7 +356,8 @@ class AttnExtendArgs(Structure):
                 ("v_head_stride", c_int64), ("o_token_stride", c_int64),
                 ("o_head_stride", c_int64), ("lse_token_stride", c_int64),
                 ("lse_head_stride", c_int64), ("window_left", c_int64),
-                ("window_right", c_int64), ("scale", c_float), ("softcap", c_float)]
+                ("window_right", c_int64), ("scale", c_float), ("softcap", c_float),
+                ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64)]
 
 
 class AttnMergeDesc(Structure):

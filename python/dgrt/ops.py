@@ -443,7 +443,7 @@ def _paged_attention_args(struct, desc, *, q, k, v, o, q_indptr, page_table, seq
                           k_page_stride=None, k_token_stride=None, k_head_stride=None,
                           v_page_stride=None, v_token_stride=None, v_head_stride=None,
                           o_token_stride=None, o_head_stride=None, lse_token_stride=None,
-                          lse_head_stride=1):
+                          lse_head_stride=1, mask=None, mask_indptr=None, mask_bytes=0):
     """Causal unless window_right says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
     qk, dv = desc.head_dim_qk, desc.head_dim_v
     return _fill(
@@ -459,7 +459,8 @@ def _paged_attention_args(struct, desc, *, q, k, v, o, q_indptr, page_table, seq
         **_packed_strides("o", desc.num_q_heads, dv, o_token_stride, o_head_stride),
         lse_token_stride=desc.num_q_heads if lse_token_stride is None else lse_token_stride,
         lse_head_stride=lse_head_stride, window_left=window_left, window_right=window_right,
-        scale=qk ** -0.5 if scale is None else scale, softcap=softcap)
+        scale=qk ** -0.5 if scale is None else scale, softcap=softcap, mask=mask,
+        mask_indptr=mask_indptr, mask_bytes=mask_bytes)
 
 
 def attn_decode_args(desc, **fields):

@@ -51,9 +51,9 @@ inline Status check_heads(int64_t num_q_heads, int64_t num_kv_heads, int64_t hea
   return check_head_dim("head_dim_v", head_dim_v);
 }
 
-// Of any attention op.
+// Of any attention op. more, names: flags that not all of them know.
 template <class Desc>
-Status check_desc(const char* op, const Desc& d) {
+Status check_desc(const char* op, const Desc& d, uint32_t more = 0, const char* names = "") {
   DGRT_TRY(check_heads(d.num_q_heads, d.num_kv_heads, d.head_dim_qk, d.head_dim_v));
   for (const auto& [name, value] : {std::pair{"max_batch", d.max_batch},
                                     {"max_q_len", d.max_q_len},
@@ -62,10 +62,9 @@ Status check_desc(const char* op, const Desc& d) {
       return invalid("{}={}: must be 0 to {}", name, value, max_tokens);
   constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT | DGRT_ATTN_SOFTCAP |
                              DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK;
-  if ((d.flags & ~known) != 0)
-    return invalid("flags={:#x}: {} knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2 and "
-                   "LSE_WITH_SINK",
-                   d.flags, op);
+  if ((d.flags & ~(known | more)) != 0)
+    return invalid("flags={:#x}: {} knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2, LSE_WITH_SINK{}",
+                   d.flags, op, names);
   if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
   return ok();
 }
@@ -171,7 +170,9 @@ void set_softmax(uint32_t flags, float scale, float softcap, int64_t window_left
                     : static_cast<int32_t>(std::min<int64_t>(size, attn_no_window));
   };
   p->window_left = window(window_left);
-  p->window_right = window(window_right);
+  // A caller's mask takes the place of a causal one.
+  const bool masked = (flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0;
+  p->window_right = masked ? attn_no_window : window(window_right);
   p->lse_form = lse_form(flags);
 }
 

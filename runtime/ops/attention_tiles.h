@@ -6,6 +6,7 @@
 
 #include "runtime/driver/tensor_map.h"
 #include "runtime/ops/attention_common.h"
+#include "runtime/ops/attention_mask.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt::attention {
@@ -42,6 +43,7 @@ struct ManyQueries {
             {"head_dim_qk", d.head_dim_qk},
             {"head_dim_v", d.head_dim_v},
             {"softcap", has(d, DGRT_ATTN_SOFTCAP)},
+            {"mask", mask_form(d.flags)},
             {"batch_invariant", has(d, DGRT_FLAG_BATCH_INVARIANT)}};
   }
 
@@ -102,6 +104,7 @@ struct ManyQueries {
     i.cfg = c;
     i.cfg.set("dtype", d.dtype);
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
+    set_mask_constants(d.flags, &i);
     i.num_threads = attn_num_threads(tile);
     i.params_bytes = sizeof(typename Op::Params);
     return i;

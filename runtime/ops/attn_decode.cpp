@@ -5,6 +5,7 @@
 #include "attention/sm90_attn_decode.cuh"  // interface half: Params
 #include "dgrt/attention.h"
 #include "runtime/ops/attention_common.h"
+#include "runtime/ops/attention_mask.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt {
@@ -37,7 +38,7 @@ struct AttnDecode {
 
   static bool matches(const Desc& d) { return d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16; }
 
-  static Status check_desc(const Desc& d) { return attention::check_desc(op, d); }
+  static Status check_desc(const Desc& d) { return attention::check_masked_desc(op, d); }
 
   static std::vector<SelectorVar> selector(const Desc& d) {
     const int64_t most = attention::max_tokens;
@@ -52,6 +53,7 @@ struct AttnDecode {
             {"head_dim_qk", d.head_dim_qk},
             {"head_dim_v", d.head_dim_v},
             {"softcap", has(d, DGRT_ATTN_SOFTCAP)},
+            {"mask", attention::mask_form(d.flags)},
             {"batch_invariant", is_invariant(d)}};
   }
 
@@ -100,6 +102,7 @@ struct AttnDecode {
     i.cfg.set("dtype", d.dtype);
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
     i.cfg.set("invariant", is_invariant(d));
+    attention::set_mask_constants(d.flags, &i);
     i.num_threads = num_threads(tile);
     i.min_blocks = static_cast<uint32_t>(c["ctas_per_sm"]);
     i.params_bytes = sizeof(k90::Params);
@@ -216,6 +219,7 @@ Status AttnDecode::check_args(const Desc& d, const Args& x) {
   if (is_empty(x)) return ok();
   DGRT_TRY(attention::check_paged_cache(d, x));
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
+  DGRT_TRY(attention::check_mask(d.flags, x));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
   DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
   DGRT_TRY(check_pointer("q_indptr", x.q_indptr, 4));
@@ -269,6 +273,7 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
   p.min_range = 1;
   attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
+  p.mask = attention::make_mask(x);
   launch->grid[0] = s.max_ctas;
   launch->num_threads = num_threads(s.tile);
   launch->smem_bytes = attn_paged_smem_bytes(s.tile);

@@ -21,6 +21,8 @@ struct AttnExtend
   static constexpr const char* op = "attn_extend";
   static constexpr const char* stem = "attn_extend";
 
+  static Status check_desc(const Desc& d) { return attention::check_masked_desc(op, d); }
+
   // page_rows: of a page that lie in one tile, at least.
   static std::vector<SelectorVar> selector(const Desc& d) {
     return selector_with(d, {"page_rows", tile_rows, {most_gathered, tile_rows}});
@@ -94,6 +96,7 @@ Status AttnExtend::check_args(const Desc& d, const Args& x) {
       if (stride > (int64_t{1} << 39) - 16)
         return invalid("{}_page_stride={}: must be less than 2^40 bytes", name, stride);
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
+  DGRT_TRY(attention::check_mask(d.flags, x));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
   DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
   return check_outputs_and_rows(d, x);
@@ -132,6 +135,7 @@ Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
   p.table_row = static_cast<uint64_t>(x.page_table_stride);
   p.page_size = static_cast<uint32_t>(x.page_size);
   p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
+  p.mask = attention::make_mask(x);
   const auto rows = [](const void* base, int64_t page, int64_t token, int64_t head) {
     return AttnPageRows{base, static_cast<uint64_t>(page), static_cast<uint64_t>(token),
                         static_cast<uint64_t>(head)};

@@ -42,6 +42,15 @@ constexpr FieldValue attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"lse_base2", DGRT_ATTN_LSE_BASE2},
                                      {"lse_with_sink", DGRT_ATTN_LSE_WITH_SINK}};
 
+constexpr FieldValue masked_attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                            {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                            {"softcap", DGRT_ATTN_SOFTCAP},
+                                            {"lse_base2", DGRT_ATTN_LSE_BASE2},
+                                            {"lse_with_sink", DGRT_ATTN_LSE_WITH_SINK},
+                                            {"mask_bytes", DGRT_ATTN_MASK_BYTES},
+                                            {"mask_bits", DGRT_ATTN_MASK_BITS},
+                                            {"mask_skip_prefix", DGRT_ATTN_MASK_SKIP_PREFIX}};
+
 constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
                                        {"slots_int64", DGRT_KV_SLOTS_INT64}};
@@ -234,7 +243,7 @@ constexpr DescField attn_decode[] = {
     DGRT_FIELD(dgrt_attn_decode_desc, max_kv_len, int64),
     DGRT_FIELD(dgrt_attn_decode_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_decode_desc, sm_budget, uint32),
-    DGRT_FIELD(dgrt_attn_decode_desc, flags, flags, attn_flags),
+    DGRT_FIELD(dgrt_attn_decode_desc, flags, flags, masked_attn_flags),
     DGRT_FIELD(dgrt_attn_decode_desc, reserved, reserved),
 };
 
@@ -248,7 +257,7 @@ constexpr DescField attn_extend[] = {
     DGRT_FIELD(dgrt_attn_extend_desc, max_kv_len, int64),
     DGRT_FIELD(dgrt_attn_extend_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_extend_desc, sm_budget, uint32),
-    DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, attn_flags),
+    DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, masked_attn_flags),
     DGRT_FIELD(dgrt_attn_extend_desc, reserved, reserved),
 };
 

@@ -33,6 +33,7 @@ struct AttnPagedParams {
   float scale_log2;  // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;   // softcap only: product to the tangent's argument
   uint32_t lse_form;
+  AttnMask mask;
 };
 
 // Values of a config, in the order in which tables name them.

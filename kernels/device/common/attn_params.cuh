@@ -1,5 +1,6 @@
 // Kernel parameters of attention over ragged batches, and what a tile of it is.
 #pragma once
+#include "device/common/attn_mask.cuh"
 #include "device/common/interface.cuh"
 
 namespace dgrt {
@@ -28,6 +29,7 @@ struct AttnParams {
   float scale_log2;                   // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;                    // softcap only: product to the tangent's argument
   uint32_t lse_form;
+  AttnMask mask;  // of attn_extend
 };
 
 // Keys and values: [heads, tokens, columns].

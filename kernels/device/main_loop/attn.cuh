@@ -15,6 +15,7 @@
 #include "device/common/attn_params.cuh"
 #include "device/epilogue/attn_output.cuh"
 #include "device/main_loop/attn_keys.cuh"
+#include "device/main_loop/mask_reader.cuh"
 #include "device/main_loop/online_softmax.cuh"
 #include "device/mma/attn_product.cuh"
 #include "device/pipeline/ring.cuh"
@@ -190,17 +191,28 @@ struct RowMask {
   int32_t left, right;  // first and last visible key of the slab's first row, by the windows alone
   int32_t key_end;      // of all rows
   int32_t row;          // this thread's first row, from the slab's first; the other is 8 below
+  MaskReader<Cfg> given;
 
   __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_row, int32_t key_end)
       : left(tile.offset() + slab_row - p.window_left),
         right(tile.offset() + slab_row + p.window_right),
         key_end(key_end),
-        row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4) {}
+        row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4),
+        given(p.mask, {tile.kv_begin,
+                       tile.q_len,
+                       tile.kv_len,
+                       slab_row + row / 16 * 16,
+                       16,
+                       {threadIdx.x % 32 / 4, threadIdx.x % 32 / 4 + 8}}) {}
+
+  // What apply() needs of key tile `at`, while its scores are on their way.
+  __device__ __forceinline__ void load(int32_t at) { given.load(at * block_n); }
 
   // Scores of key tile `at`: minus infinity where a key is not visible.
   template <uint32_t count>
   __device__ __forceinline__ void apply(float (&s)[count], int32_t at) const {
     const int32_t first = at * block_n, last = first + block_n - 1;
+    given.apply(s, first);
     if (last < key_end && last <= right && first >= left + static_cast<int32_t>(attn_slab_rows) - 1)
       return;
     const int32_t column = first + static_cast<int32_t>(threadIdx.x % 4) * 2;
@@ -313,7 +325,7 @@ struct AttnMath {
   __device__ __forceinline__ void attend(const RaggedTile& tile) {
     const Keys keys(p, tile);
     const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
-    const RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
+    RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
     OnlineSoftmax softmax;
 #pragma unroll
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] = 0.0f;
@@ -325,10 +337,11 @@ struct AttnMath {
   }
 
   // Requires: there are key tiles.
-  __device__ __forceinline__ void attend_keys(const Keys& keys, const RowMask<Cfg>& mask,
+  __device__ __forceinline__ void attend_keys(const Keys& keys, RowMask<Cfg>& mask,
                                               OnlineSoftmax& softmax) {
     float rescale[2];
     issue_s();
+    mask.load(keys.end - 1);
     ptx::wgmma_wait<0>();
     keep_all(s);
     release(k_ring);
@@ -342,6 +355,7 @@ struct AttnMath {
       issue_s();
       issue_o(keys, at + 1);
       turns.pass();
+      mask.load(at);
       ptx::wgmma_wait<1>();
       keep_all(s);
       if (Smem::q_slots == 1 && at == keys.first) release(q_ring);
@@ -402,7 +416,7 @@ struct AttnMath {
 };
 
 // The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype,
-// softcap.
+// softcap, mask, mask_skip_prefix.
 template <class Cfg, class Keys>
 __device__ void run_attn(const typename Keys::Params& p) {
   using Smem = AttnSmem<Cfg>;

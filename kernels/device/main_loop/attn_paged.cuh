@@ -8,6 +8,7 @@
 // Split     key_split.cuh says which keys; attn_parts.cuh adds up what was split.
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
+#include "device/main_loop/mask_reader.cuh"
 #include "device/main_loop/paged_load.cuh"
 #include "device/mma/attn_product.cuh"
 #include "device/ptx/grid.cuh"
@@ -69,6 +70,20 @@ struct PagedMask {
   }
 };
 
+// What a caller's mask says of this warp's rows of the segment.
+template <class Cfg>
+__device__ __forceinline__ MaskReader<Cfg> given_mask(const AttnPagedParams& p, const KeySegment& s,
+                                                      uint32_t row) {
+  const uint32_t first = token_of_row(row / 16 * 16, p.row_scale);
+  return {p.mask,
+          {s.sequence,
+           s.q_len,
+           s.kv_len,
+           s.first_token + static_cast<int32_t>(first),
+           min(token_of_row(15, p.row_scale) + 2, 16),
+           {token_of_row(row, p.row_scale) - first, token_of_row(row + 8, p.row_scale) - first}}};
+}
+
 template <class Cfg>
 struct AttnPaged {
   using Smem = AttnPagedSmem<Cfg>;
@@ -99,7 +114,7 @@ struct AttnPaged {
 
   // The tile in `slot`, whose first key is `first`.
   __device__ __forceinline__ void attend(int32_t first, bool has_rows, const PagedMask& mask,
-                                         OnlineSoftmax& softmax) {
+                                         const MaskReader<Cfg>& given, OnlineSoftmax& softmax) {
     keep_all(s);
     ptx::wgmma_fence();
     issue_scores<Wgmma, Cfg::head_dim_qk>(s, smem.q(), Smem::q_box, smem.k(slot), Smem::k_box);
@@ -113,6 +128,7 @@ struct AttnPaged {
 #pragma unroll
         for (float& x : s) x = tanh_f32(x * p.cap_scale);
       mask.apply(s, first);
+      given.apply(s, first);
       softmax.update(s, p.scale_log2, rescale);
 #pragma unroll
       for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
@@ -182,6 +198,7 @@ struct AttnPaged {
       KeySegment segment;
       segment.load(loader.segment_at(index));
       const PagedMask mask(p, segment, row);
+      MaskReader<Cfg> given = given_mask<Cfg>(p, segment, row);
       const bool has_rows = row / 16 * 16 < segment.tokens(p) * p.tile_heads;
       OnlineSoftmax softmax;
 #pragma unroll
@@ -191,11 +208,13 @@ struct AttnPaged {
       ptx::copy_async_wait<0>();
 #pragma unroll 1
       for (int32_t tile = segment.begin; tile < segment.end; ++tile) {
+        const int32_t first = tile * static_cast<int32_t>(Cfg::block_n);
+        if (has_rows) given.load(first);  // while the tile's keys are still on their way
         ptx::copy_async_wait<Cfg::stages - 2>();
         ptx::fence_proxy_async();
         __syncthreads();
         issue_load(loader);
-        attend(tile * static_cast<int32_t>(Cfg::block_n), has_rows, mask, softmax);
+        attend(first, has_rows, mask, given, softmax);
         slot = after(slot);
       }
       segment.load(loader.segment_at(index));  // again: no registers for it meanwhile
@@ -205,7 +224,7 @@ struct AttnPaged {
 };
 
 // The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, softcap,
-// invariant.
+// invariant, mask, mask_skip_prefix.
 template <class Cfg>
 __device__ void run_attn_paged(const AttnPagedParams& p) {
   using Smem = AttnPagedSmem<Cfg>;
