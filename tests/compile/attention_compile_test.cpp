@@ -119,6 +119,33 @@ TEST_CASE("attn_decode: configs of the head sizes of models compile", "[compile]
   compile_all(kernels, budget_ms);
 }
 
+TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]") {
+  constexpr uint32_t skip = DGRT_ATTN_MASK_SKIP_PREFIX;
+  std::map<std::string, Instance> kernels;
+  for (const int64_t head_dim : {64, 96, 128, 256, 512}) {
+    for (const uint32_t flags : {DGRT_ATTN_MASK_BYTES | skip, uint32_t{DGRT_ATTN_MASK_BITS}}) {
+      dgrt_attn_decode_desc decode = DGRT_ATTN_DECODE_DESC;
+      decode.num_q_heads = 32, decode.num_kv_heads = 4;
+      decode.head_dim_qk = decode.head_dim_v = head_dim;
+      decode.max_batch = 64, decode.max_q_len = 16, decode.max_kv_len = 4096;
+      decode.dtype = DGRT_BF16, decode.flags = flags;
+      collect(decode, 3, &kernels);
+      dgrt_attn_extend_desc extend = DGRT_ATTN_EXTEND_DESC;
+      extend.num_q_heads = 8, extend.num_kv_heads = 4;
+      extend.head_dim_qk = extend.head_dim_v = head_dim;
+      extend.max_batch = 1, extend.max_q_len = extend.max_kv_len = 4096;
+      extend.dtype = DGRT_FP16;
+      for (const int64_t page_rows : {1, 16}) {
+        extend.flags = flags;
+        collect(extend, 5, &kernels, page_rows);
+        extend.flags |= DGRT_ATTN_SOFTCAP;
+        collect(extend, SIZE_MAX, &kernels, page_rows);
+      }
+    }
+  }
+  compile_all(kernels, budget_ms);
+}
+
 TEST_CASE("attn_decode: what may be asked for together compiles", "[compile]") {
   std::map<std::string, Instance> kernels;
   Rng rng(43);

@@ -42,6 +42,11 @@ std::string DecodeCase::name() const {
   text += layouts[static_cast<int>(layout)];
   if (sm_budget > 0) text += fmt::format(" sms={}", sm_budget);
   if (hint_factor > 1) text += " hints";
+  if (mask != MaskShape::none) text += fmt::format(" mask={}", name_of(mask));
+  if ((flags & DGRT_ATTN_MASK_BYTES) != 0) text += " bytes";
+  if ((flags & DGRT_ATTN_MASK_BITS) != 0) text += " bits";
+  if ((flags & DGRT_ATTN_MASK_SKIP_PREFIX) != 0) text += " skip-prefix";
+  if (mask_bytes_cut > 0) text += fmt::format(" cut={}", mask_bytes_cut);
   if ((flags & DGRT_FLAG_PDL) != 0) text += " pdl";
   if ((flags & DGRT_FLAG_BATCH_INVARIANT) != 0) text += " batch-invariant";
   if ((flags & DGRT_ATTN_LSE_BASE2) != 0) text += " base2";
@@ -89,7 +94,17 @@ Status DecodeRun::make_tables() {
     DGRT_ASSIGN(*buffer, lab::DeviceBuffer::make(*gpu_->lab, values->size() * sizeof(int32_t)));
     DGRT_TRY(buffer->upload(values->data(), buffer->bytes()));
   }
-  return ok();
+  if (test_.mask == MaskShape::none) return ok();
+  const EncodedMask mask = encode_masks(test_.mask, test_.flags, test_.lens);
+  DGRT_ASSIGN(mask_, lab::DeviceBuffer::make(*gpu_->lab, mask.bytes.size()));
+  DGRT_ASSIGN(mask_indptr_, lab::DeviceBuffer::make(*gpu_->lab, mask.indptr.size() * sizeof(int64_t)));
+  return upload_mask(test_.lens);
+}
+
+Status DecodeRun::upload_mask(const std::vector<std::pair<int64_t, int64_t>>& lens) const {
+  const EncodedMask mask = encode_masks(test_.mask, test_.flags, lens);
+  DGRT_TRY(mask_.upload(mask.bytes.data(), mask.bytes.size()));
+  return mask_indptr_.upload(mask.indptr.data(), mask_indptr_.bytes());
 }
 
 Result<DecodeRun> DecodeRun::make(Gpu& gpu, const DecodeCase& test) {
@@ -147,6 +162,23 @@ Status DecodeRun::plant_nan(const lab::DeviceBuffer& cache, int64_t columns) con
   return ok();
 }
 
+// Keys, but not values, that the mask hides from every query of a sequence: some of them.
+Status DecodeRun::plant_masked_nan() const {
+  const Strides at = cache_strides(test_.head_dim_qk);
+  if (test_.layout != CacheLayout::tokens_first || (test_.flags & DGRT_ATTN_MASK_SKIP_PREFIX) != 0) return ok();
+  for (size_t b = 0; b < test_.lens.size(); ++b) {
+    const auto& [queries, keys] = test_.lens[b];
+    const std::vector<int64_t> dead = dead_keys(mask_matrix(test_.mask, queries, keys, b), queries, keys);
+    for (size_t i = 0; i < dead.size(); i += dead.size() / 20 + 1) {
+      const int64_t page = pages_[b * static_cast<size_t>(max_pages_) + static_cast<size_t>(dead[i] / test_.page_size)];
+      DGRT_TRY(lab::fill_words(*gpu_->lab,
+                               k_.as<uint16_t>() + page * at.page + dead[i] % test_.page_size * at.token,
+                               at.token / 2, 0xffffffff));
+    }
+  }
+  return ok();
+}
+
 Status DecodeRun::fill() const {
   const lab::Device& lab = *gpu_->lab;
   const auto normal = [&](const lab::DeviceBuffer& to, uint64_t seed, float sigma) {
@@ -161,11 +193,17 @@ Status DecodeRun::fill() const {
   DGRT_TRY(lab::fill_words(lab, sinks_.data(), 1, 0xff800000));  // minus infinity: none
   DGRT_TRY(plant_nan(k_, test_.head_dim_qk));
   DGRT_TRY(plant_nan(v_, test_.head_dim_v));
+  if (test_.mask != MaskShape::none) DGRT_TRY(plant_masked_nan());
   return lab.synchronize();
 }
 
 Status DecodeRun::set_kv_lens(const std::vector<int32_t>& lens) const {
   DGRT_TRY(gpu_->lab->synchronize());
+  if (test_.mask != MaskShape::none) {
+    auto pairs = test_.lens;
+    for (size_t b = 0; b < pairs.size(); ++b) pairs[b].second = lens[b];
+    DGRT_TRY(upload_mask(pairs));
+  }
   return seq_lens_.upload(lens.data(), lens.size() * sizeof(int32_t));
 }
 
@@ -190,6 +228,9 @@ void DecodeRun::set_args(dgrt_attn_decode_args* args) const {
   x.window_left = t.window_left, x.window_right = t.window_right;
   x.scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim_qk));
   x.softcap = t.softcap;
+  if (t.mask == MaskShape::none) return;
+  x.mask = mask_.data(), x.mask_indptr = mask_indptr_.as<int64_t>();
+  x.mask_bytes = static_cast<int64_t>(mask_.bytes()) - t.mask_bytes_cut;
 }
 
 Result<DecodeRun::Outputs> DecodeRun::outputs() const {
@@ -220,7 +261,8 @@ Status DecodeRun::check_state() const {
 Result<std::string> DecodeRun::check(const Outputs& out) const {
   DGRT_TRY(gpu_->lab->synchronize());
   for (const lab::DeviceBuffer* buffer :
-       {&q_, &k_, &v_, &sinks_, &q_indptr_, &seq_lens_, &page_table_, &out.o, &out.lse})
+       {&q_, &k_, &v_, &sinks_, &q_indptr_, &seq_lens_, &page_table_, &mask_, &mask_indptr_, &out.o,
+        &out.lse})
     if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
   DGRT_TRY(check_state());
   const lab::AttnProblem problem = lab::problem_of(desc_, out.args);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dgrt/attention.h"
+#include "tests/gpu/attn_mask_case.h"
 #include "tests/gpu/gpu_test.h"
 
 namespace dgrt::test {
@@ -30,6 +31,8 @@ struct DecodeCase {
   float sigma = 1;  // of q; keys and values have 1
   int64_t hint_factor = 1;
   int64_t most_checked = INT64_MAX;  // tokens
+  MaskShape mask = MaskShape::none;  // flags say how it is encoded
+  int64_t mask_bytes_cut = 0;        // of mask_bytes, at the end
 
   int64_t num_q() const;
   std::string name() const;
@@ -66,6 +69,8 @@ class DecodeRun {
   Status make_tables();
   Status fill() const;
   Status plant_nan(const lab::DeviceBuffer& cache, int64_t columns) const;
+  Status plant_masked_nan() const;
+  Status upload_mask(const std::vector<std::pair<int64_t, int64_t>>& lens) const;
   void set_args(dgrt_attn_decode_args* args) const;
   Status check_state() const;
 
@@ -74,7 +79,7 @@ class DecodeRun {
   dgrt_attn_decode_desc desc_ = DGRT_ATTN_DECODE_DESC;
   int64_t num_pages_ = 0, max_pages_ = 0;
   std::vector<int32_t> pages_;  // the table, rows of max_pages_
-  lab::DeviceBuffer q_, k_, v_, sinks_, q_indptr_, seq_lens_, page_table_;
+  lab::DeviceBuffer q_, k_, v_, sinks_, q_indptr_, seq_lens_, page_table_, mask_, mask_indptr_;
   Plan plan_;
 };
 
@@ -84,6 +89,8 @@ void run_decode(Gpu& gpu, const DecodeCase& test);
 void run_repeats(Gpu& gpu, const DecodeCase& test, int rounds);
 // Every sequence in a call of its own gives the bits of the whole batch.
 void run_one_by_one(Gpu& gpu, const DecodeCase& test);
+// The case's mask is a chain: the bits are those of a call without it. Requires: configs are alike.
+void run_against_causal(Gpu& gpu, const DecodeCase& test);
 // replays: numbers of keys of every sequence, see set_kv_lens().
 void run_graph_replay(Gpu& gpu, const DecodeCase& test,
                       const std::vector<std::vector<int32_t>>& replays);

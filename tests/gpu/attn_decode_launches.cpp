@@ -51,12 +51,29 @@ void run_one_by_one(Gpu& gpu, const DecodeCase& test) {
       x.q = static_cast<const uint16_t*>(x.q) + first * x.q_token_stride;
       x.o = static_cast<uint16_t*>(x.o) + first * x.o_token_stride;
       x.lse += first * x.lse_token_stride;
+      if (test.mask != MaskShape::none) x.mask_indptr += b;
       DGRT_TRY(run.plan().launch(&x.op, gpu.lab->stream()));
       DGRT_TRY(gpu.lab->synchronize());
       first += ends[1];
     }
     DGRT_TRY(check_equal(gpu, want, got));
     return run.check(want);
+  });
+}
+
+void run_against_causal(Gpu& gpu, const DecodeCase& test) {
+  run_case("against causal: " + test.name(), [&]() -> Result<std::string> {
+    DecodeCase causal = test;
+    causal.mask = MaskShape::none;
+    causal.flags &= ~(DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX);
+    DGRT_ASSIGN(const DecodeRun want_run, DecodeRun::make(gpu, causal));
+    DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(gpu, test));
+    DGRT_ASSIGN(const DecodeRun::Outputs want, want_run.outputs());
+    DGRT_ASSIGN(const DecodeRun::Outputs got, run.outputs());
+    DGRT_TRY(want_run.launch(want));
+    DGRT_TRY(run.launch(got));
+    DGRT_TRY(check_equal(gpu, want, got));
+    return run.check(got);
   });
 }
 

@@ -246,6 +246,14 @@ void random_attention(Rng& rng, Desc* desc) {
     if (rng() % 4 == 0) desc->flags |= flag;
 }
 
+// Of the ops over a paged cache.
+template <class Desc>
+void random_mask(Rng& rng, Desc* desc) {
+  if (rng() % 4 != 0) return;
+  desc->flags |= rng() % 2 ? DGRT_ATTN_MASK_BYTES : DGRT_ATTN_MASK_BITS;
+  if (rng() % 2) desc->flags |= DGRT_ATTN_MASK_SKIP_PREFIX;
+}
+
 inline dgrt_attn_prefill_desc random_attn_prefill(Rng& rng) {
   dgrt_attn_prefill_desc desc = DGRT_ATTN_PREFILL_DESC;
   random_attention(rng, &desc);
@@ -256,6 +264,7 @@ inline dgrt_attn_prefill_desc random_attn_prefill(Rng& rng) {
 inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
   dgrt_attn_decode_desc desc = DGRT_ATTN_DECODE_DESC;
   random_attention(rng, &desc);
+  random_mask(rng, &desc);
   desc.max_q_len = pick_size(rng, 0, 16);
   return desc;
 }
@@ -263,6 +272,7 @@ inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
 inline dgrt_attn_extend_desc random_attn_extend(Rng& rng) {
   dgrt_attn_extend_desc desc = DGRT_ATTN_EXTEND_DESC;
   random_attention(rng, &desc);
+  random_mask(rng, &desc);
   desc.max_q_len = pick_size(rng, 0, random_max_m);
   return desc;
 }

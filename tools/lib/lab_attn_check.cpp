@@ -172,6 +172,13 @@ AttnProblem paged_problem(const Desc& desc, const Args& args) {
   p.v = {args.v, args.v_token_stride, args.v_head_stride, args.page_table, args.page_table_stride,
          args.v_page_stride, args.page_size};
   p.kv_lens = args.seq_lens;
+  if ((desc.flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0) {
+    p.mask = static_cast<const uint8_t*>(args.mask), p.mask_indptr = args.mask_indptr;
+    p.mask_bytes = args.mask_bytes;
+    p.mask_is_bits = (desc.flags & DGRT_ATTN_MASK_BITS) != 0;
+    p.mask_skips_prefix = (desc.flags & DGRT_ATTN_MASK_SKIP_PREFIX) != 0;
+    p.window_right = -1;
+  }
   return p;
 }
 

@@ -60,6 +60,10 @@ struct Params {
   uint32_t is_fp16, lse_base2, lse_with_sink;
   float scale, softcap;  // softcap 0: none
   Allowance allowance;
+  const uint8_t* mask;  // null: none. Element i * keys + j of a sequence: whether query i sees key j
+  const int64_t* mask_indptr;  // [batch]: bytes before a sequence's
+  int64_t mask_bytes;
+  uint32_t mask_is_bits, mask_skips_prefix;
 };
 
 #ifdef __CUDACC_RTC__
@@ -95,15 +99,16 @@ __device__ __forceinline__ double block_max(double* shared, double value) {
   return block_reduce(shared, value, [](double a, double b) { return fmax(a, b); });
 }
 
-// A query token: its sequence, its place there, and the keys [first, end) that it sees.
+// A query token: its sequence, its place there, and the keys [first, end) that it sees, but for the mask.
 struct Query {
   int64_t token;
   int32_t sequence, row;
   int64_t first, end;
+  int64_t num_queries, num_keys;
 };
 
 __device__ inline Query find_query(const Params& p, int64_t token) {
-  Query x{token, -1, -1, 0, 0};
+  Query x{token, -1, -1, 0, 0, 0, 0};
   int64_t num_queries = p.q_len;
   if (p.q_indptr == nullptr) {
     if (token < int64_t{p.batch} * p.q_len) x.sequence = static_cast<int32_t>(token / p.q_len);
@@ -126,6 +131,7 @@ __device__ inline Query find_query(const Params& p, int64_t token) {
   if (x.sequence < 0) return x;
   const int64_t num_keys =
       p.kv_lens != nullptr ? p.kv_lens[x.sequence] : p.kv_indptr[x.sequence + 1] - p.kv_indptr[x.sequence];
+  x.num_queries = num_queries, x.num_keys = num_keys;
   const int64_t place = num_keys - num_queries + x.row;
   x.end = num_keys;
   if (p.window_left >= 0 && place > p.window_left) x.first = place - p.window_left;
@@ -143,6 +149,16 @@ __device__ __forceinline__ const uint16_t* row_of(const Params& p, const Rows& r
     at += page * rows.page_stride + j % rows.page_size * rows.token_stride;
   }
   return static_cast<const uint16_t*>(rows.base) + at;
+}
+
+// Whether the mask lets key j of [first, end) be seen.
+__device__ inline bool is_unmasked(const Params& p, const Query& x, int64_t j) {
+  if (p.mask == nullptr) return true;
+  if (p.mask_skips_prefix && j < x.num_keys - x.num_queries) return true;
+  const int64_t element = x.row * x.num_keys + j;
+  const int64_t byte = p.mask_indptr[x.sequence] + (p.mask_is_bits ? element / 8 : element);
+  if (byte < 0 || byte >= p.mask_bytes) return false;
+  return p.mask_is_bits ? p.mask[byte] >> element % 8 & 1 : p.mask[byte] != 0;
 }
 
 // The logit of key j; *error: what it may be off by. q: in shared memory.
@@ -167,7 +183,10 @@ __device__ inline double logit_of(const Params& p, const double* q, const uint16
   return s;
 }
 
+constexpr double unseen = -1;  // in place of an error
+
 struct Sums {
+  double keys = 0;       // that this thread saw
   double weight = 0;     // of exp(logit - the largest)
   double error = 0;      // the same, times what each may be off by
   double most = -infinity();
@@ -183,16 +202,18 @@ __device__ inline void attend(const Params& p, const Query& x, int64_t head, Sha
   for (int64_t first = x.first; first < x.end; first += num_threads) {
     const int64_t j = first + threadIdx.x;
     double s = -infinity(), error = 0;
-    if (j < x.end) s = logit_of(p, shared.q, row_of(p, p.k, x, j, kv_head), &error);
+    const bool sees = j < x.end && is_unmasked(p, x, j);
+    if (sees) s = logit_of(p, shared.q, row_of(p, p.k, x, j, kv_head), &error);
     const double most = fmax(sums.most, block_max(shared.scratch, s));
     const double rescale = sums.most == most ? 1 : exp(sums.most - most);
-    const double weight = j < x.end ? exp(s - most) : 0;
+    const double weight = sees ? exp(s - most) : 0;
     sums.most = most;
-    error = expm1(error + p.allowance.logit * (fabs(s) + fabs(most) + 1));
+    error = sees ? expm1(error + p.allowance.logit * (fabs(s) + fabs(most) + 1)) : unseen;
     shared.weight[threadIdx.x] = weight;
-    shared.error[threadIdx.x] = j < x.end ? error : 0;
+    shared.error[threadIdx.x] = error;
     sums.weight = sums.weight * rescale + weight;
-    sums.error = sums.error * rescale + (j < x.end ? weight * error : 0);
+    sums.error = sums.error * rescale + (sees ? weight * error : 0);
+    sums.keys += sees ? 1 : 0;
     __syncthreads();
     const int64_t count = x.end - first < num_threads ? x.end - first : num_threads;
     for (uint32_t c = 0; c < columns_per_thread; ++c) {
@@ -201,6 +222,7 @@ __device__ inline void attend(const Params& p, const Query& x, int64_t head, Sha
       sums.o[c] *= rescale;
       sums.bound[c] *= rescale;
       for (int64_t i = 0; i < count; ++i) {
+        if (shared.error[i] == unseen) continue;
         const double v = to_double(row_of(p, p.v, x, first + i, kv_head)[column], p.is_fp16);
         sums.o[c] += shared.weight[i] * v;
         sums.bound[c] += shared.weight[i] * (p.allowance.roundoff + shared.error[i]) * fabs(v);
@@ -236,7 +258,8 @@ __device__ inline void compare(const Params& p) {
   __syncthreads();
   Sums sums;
   attend(p, x, head, shared, sums);
-  const bool is_empty = x.first >= x.end;
+  const double num_seen = block_sum(shared.scratch, sums.keys);
+  const bool is_empty = num_seen == 0;
   const double weight = block_sum(shared.scratch, sums.weight);
   const double logit_error = is_empty ? 0 : block_sum(shared.scratch, sums.error) / weight;
   double total = weight, share = 1, lse = sums.most + log(weight);
@@ -246,7 +269,7 @@ __device__ inline void compare(const Params& p) {
     total = weight * share + (isinf(sink) ? 0 : exp(sink - top));  // minus infinity: none
     if (p.lse_with_sink) lse = top + log(total);
   }
-  const double keys = static_cast<double>(x.end - x.first) / 16;
+  const double keys = num_seen / 16;
   const double sum_error = p.allowance.sum * (keys > 4 ? keys : 4);
 
   Stats s{};
