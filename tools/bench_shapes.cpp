@@ -148,6 +148,15 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
+// "bytes" or "bits", and whether the prefix is read too.
+Result<uint32_t> read_mask(const Json& layer) {
+  if (!layer.contains("mask")) return 0;
+  const std::string form = layer.at("mask").get<std::string>();
+  if (form != "bytes" && form != "bits") return invalid("mask={}: must be bytes or bits", form);
+  return uint32_t{form == "bytes" ? DGRT_ATTN_MASK_BYTES : DGRT_ATTN_MASK_BITS} |
+         (layer.value("mask_prefix", false) ? 0 : DGRT_ATTN_MASK_SKIP_PREFIX);
+}
+
 // `head_dim` is of both where head_dim_v is not given.
 Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   AttnSizes& sizes = shape->attn;
@@ -172,6 +181,8 @@ Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   sizes.prefix = layer.value("prefix", int64_t{0});
   sizes.window_left = layer.value("window_left", int64_t{-1});
   sizes.full = layer.value("full", false);
+  DGRT_ASSIGN(sizes.mask, read_mask(layer));
+  if (sizes.mask != 0 && !paged) return invalid("mask: ops over a paged cache have one");
   shape->num_groups = sizes.batch;
   shape->n = sizes.num_q_heads;
   shape->k = sizes.head_dim_qk;
@@ -333,6 +344,7 @@ void set_sizes(const BenchShape& shape, int64_t m, PagedBenchDesc<Desc>* desc) {
   desc->prefix = sizes.prefix, desc->page_size = sizes.page_size;
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = sizes.batch;
+  desc->flags |= sizes.mask;
   desc->max_q_len = m, desc->max_kv_len = m + sizes.prefix;
 }
 void set_sizes(const BenchShape& shape, int64_t m, dgrt_attn_merge_desc* desc) {

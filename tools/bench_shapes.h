@@ -51,6 +51,7 @@ struct AttnSizes {
   int64_t prefix = 0, window_left = -1;
   int64_t page_size = 0;  // 0: keys are contiguous
   bool full = false;      // not causal
+  uint32_t mask = 0;      // flags of a mask: a tree of draft tokens
   friend bool operator==(const AttnSizes&, const AttnSizes&) = default;
 };
 

@@ -7,6 +7,7 @@
 #include "tools/attention_bench.h"
 #include "tools/lib/lab_attn_check.h"
 #include "tools/lib/lab_fill.h"
+#include "tools/lib/lab_tree_mask.h"
 
 namespace dgrt {
 namespace {
@@ -27,6 +28,8 @@ class PagedBench : public OpBench {
   Result<lab::DeviceBuffer> make_input(int64_t elements, uint64_t stream) const;
   Result<lab::DeviceBuffer> make_integers(const std::vector<int32_t>& values) const;
   Status make_tables(int64_t m);
+  Status make_mask(int64_t m);
+  bool is_masked() const { return (desc_.flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0; }
   void set_strides();
   Status check(BenchCheck* check) const override;
 
@@ -35,7 +38,7 @@ class PagedBench : public OpBench {
 
   PagedBenchDesc<Desc> desc_;
   Args args_;  // but for what prepare() adds
-  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, seq_lens_, page_table_;
+  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, seq_lens_, page_table_, mask_, mask_indptr_;
 };
 
 template <class Desc, class Args>
@@ -77,6 +80,23 @@ Status PagedBench<Desc, Args>::make_tables(int64_t m) {
   return ok();
 }
 
+// A tree for each sequence.
+template <class Desc, class Args>
+Status PagedBench<Desc, Args>::make_mask(int64_t m) {
+  if (!is_masked()) return ok();
+  Args& x = args_;
+  const std::vector<uint8_t> one = lab::tree_mask(m, desc_.prefix, (desc_.flags & DGRT_ATTN_MASK_BITS) != 0);
+  std::vector<int64_t> indptr;
+  for (int64_t i = 0; i < x.batch; ++i) indptr.push_back(i * static_cast<int64_t>(one.size()));
+  x.mask_bytes = x.batch * static_cast<int64_t>(one.size());
+  DGRT_ASSIGN(mask_, lab::DeviceBuffer::make(device(), static_cast<size_t>(x.mask_bytes)));
+  DGRT_ASSIGN(mask_indptr_, lab::DeviceBuffer::make(device(), indptr.size() * sizeof(int64_t)));
+  for (const int64_t first : indptr) DGRT_TRY(mask_.upload(one.data(), one.size(), static_cast<size_t>(first)));
+  DGRT_TRY(mask_indptr_.upload(indptr.data(), mask_indptr_.bytes()));
+  x.mask = mask_.data(), x.mask_indptr = mask_indptr_.template as<int64_t>();
+  return ok();
+}
+
 template <class Desc, class Args>
 void PagedBench<Desc, Args>::set_strides() {
   Args& x = args_;
@@ -94,6 +114,7 @@ template <class Desc, class Args>
 Result<const dgrt_args*> PagedBench<Desc, Args>::prepare(int64_t m) {
   Args& x = args_;
   DGRT_TRY(make_tables(m));
+  DGRT_TRY(make_mask(m));
   set_strides();
   const int64_t rows = x.total_q * desc_.num_q_heads;
   DGRT_ASSIGN(q_, make_input(rows * desc_.head_dim_qk, 0));
@@ -130,9 +151,11 @@ BenchCost PagedBench<Desc, Args>::cost(int64_t m) const {
   const int64_t unseen =
       desc_.window_left < 0 ? 0 : std::max<int64_t>(0, desc_.prefix - desc_.window_left);
   const double keys = static_cast<double>(m + desc_.prefix - unseen);
+  const bool reads_prefix = is_masked() && (desc_.flags & DGRT_ATTN_MASK_SKIP_PREFIX) == 0;
   BenchCost cost;
   cost.bytes = batch * (m * static_cast<double>(desc_.num_q_heads) * (2 * dims + sizeof(float)) +
                         keys * static_cast<double>(desc_.num_kv_heads) * 2 * dims);
+  if (reads_prefix) cost.bytes += static_cast<double>(args_.mask_bytes);
   return cost;
 }
 

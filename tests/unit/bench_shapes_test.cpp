@@ -30,10 +30,10 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     std::set<std::string> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
       const AttnSizes& attn = shape.attn;
-      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
+      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
                                     shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
                                     attn.tokens, attn.prefix, attn.window_left, attn.page_size,
-                                    attn.full, shape.sum_batches, shape.fp8_cache,
+                                    attn.full, attn.mask, shape.sum_batches, shape.fp8_cache,
                                     fmt::join(shape.m, ",")))
                 .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
@@ -211,6 +211,16 @@ TEST_CASE("bench_shapes: attention over pages", "[unit]") {
   CHECK(desc.max_kv_len == 104);
   CHECK(desc.page_size == 16);
   CHECK(desc.window_left == 7);
+  const auto flags = [&](const char* mask) {
+    const Result<BenchShapes> masked = parse(mask);
+    REQUIRE(masked.is_ok());
+    return std::get<DecodeBenchDesc>(complete_desc(masked.value(), masked.value().shapes[0])).flags;
+  };
+  CHECK(desc.flags == 0);
+  CHECK(flags(R"(, "batch": 3, "page_size": 16, "mask": "bits")") ==
+        (DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX));
+  CHECK(flags(R"(, "batch": 3, "page_size": 16, "mask": "bytes", "mask_prefix": true)") == DGRT_ATTN_MASK_BYTES);
+  CHECK_FALSE(parse(R"(, "batch": 3, "page_size": 16, "mask": "ints")").is_ok());
   CHECK_FALSE(parse(R"(, "batch": 3)").is_ok());
   CHECK_FALSE(parse(R"(, "tokens": 3, "page_size": 16)").is_ok());
 }
