@@ -53,6 +53,17 @@ AttnMask make_mask(const Args& x) {
   return {static_cast<const uint8_t*>(x.mask), x.mask_indptr, static_cast<uint64_t>(x.mask_bytes)};
 }
 
+// Accumulators and weights that a thread of attn_extend may hold with a mask: beyond `spill_free` it spills up to
+// 400 bytes (NVRTC 13.0), which costs less than tiles of fewer rows would.
+struct MaskedRegisters {
+  uint32_t most, spill_free;
+};
+inline MaskedRegisters masked_registers(const AttnConfig& c) {
+  if (c.split_v == 2) return {184, 0};
+  const MaskedRegisters of_warpgroups[] = {{188, 188}, {188, 168}, {104, 104}};
+  return of_warpgroups[c.block_m / attn_slab_rows - 1];
+}
+
 // Constants and name of a kernel of an op that takes masks, or might.
 inline void set_mask_constants(uint32_t flags, Instance* i) {
   constexpr const char* names[] = {"", "_bytes", "_bits"};

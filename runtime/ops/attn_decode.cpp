@@ -178,6 +178,8 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
   if (t.stages < 2 || t.stages > 8) return invalid("stages={}: must be 2 to 8", t.stages);
   if (ctas > most_ctas_per_sm)
     return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
+  if (ctas > 2 && attention::mask_form(d.flags) != attn_mask_none)
+    return invalid("ctas_per_sm={}: a mask's words need registers, must be 1 or 2", ctas);
   // Accumulators and weights, and what the rest takes, which is more where rows are not a power of two of
   // chunks.
   const bool irregular = !std::has_single_bit(t.head_dim_qk) || !std::has_single_bit(t.head_dim_v);

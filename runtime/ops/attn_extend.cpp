@@ -45,6 +45,8 @@ struct AttnExtend
   static Instance instance(const Desc& d, const Target& target, const Config& c) {
     Instance i = Base::instance(d, target, c);
     if (c["gather"] != 0) i.entry += "_gather";
+    if (attention::mask_form(d.flags) != attn_mask_none)
+      i.allow_spills |= registers_of(decode(c)) > attention::masked_registers(decode(c)).spill_free;
     return i;
   }
 
@@ -54,6 +56,10 @@ struct AttnExtend
 
  private:
   using Base = attention::ManyQueries<AttnExtend, Desc, Args>;
+  // Accumulators and weights of a thread.
+  static uint32_t registers_of(const AttnConfig& t) {
+    return t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
+  }
   static Status check_registers(const Desc& d, const AttnConfig& tile);
   static Status encode_cache(const Desc& d, const Args& x, uint32_t box_rows, const Driver& driver,
                              Params* p);
@@ -71,7 +77,7 @@ Status AttnExtend::check_config(const Desc& d, const Target& target, const Confi
   return check_registers(d, decode(c));
 }
 
-// Threads that load from pages need registers that attn_prefill's math has; softcap takes some too.
+// Threads that load from pages need registers that attn_prefill's math has; softcap and masks take some too.
 Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
   const bool softcap = has(d, DGRT_ATTN_SOFTCAP);
   uint32_t most = attention::most_registers(t, softcap);
@@ -79,7 +85,8 @@ Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
     most -= 12;
   else if (attn_math_warpgroups(t) == 2 && (softcap || t.split_v == 2))
     most -= 8;
-  const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
+  if (attention::mask_form(d.flags) != attn_mask_none) most = std::min(most, attention::masked_registers(t).most);
+  const uint32_t registers = registers_of(t);
   if (registers > most)
     return invalid("block_n={}: {} registers of accumulators, {} are there", t.block_n, registers,
                    most);

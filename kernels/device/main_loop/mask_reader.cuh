@@ -1,7 +1,10 @@
-// Applies a caller's mask to scores. A warp has 16 rows of a tile, of one token or more each: every token's
-// bits are read once, a key by each lane, and a ballot makes words of them of which every thread keeps those
-// of its two rows. Reads so are coalesced, wherever rows of the mask begin, and stop where it ends. Tiles
-// that every row may see whole are not looked up.
+// Applies a caller's mask to scores. A warp has 16 rows of a tile, of one token or more each; every thread needs
+// what the mask says of its two rows, a word for 32 keys. Tiles that every row may see whole are not looked up.
+//
+// Bits   The four threads of a row read a word each, from wherever it begins, and exchange them.
+// Bytes  The warp reads every token's once, a key by each lane, and a ballot makes words of them.
+//
+// Byte by byte, because rows begin anywhere and reads stop where the mask ends.
 #pragma once
 #include "device/common/attn_mask.cuh"
 #include "device/main_loop/online_softmax.cuh"
@@ -32,25 +35,16 @@ class MaskReader<Cfg, true> {
   __device__ MaskReader(const AttnMask& mask, const MaskRows& rows)
       : mask_(mask),
         rows_(rows),
-        prefix_(Cfg::mask_skip_prefix ? max(rows.kv_len - rows.q_len, 0) : 0),
-        start_(mask.indptr[rows.sequence]) {}
+        prefix_(Cfg::mask_skip_prefix ? max(rows.kv_len - rows.q_len, 0) : 0) {}
 
   // All lanes: what apply() needs of the tile whose first key is `first`.
   __device__ __forceinline__ void load(int32_t first) {
     if (!reads(first)) return;
-#pragma unroll 1
-    for (uint32_t token = 0; token < rows_.count; token += batch) {
-      uint32_t bytes[batch][words];
-#pragma unroll
-      for (uint32_t i = 0; i < batch; ++i)
-#pragma unroll
-        for (uint32_t word = 0; word < words; ++word) bytes[i][word] = read(token + i, key_of(first, word));
-#pragma unroll
-      for (uint32_t i = 0; i < batch; ++i)
-#pragma unroll
-        for (uint32_t word = 0; word < words; ++word)
-          keep(token + i, word, is_set(bytes[i][word], token + i, key_of(first, word)));
-    }
+    const int64_t start = mask_.indptr[rows_.sequence];
+    if constexpr (Cfg::mask == attn_mask_bits)
+      load_bits(start, first);
+    else
+      load_bytes(start, first);
   }
 
   // Scores of the tile that was loaded: minus infinity where the mask is false.
@@ -69,42 +63,76 @@ class MaskReader<Cfg, true> {
   }
 
  private:
-  static constexpr bool is_bits = Cfg::mask == attn_mask_bits;
   static constexpr uint32_t words = ceil_div(Cfg::block_n, 32);
-  static constexpr uint32_t batch = words < 8 ? 8 / words : 1;  // tokens whose bytes are on their way together
+  static constexpr uint32_t all_lanes = 0xffffffff;
 
   __device__ bool reads(int32_t first) const { return first + static_cast<int32_t>(Cfg::block_n) > prefix_; }
-  __device__ static int32_t key_of(int32_t first, uint32_t word) {
-    return first + static_cast<int32_t>(word * 32 + threadIdx.x % 32);
-  }
   __device__ int64_t element(uint32_t token, int32_t key) const {
     return int64_t{rows_.first + static_cast<int32_t>(token)} * rows_.kv_len + key;
   }
-
-  // The byte that an element lies in; 0 where there is none.
-  __device__ __forceinline__ uint32_t read(uint32_t token, int32_t key) const {
-    const int64_t at = element(token, key);
-    const auto byte = static_cast<uint64_t>(start_ + (is_bits ? at >> 3 : at));
-    const bool exists = rows_.first + static_cast<int32_t>(token) < rows_.q_len && key >= prefix_ &&
-                        key < rows_.kv_len && byte < mask_.bytes;
-    return exists ? mask_.elements[byte] : 0;
-  }
-  __device__ __forceinline__ bool is_set(uint32_t byte, uint32_t token, int32_t key) const {
-    if (key < prefix_) return true;
-    return (is_bits ? byte >> (element(token, key) & 7) & 1 : byte) != 0;
+  // 0 past the mask's end, and for rows that do not exist.
+  __device__ __forceinline__ uint32_t byte_at(uint32_t token, int64_t at) const {
+    const bool exists = rows_.first + static_cast<int32_t>(token) < rows_.q_len &&
+                        static_cast<uint64_t>(at) < mask_.bytes;
+    return exists ? mask_.elements[at] : 0;
   }
   // Bit 0 of a thread's words is of its first column.
-  __device__ __forceinline__ void keep(uint32_t token, uint32_t word, bool set) {
-    const uint32_t bits = __ballot_sync(0xffffffff, set) >> threadIdx.x % 4 * 2;
+  __device__ static uint32_t from_own_column(uint32_t word) { return word >> threadIdx.x % 4 * 2; }
+
+  // Keys from `key` on.
+  __device__ __forceinline__ uint32_t word_of(int64_t start, uint32_t token, int32_t key) const {
+    const int64_t at = element(token, key), byte = start + (at >> 3);
+    uint32_t low = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) low |= byte_at(token, byte + i) << 8 * i;
+    const uint32_t word = __funnelshift_r(low, byte_at(token, byte + 4), static_cast<uint32_t>(at) & 7);
+    const int32_t skipped = prefix_ - key;
+    return skipped <= 0 ? word : skipped < 32 ? word | ((1u << skipped) - 1) : 0xffffffff;
+  }
+
+  __device__ __forceinline__ void load_bits(int64_t start, int32_t first) {
+    constexpr uint32_t rounds = ceil_div(words, 4);
+    const uint32_t lane = threadIdx.x % 4;
+    uint32_t own[2][rounds];
 #pragma unroll
     for (uint32_t half = 0; half < 2; ++half)
-      if (rows_.own[half] == token) words_[half][word] = bits;
+#pragma unroll
+      for (uint32_t i = 0; i < rounds; ++i)
+        own[half][i] = word_of(start, rows_.own[half], first + static_cast<int32_t>((i * 4 + lane) * 32));
+#pragma unroll
+    for (uint32_t half = 0; half < 2; ++half)
+#pragma unroll
+      for (uint32_t word = 0; word < words; ++word)
+        words_[half][word] = from_own_column(__shfl_sync(all_lanes, own[half][word / 4], word % 4, 4));
+  }
+
+  __device__ __forceinline__ void load_bytes(int64_t start, int32_t first) {
+    constexpr uint32_t batch = words < 8 ? 8 / words : 1;  // tokens that are read together
+    const int32_t key = first + static_cast<int32_t>(threadIdx.x % 32);
+#pragma unroll 1
+    for (uint32_t token = 0; token < rows_.count; token += batch) {
+      uint32_t bytes[batch][words];
+#pragma unroll
+      for (uint32_t i = 0; i < batch; ++i)
+#pragma unroll
+        for (uint32_t word = 0; word < words; ++word)
+          bytes[i][word] = byte_at(token + i, start + element(token + i, key + static_cast<int32_t>(word * 32)));
+#pragma unroll
+      for (uint32_t i = 0; i < batch; ++i)
+#pragma unroll
+        for (uint32_t word = 0; word < words; ++word) {
+          const bool skipped = key + static_cast<int32_t>(word * 32) < prefix_;
+          const uint32_t bits = from_own_column(__ballot_sync(all_lanes, skipped || bytes[i][word] != 0));
+#pragma unroll
+          for (uint32_t half = 0; half < 2; ++half)
+            if (rows_.own[half] == token + i) words_[half][word] = bits;
+        }
+    }
   }
 
   const AttnMask& mask_;
   const MaskRows rows_;
   int32_t prefix_;  // keys that all rows see
-  int64_t start_;
   uint32_t words_[2][words];
 };
 
