@@ -444,7 +444,7 @@ def _paged_attention_args(struct, desc, *, q, k, v, o, q_indptr, page_table, seq
                           v_page_stride=None, v_token_stride=None, v_head_stride=None,
                           o_token_stride=None, o_head_stride=None, lse_token_stride=None,
                           lse_head_stride=1, mask=None, mask_indptr=None, mask_bytes=0):
-    """Causal unless window_right says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
+    """Causal unless window_right or a mask says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
     qk, dv = desc.head_dim_qk, desc.head_dim_v
     return _fill(
         struct, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
