@@ -115,7 +115,7 @@ TEST_CASE("tune: a row of several variables speaks for the cell along each of th
   CHECK((ranges[2].var == "max_kv_len" && ranges[2].value == 1004));
   CHECK(ranges[0].range == IntRange{17, 32});
   CHECK(ranges[1].range == IntRange{4, 4});
-  CHECK(ranges[2].range == IntRange{513, 2048});
+  CHECK(ranges[2].range == IntRange{513, 1024});
 
   // hc_prenorm's num_splits 0, which asks for sums, is a cell of its own.
   dgrt_hc_prenorm_desc hc = DGRT_HC_PRENORM_DESC;
