@@ -114,11 +114,18 @@ TEST_CASE("a gate chooses the same in every plan and every time", "[unit]") {
   const Selection wide = must_select(extend_desc(256), table);
   CHECK(wide.cells == must_select(extend_desc(256), table).cells);
   dgrt_attn_extend_desc narrow_desc = extend_desc(256);
-  narrow_desc.max_batch = 32, narrow_desc.max_q_len = 1024;
+  narrow_desc.max_batch = 32, narrow_desc.max_q_len = 1024, narrow_desc.max_kv_len = 1024;
   const Selection narrow = must_select(narrow_desc, table);
-  for (const Call& call : calls)
-    if (call.batch <= 32 && call.max_q_len <= 1024)
-      CHECK(block_m_of(narrow, call, 16) == block_m_of(wide, call, 16));
+  const Selection modelled = must_select(extend_desc(256), Table());
+  const Selection narrow_modelled = must_select(narrow_desc, Table());
+  for (const Call& call : calls) {
+    if (call.batch > 32 || call.max_q_len > 1024) continue;
+    INFO(call.name);
+    CHECK(block_m_of(narrow, call, 16) == block_m_of(wide, call, 16));
+    const Point point{call.batch, call.max_q_len, 16};
+    CHECK(narrow_modelled.choices[narrow_modelled.lookup(point)].config ==
+          modelled.choices[modelled.lookup(point)].config);
+  }
 }
 
 TEST_CASE("a row's ranges may be anything that 64 bits hold", "[unit]") {
