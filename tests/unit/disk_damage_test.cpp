@@ -41,6 +41,17 @@ TEST_CASE_METHOD(Fixture, "an entry cut at any length, or with any bit flipped, 
   CHECK(cache->find(entry.key, nullptr).entry == entry);
 }
 
+TEST_CASE_METHOD(Fixture, "a damaged entry goes even if it cannot be moved aside", "[unit]") {
+  const Entry entry = tiny_entry();
+  publish(entry);
+  write(path(entry), {std::byte{1}});
+  stdfs::create_directory(dir + "/quarantine");
+  REQUIRE(::chmod((dir + "/quarantine").c_str(), 0777) == 0);  // others' files may lie there
+  CHECK(cache->find(entry.key, &entry.compiler).num_quarantined == 1);
+  CHECK_FALSE(stdfs::exists(path(entry)));
+  CHECK(num_quarantined() == 0);
+}
+
 TEST_CASE_METHOD(Fixture, "entries under each other's names are both refused", "[unit]") {
   const Entry a = sample_entry(1), b = sample_entry(2);
   publish(a);

@@ -242,6 +242,21 @@ TEST_CASE_METHOD(Fixture, "a lock file removed under a waiter does not let two i
   CHECK_FALSE(other->try_lock(sample_key(1)).value().has_value());
 }
 
+TEST_CASE_METHOD(Fixture, "a lock file replaced under a waiter does not let two in", "[unit]") {
+  const auto other = test::open_cache(dir);
+  std::optional<KeyLock> held;
+  fs.before = [&](std::string_view call, int) {
+    if (call != "lock" || held) return 0;
+    age(lock_path(1), 2h);
+    CHECK(other->trim({}).value().removed_locks == 1);
+    held = std::move(other->try_lock(sample_key(1))).value();  // another file of this name
+    CHECK(held.has_value());
+    return 0;
+  };
+  CHECK_FALSE(cache->try_lock(sample_key(1)).value().has_value());
+  CHECK(held.has_value());
+}
+
 TEST_CASE_METHOD(Fixture, "quarantine has a cap on bytes, too", "[unit]") {
   for (int i = 0; i < 4; ++i) {
     write(path(sample_entry(3)), {std::byte{1}});

@@ -62,6 +62,19 @@ TEST_CASE_METHOD(Fixture, "a context keeps its cache directory below the cap it 
   CHECK(warnings.empty());
 }
 
+TEST_CASE_METHOD(Fixture, "a context tidies up its cache directory when that is due", "[unit]") {
+  plan(*open(), desc_of(1));
+  const stdfs::path shard = stdfs::path(entry_files()[0]).parent_path();
+  std::ofstream(shard / "tmp-of-a-dead-process") << "x";
+  const auto long_ago = stdfs::file_time_type::clock::now() - std::chrono::hours(25);
+  for (const auto& file :
+       {shard / "tmp-of-a-dead-process", cache_dir / stdfs::path("locks/upkeep.lock")})
+    if (stdfs::exists(file)) stdfs::last_write_time(file, long_ago);
+  open();
+  CHECK_FALSE(stdfs::exists(shard / "tmp-of-a-dead-process"));
+  CHECK(entry_files().size() == 1);
+}
+
 TEST_CASE_METHOD(Fixture, "a cap that cannot be kept is one warning", "[unit]") {
   test::FaultFs fs;
   fs.before = [](std::string_view call, int) { return call == "list" ? EIO : 0; };
