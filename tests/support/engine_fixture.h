@@ -48,8 +48,8 @@ class EngineFixture {
     return std::move(context).value();
   }
 
-  std::unique_ptr<Plan> plan(Context& context, const FakeDesc& desc) {
-    Result<std::unique_ptr<Plan>> plan = Plan::create(context, base(desc));
+  std::unique_ptr<dgrt::Plan> plan(Context& context, const FakeDesc& desc) {
+    Result<std::unique_ptr<dgrt::Plan>> plan = dgrt::Plan::create(context, base(desc));
     if (!plan.is_ok()) FAIL(plan.status().message());
     return std::move(plan).value();
   }
