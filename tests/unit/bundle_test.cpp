@@ -11,6 +11,7 @@
 
 #include "runtime/base/hash.h"
 #include "tests/support/bundle_samples.h"
+#include "tests/support/fault_fs.h"
 #include "tests/support/temp_dir.h"
 
 namespace dgrt {
@@ -136,12 +137,14 @@ TEST_CASE("golden bundles are read and written byte for byte, or refused", "[uni
 TEST_CASE_METHOD(BundleFixture, "every single bit flip of a bundle is detected", "[unit]") {
   const std::vector<Entry> entries = bundle_entries();
   std::vector<std::byte> bytes = bundle_bytes(entries);
+  const size_t index_end = 64 + 80 * entries.size();  // docs/cache_format.md
   for (size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
     bytes[bit / 8] ^= std::byte{1} << (bit % 8);
     write_bytes(path, bytes);
     bool is_verified = false;
     if (!is_harmless(path, entries, &is_verified)) FAIL("bit " << bit << " gives a wrong entry");
     if (is_verified) FAIL("bit " << bit << " is not seen by verify");
+    if (bit < 8 * index_end && Bundle::open(path).is_ok()) FAIL("bit " << bit << " is opened");
     bytes[bit / 8] ^= std::byte{1} << (bit % 8);
   }
   write_bytes(path, bytes);
@@ -236,6 +239,17 @@ TEST_CASE_METHOD(BundleFixture, "files that others may have made are refused", "
   if (::geteuid() != 0) return;  // only root can give files away
   REQUIRE(::chown(path.c_str(), 12345, static_cast<gid_t>(-1)) == 0);
   check_refused("owner=12345");
+}
+
+TEST_CASE_METHOD(BundleFixture, "a bundle is durable before it has its name", "[unit]") {
+  test::FaultFs fs;
+  std::string calls;
+  fs.before = [&](std::string_view call, int) {
+    if (call == "write" || call == "sync" || call == "rename") calls.append(call).append(" ");
+    return 0;
+  };
+  CHECK(write_bundle(path, bundle_bytes({}), fs).is_ok());
+  CHECK(calls == "write sync rename sync ");
 }
 
 TEST_CASE_METHOD(BundleFixture, "a bundle that cannot be written leaves nothing behind", "[unit]") {

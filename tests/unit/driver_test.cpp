@@ -95,7 +95,10 @@ void add_library(Driver* driver) {
     *library = handle<CUlibrary>(77);
     return CUDA_SUCCESS;
   };
-  driver->cuLibraryUnload = [](CUlibrary) { return --fake.libraries, CUDA_SUCCESS; };
+  driver->cuLibraryUnload = [](CUlibrary) {
+    fake.was_relaxed = fake.capture_mode == CU_STREAM_CAPTURE_MODE_RELAXED;
+    return --fake.libraries, CUDA_SUCCESS;
+  };
   driver->cuLibraryGetKernel = [](CUkernel* kernel, CUlibrary, const char* name) {
     *kernel = handle<CUkernel>(88);
     return std::string(name) == "entry" ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
@@ -267,7 +270,9 @@ TEST_CASE("module: a kernel is loaded to the end, in its device's context", "[un
     CHECK(fake.libraries == 1);
     const LoadedKernel moved = std::move(kernel);
     CHECK(fake.libraries == 1);
+    fake.was_relaxed = false;
   }
+  CHECK(fake.was_relaxed);  // while it was unloaded, too
   check_balanced();
 }
 
@@ -376,13 +381,13 @@ TEST_CASE("tensor map: contiguous axis first, strides in bytes", "[unit]") {
   const auto driver = fake_driver();
   TensorMap map;
   TmaMatrix matrix{.dtype = DGRT_BF16,
-               .base = handle<const void*>(0x1000),
-               .rows = 7,
-               .cols = 5'000'000'000,
-               .row_stride = 6'000'000'000,
-               .box_rows = 128,
-               .box_cols = 64,
-               .swizzle = Swizzle::b128};
+                   .base = handle<const void*>(0x1000),
+                   .rows = 7,
+                   .cols = 5'000'000'000,
+                   .row_stride = 6'000'000'000,
+                   .box_rows = 128,
+                   .box_cols = 64,
+                   .swizzle = Swizzle::b128};
   REQUIRE(encode_tensor_map(*driver, matrix, &map).is_ok());
   CHECK(fake.map_type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
   CHECK(fake.dims == std::vector<uint64_t>{5'000'000'000, 7});
