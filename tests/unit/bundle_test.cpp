@@ -187,6 +187,23 @@ TEST_CASE_METHOD(BundleFixture, "random bytes never crash a reader", "[unit]") {
   }
 }
 
+TEST_CASE_METHOD(BundleFixture, "sizes that wrap around are refused", "[unit]") {
+  std::vector<std::byte> bytes = bundle_bytes({sample_entry(1), sample_entry(2)});
+  const auto put = [&](size_t at, uint64_t value) {
+    std::memcpy(bytes.data() + at, &value, sizeof(value));
+  };
+  // The first entry ends at 0, by way of 2^64; the second is all of the file. Offsets lie at 64 and
+  // sizes at 72 of a record, and the checksum is made to fit.
+  put(64 + 72, -uint64_t{256});
+  put(64 + 80 + 64, 0);
+  put(64 + 80 + 72, bytes.size() - 32);
+  const std::span<const std::byte> file = bytes;
+  const Checksum checksum = xxh3_128({file.first(48), file.subspan(64, 2 * 80)});
+  std::memcpy(bytes.data() + 48, checksum.data(), checksum.size());
+  write_bytes(path, bytes);
+  check_refused("entry 0: size=18446744073709551360");
+}
+
 TEST_CASE_METHOD(BundleFixture, "an entry under the name of another is not returned", "[unit]") {
   // Swaps the two keys' entries of equal size, with every checksum made to fit.
   std::vector<std::byte> bytes = bundle_bytes({sample_entry(1), sample_entry(2)});
