@@ -206,7 +206,7 @@ Status ManyQueries<Op, D, A>::bind_rows(const Desc& d, const Args& x, const Tile
   DGRT_TRY(encode_tensor_map(
       driver,
       {d.dtype, x.q, static_cast<uint64_t>(x.total_q), static_cast<uint64_t>(d.head_dim_qk),
-       static_cast<uint64_t>(x.q_token_stride), s.tile.block_m, attn_box_columns, Swizzle::b128,
+       static_cast<uint64_t>(x.q_token_stride), attn_slab_rows, attn_box_columns, Swizzle::b128,
        static_cast<uint32_t>(d.num_q_heads), static_cast<uint64_t>(x.q_head_stride)},
       &p.q));
   p.o = x.o, p.lse = x.lse, p.sinks = x.sinks, p.q_indptr = x.q_indptr;

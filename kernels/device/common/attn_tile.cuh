@@ -9,7 +9,7 @@ namespace dgrt {
 constexpr uint32_t attn_box_columns = 64;  // 16-bit elements of one swizzled row
 constexpr uint32_t attn_slab_rows = 64;    // query rows of one warpgroup
 constexpr uint32_t attn_row_bytes = 128;
-constexpr uint32_t attn_work_slots = 2;   // tiles that the producer looks ahead
+constexpr uint32_t attn_work_slots = 1;   // tiles that are handed out ahead of time
 constexpr uint32_t attn_work_bytes = 32;  // see AttnWork
 
 // Values of a config, in the order in which tables name them.
@@ -42,7 +42,8 @@ DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots
                          c.stages * (attn_tile_bytes(c.block_n, c.head_dim_qk) +
                                      attn_tile_bytes(c.block_n, c.head_dim_v));
   // q, keys, values and work, full and empty.
-  const uint32_t barriers = 2 * (q_slots + 2 * c.stages + attn_work_slots) * 8;
+  const uint32_t barriers =
+      2 * (q_slots * (c.block_m / attn_slab_rows) + 2 * c.stages + attn_work_slots) * 8;
   return align_up(tiles + attn_work_slots * attn_work_bytes + barriers, smem_alignment);
 }
 // The next tile's q is loaded ahead where there is room.

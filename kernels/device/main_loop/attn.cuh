@@ -1,11 +1,11 @@
 // Attention of many queries: o = softmax(q k^T) v for 64 rows per warpgroup, key tiles from
 // the last to the first, so that the masked ones come first.
 //
-// Roles     last warpgroup, first warp: looks for tiles and loads q, k and v by TMA. Math
-//           warpgroups: 64 rows each; with split_v, two of them share 64 rows, compute the same
-//           scores and hold half of o's columns each (head sizes whose o would not fit in
-//           registers).
-// Pipeline  one or two q, `stages` slots of k and of v, two of what the next tile is. A warpgroup
+// Roles     last warpgroup: the first warp loads q, k and v by TMA, the second looks for tiles; over
+//           pages up to four load, and the first looks for tiles too. Math warpgroups: 64 rows
+//           each; with split_v, two of them share 64 rows, compute the same scores and hold half of
+//           o's columns each (head sizes whose o would not fit in registers).
+// Pipeline  one or two q, `stages` slots of k and of v, one of what the next tile is. A warpgroup
 //           issues the scores of a tile and the output of the one before together. Several take
 //           turns in issuing, so that one's softmax hides behind the others' products; a single one
 //           turns scores into weights while its output still runs.
@@ -32,12 +32,13 @@ struct AttnSmem {
                                      Cfg::head_dim_v, Cfg::stages,  Cfg::split_v};
   static constexpr uint32_t math_warpgroups = attn_math_warpgroups(config);
   static constexpr uint32_t q_slots = attn_q_slots(config);
-  static constexpr uint32_t q_box = Cfg::block_m * attn_row_bytes;
+  static constexpr uint32_t slabs = Cfg::block_m / attn_slab_rows;
+  static constexpr uint32_t q_box = attn_slab_rows * attn_row_bytes;
   static constexpr uint32_t k_box = Cfg::block_n * attn_row_bytes;
-  static constexpr uint32_t q_bytes = attn_tile_bytes(Cfg::block_m, Cfg::head_dim_qk);
+  static constexpr uint32_t q_bytes = attn_tile_bytes(attn_slab_rows, Cfg::head_dim_qk);  // of a slab
   static constexpr uint32_t k_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
   static constexpr uint32_t v_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_v);
-  static constexpr uint32_t k_offset = q_slots * q_bytes;
+  static constexpr uint32_t k_offset = q_slots * slabs * q_bytes;
   static constexpr uint32_t v_offset = k_offset + Cfg::stages * k_bytes;
   static constexpr uint32_t work_offset = v_offset + Cfg::stages * v_bytes;
   static constexpr uint32_t barrier_offset = work_offset + attn_work_slots * attn_work_bytes;
@@ -45,27 +46,31 @@ struct AttnSmem {
 
   uint32_t base;
 
-  __device__ uint32_t q(uint32_t slot) const { return base + slot * q_bytes; }
+  __device__ uint32_t q(uint32_t slot, uint32_t slab) const {
+    return base + (slot * slabs + slab) * q_bytes;
+  }
   __device__ uint32_t k(uint32_t slot) const { return base + k_offset + slot * k_bytes; }
   __device__ uint32_t v(uint32_t slot) const { return base + v_offset + slot * v_bytes; }
   __device__ uint32_t work(uint32_t slot) const {
     return base + work_offset + slot * attn_work_bytes;
   }
-  // Full and empty barriers: of q, k, v, work.
-  __device__ Ring<q_slots> q_ring() const { return Ring<q_slots>(base + barrier_offset); }
+  // Full and empty barriers: of each slab's q, of k, v, work.
+  __device__ Ring<q_slots> q_ring(uint32_t slab) const {
+    return Ring<q_slots>(base + barrier_offset + slab * q_slots * 16);
+  }
   __device__ Ring<Cfg::stages> k_ring() const {
-    return Ring<Cfg::stages>(base + barrier_offset + q_slots * 16);
+    return Ring<Cfg::stages>(base + barrier_offset + slabs * q_slots * 16);
   }
   __device__ Ring<Cfg::stages> v_ring() const {
-    return Ring<Cfg::stages>(base + barrier_offset + (q_slots + Cfg::stages) * 16);
+    return Ring<Cfg::stages>(base + barrier_offset + (slabs * q_slots + Cfg::stages) * 16);
   }
   __device__ Ring<attn_work_slots> work_ring() const {
-    return Ring<attn_work_slots>(base + barrier_offset + (q_slots + 2 * Cfg::stages) * 16);
+    return Ring<attn_work_slots>(base + barrier_offset + (slabs * q_slots + 2 * Cfg::stages) * 16);
   }
-  // One thread. followers: warps that load tiles which another found. fills: arrivals that fill a
+  // One thread. followers: warps that are told of tiles. fills: arrivals that fill a
   // slot of keys or values.
   __device__ void init_barriers(uint32_t followers, uint32_t fills) const {
-    q_ring().init(math_warpgroups * 4);
+    for (uint32_t slab = 0; slab < slabs; ++slab) q_ring(slab).init(Cfg::split_v * 4);
     k_ring().init(math_warpgroups * 4, fills);
     v_ring().init(math_warpgroups * 4, fills);
     work_ring().init(math_warpgroups * 4 + followers);
@@ -97,23 +102,32 @@ struct AttnLoad {
   Ring<Cfg::stages> k_ring, v_ring;
 
   __device__ AttnLoad(const typename Keys::Params& p, const Smem& smem)
-      : p(p), smem(smem), q_ring(smem.q_ring()), k_ring(smem.k_ring()), v_ring(smem.v_ring()) {}
+      : p(p), smem(smem), q_ring(smem.q_ring(0)), k_ring(smem.k_ring()), v_ring(smem.v_ring()) {}
 
+  // Slabs one by one: with one slot, a warpgroup that is done need not wait for the others.
   __device__ __forceinline__ void load_q(const RaggedTile& tile) {
     if (Keys::leads()) {
-      q_ring.wait_empty();
-      load_boxes<qk_boxes>(smem.q(q_ring.slot), Smem::q_box, &p.q, q_ring.full(),
-                           tile.q_begin + tile.first_row, tile.head);
+#pragma unroll 1
+      for (uint32_t slab = 0; slab < Smem::slabs; ++slab) {
+        Ring<Smem::q_slots> ring = q_ring;
+        ring.barriers += slab * Smem::q_slots * 16;
+        ring.wait_empty();
+        load_boxes<qk_boxes>(smem.q(ring.slot, slab), Smem::q_box, &p.q, ring.full(),
+                             tile.q_begin + tile.first_row + slab * attn_slab_rows, tile.head);
+      }
     }
     q_ring.advance();
   }
 
-  __device__ __forceinline__ void tile(const RaggedTile& tile) {
+  // told: barrier on which one lane says that the next tile may be looked for, early enough to know it when
+  // it is needed, so late that nobody takes a tile who has still much to do.
+  __device__ __forceinline__ void tile(const RaggedTile& tile, uint32_t told) {
     const Range range(p, tile);
-    if (range.first >= range.end) return;
     Keys keys(p, tile, range);
+    const int32_t tell_at = min(range.first + 1, range.end - 1);
 #pragma unroll 1
     for (int32_t at = range.end; at >= range.first; --at) {
+      if (!Keys::all_lanes && at == tell_at) ptx::mbarrier_arrive(told);
       // What has to wait longer for its slot comes second.
       if (Smem::q_slots > 1 && at == range.end) load_q(tile);
       if (at > range.first) {
@@ -131,36 +145,85 @@ struct AttnLoad {
   }
 };
 
-// A whole warp. The first that loads looks for tiles and tells the others; one lane or all of them
-// load, as Keys says.
+// A tile's q on its way into the L2 cache: its slot is taken until the tile before is through.
+template <class Cfg>
+__device__ __forceinline__ void prefetch_q(const AttnParams& p, const RaggedTile& tile) {
+#pragma unroll
+  for (uint32_t box = 0; box < attn_boxes(Cfg::head_dim_qk); ++box)
+#pragma unroll
+    for (uint32_t row = 0; row < Cfg::block_m; row += attn_slab_rows)
+      ptx::tma_prefetch_3d(&p.q, box * attn_box_columns, tile.q_begin + tile.first_row + row,
+                           tile.head);
+}
+
+// A warp: the next tile that has keys; rows of others are stored here. q_len 0: there is none.
 template <class Cfg, class Keys>
-__device__ void attn_load(const typename Keys::Params& p, const AttnSmem<Cfg>& smem,
-                          bool is_first) {
+__device__ __forceinline__ void find_tile(const typename Keys::Params& p,
+                                          RaggedWalk<Cfg::block_m, Keys>& walk, RaggedTile& tile) {
+  while (walk.next(tile)) {
+    if (!KeyRange<Cfg::block_m, Cfg::block_n>(p, tile).is_empty()) return;
+    const auto rows = static_cast<uint32_t>(tile.q_len - tile.first_row);
+    store_unseeing_rows(p, static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(tile.first_row),
+                        min(rows, Cfg::block_m), static_cast<uint32_t>(tile.head));
+  }
+  tile.q_len = 0;
+}
+
+// A whole warp: looks for tiles and tells the others, or is told; loads them, with one lane or all of
+// them, as Keys says. Finds, Loads: bool or Constant.
+template <class Cfg, class Keys, class Finds, class Loads>
+__device__ __forceinline__ void attn_load(const typename Keys::Params& p, const AttnSmem<Cfg>& smem,
+                                          Finds finds, Loads loads) {
   Ring<attn_work_slots> work_ring = smem.work_ring();
   AttnLoad<Cfg, Keys> load(p, smem);
   RaggedWalk<Cfg::block_m, Keys> walk(p);
   RaggedTile tile = {};
-  const auto publish = [&](int32_t rows) {
-    work_ring.wait_empty();
-    store_work(smem.work(work_ring.slot), tile, rows);
-    ptx::mbarrier_arrive(work_ring.full());
-    work_ring.advance();
-  };
   while (true) {
-    if (is_first) {
-      if (!walk.next(tile)) tile.q_len = 0;
-      if (ptx::elect_one()) publish(tile.q_len);
+    const uint32_t told = work_ring.empty();
+    if (finds) {
+      work_ring.wait_empty();
+      find_tile<Cfg>(p, walk, tile);
+      if (ptx::elect_one()) {
+        store_work(smem.work(work_ring.slot), tile, tile.q_len);
+        ptx::mbarrier_arrive(work_ring.full());
+        if (AttnSmem<Cfg>::q_slots == 1 && tile.q_len != 0) prefetch_q<Cfg>(p, tile);
+      }
     } else {
       work_ring.wait_full();
       tile = load_work(smem.work(work_ring.slot));
       __syncwarp();
-      if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(work_ring.empty());
-      work_ring.advance();
+      if (Keys::all_lanes && threadIdx.x % 32 == 0) ptx::mbarrier_arrive(told);
     }
+    work_ring.advance();
     if (tile.q_len == 0) return;
-    if (Keys::all_lanes || ptx::elect_one()) load.tile(tile);
+    if (loads && (Keys::all_lanes || ptx::elect_one())) load.tile(tile, told);
     __syncwarp();
   }
+}
+
+template <bool constant>
+struct Constant {
+  __device__ constexpr operator bool() const { return constant; }
+};
+
+// Warps that are told of tiles. The search takes as long as a few loads: where one warp loads, another
+// does nothing but search.
+template <class Keys>
+__device__ uint32_t attn_followers(const typename Keys::Params& p) {
+  return Keys::all_lanes ? Keys::followers(p) : 1;
+}
+
+// The last warpgroup.
+template <class Cfg, class Keys>
+__device__ __forceinline__ void attn_produce(const typename Keys::Params& p, const AttnSmem<Cfg>& smem,
+                                             uint32_t warp) {
+  if (warp > attn_followers<Keys>(p)) return;
+  if constexpr (Keys::all_lanes)
+    attn_load<Cfg, Keys>(p, smem, warp == 0, Constant<true>());
+  else if (warp == 0)
+    attn_load<Cfg, Keys>(p, smem, Constant<false>(), Constant<true>());
+  else
+    attn_load<Cfg, Keys>(p, smem, Constant<true>(), Constant<false>());
 }
 
 // ---- Math ----
@@ -254,7 +317,6 @@ struct AttnMath {
   using Wgmma = typename AttnWgmma<Cfg::dtype, Cfg::block_n>::Scores;
   using OutputWgmma = typename AttnWgmma<Cfg::dtype, Smem::columns>::Output;
   using Keys = KeyRange<Cfg::block_m, Cfg::block_n>;
-  static constexpr uint32_t slabs = Cfg::block_m / attn_slab_rows;
 
   const AttnParams& p;
   const Smem& smem;
@@ -262,6 +324,7 @@ struct AttnMath {
   Turns<Smem::math_warpgroups> turns;
   Ring<Smem::q_slots> q_ring;
   Ring<Cfg::stages> k_ring, v_ring;
+  Ring<attn_work_slots> work_ring;
   float s[Cfg::block_n / 2];
   float o[Smem::columns / 2];
   uint32_t weights[Cfg::block_n / 4];
@@ -270,12 +333,13 @@ struct AttnMath {
       : p(p),
         smem(smem),
         warpgroup(warpgroup),
-        slab(Cfg::split_v == 1 ? warpgroup : warpgroup % slabs),
-        part(Cfg::split_v == 1 ? 0 : warpgroup / slabs),
+        slab(Cfg::split_v == 1 ? warpgroup : warpgroup % Smem::slabs),
+        part(Cfg::split_v == 1 ? 0 : warpgroup / Smem::slabs),
         turns(warpgroup),
-        q_ring(smem.q_ring()),
+        q_ring(smem.q_ring(slab)),
         k_ring(smem.k_ring()),
-        v_ring(smem.v_ring()) {}
+        v_ring(smem.v_ring()),
+        work_ring(smem.work_ring()) {}
 
   template <class R>
   __device__ __forceinline__ void release(R& ring) const {
@@ -285,12 +349,13 @@ struct AttnMath {
   }
 
   __device__ __forceinline__ void issue_s() {
-    k_ring.wait_full();
+    uint32_t q = smem.q(q_ring.slot, slab);
+    uint32_t k = smem.k(k_ring.slot);
+    // Else the descriptors of all steps would be kept in registers.
+    if constexpr (Cfg::split_v > 1) q = ptx::redux_max_u32(q), k = ptx::redux_max_u32(k);
     keep_all(s);
     ptx::wgmma_fence();
-    issue_scores<Wgmma, Cfg::head_dim_qk>(
-        s, smem.q(q_ring.slot) + slab * attn_slab_rows * attn_row_bytes, Smem::q_box,
-        smem.k(k_ring.slot), Smem::k_box);
+    issue_scores<Wgmma, Cfg::head_dim_qk>(s, q, Smem::q_box, k, Smem::k_box);
     ptx::wgmma_commit();
     keep_all(s);
   }
@@ -322,24 +387,13 @@ struct AttnMath {
     softmax.update(s, p.scale_log2, rescale);
   }
 
-  __device__ __forceinline__ void attend(const RaggedTile& tile) {
-    const Keys keys(p, tile);
-    const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
-    RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
-    OnlineSoftmax softmax;
+  __device__ __forceinline__ void attend(const Keys& keys, RowMask<Cfg>& mask,
+                                         OnlineSoftmax& softmax) {
+    float rescale[2];
 #pragma unroll
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] = 0.0f;
-    if (keys.first < keys.end) {
-      q_ring.wait_full();
-      attend_keys(keys, mask, softmax);
-    }
-    finish(tile, slab_row + mask.row, softmax);
-  }
-
-  // Requires: there are key tiles.
-  __device__ __forceinline__ void attend_keys(const Keys& keys, RowMask<Cfg>& mask,
-                                              OnlineSoftmax& softmax) {
-    float rescale[2];
+    q_ring.wait_full();
+    k_ring.wait_full();
     issue_s();
     mask.load(keys.end - 1);
     ptx::wgmma_wait<0>();
@@ -352,6 +406,7 @@ struct AttnMath {
 #pragma unroll 1
     for (int32_t at = keys.end - 2; at >= keys.first; --at) {
       turns.wait();
+      k_ring.wait_full();
       issue_s();
       issue_o(keys, at + 1);
       turns.pass();
@@ -404,13 +459,17 @@ struct AttnMath {
   }
 
   __device__ __forceinline__ void run() {
-    Ring<attn_work_slots> work_ring = smem.work_ring();
     while (true) {
       work_ring.wait_full();
       const RaggedTile tile = load_work(smem.work(work_ring.slot));
       release(work_ring);
       if (tile.q_len == 0) return;
-      attend(tile);
+      const Keys keys(p, tile);
+      const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
+      RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
+      OnlineSoftmax softmax;
+      attend(keys, mask, softmax);
+      finish(tile, slab_row + mask.row, softmax);
     }
   }
 };
@@ -426,7 +485,7 @@ __device__ void run_attn(const typename Keys::Params& p) {
   static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0,
                 "parts of v are whole boxes");
   static_assert(
-      Smem::barrier_offset + 2 * (Smem::q_slots + 2 * Cfg::stages + attn_work_slots) * 8 <=
+      Smem::barrier_offset + 2 * (Smem::q_slots * Smem::slabs + 2 * Cfg::stages + attn_work_slots) * 8 <=
           attn_smem_bytes(Smem::config),
       "host and kernel must agree on shared memory");
   constexpr uint32_t producer = Smem::math_warpgroups * 4;
@@ -436,7 +495,7 @@ __device__ void run_attn(const typename Keys::Params& p) {
     ptx::prefetch_tensor_map(&p.q);
     ptx::prefetch_tensor_map(&p.k);
     ptx::prefetch_tensor_map(&p.v);
-    smem.init_barriers(Keys::followers(p), Keys::fills(p));
+    smem.init_barriers(attn_followers<Keys>(p), Keys::fills(p));
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
@@ -445,7 +504,7 @@ __device__ void run_attn(const typename Keys::Params& p) {
   if (warp >= producer) {
     ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 + Keys::more_registers * 3
                                                    : 40 + Keys::more_registers * 2>();
-    if (warp - producer <= Keys::followers(p)) attn_load<Cfg, Keys>(p, smem, warp == producer);
+    attn_produce<Cfg, Keys>(p, smem, warp - producer);
   } else {
     if constexpr (Smem::math_warpgroups > 1)
       ptx::setmaxnreg_inc<(Smem::math_warpgroups == 3 ? 160 : 232) - Keys::more_registers>();

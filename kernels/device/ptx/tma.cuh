@@ -48,6 +48,14 @@ __device__ __forceinline__ void tma_load_3d(uint32_t smem, const TensorMap* map,
       : "memory");
 }
 
+// Into the L2 cache alone.
+__device__ __forceinline__ void tma_prefetch_3d(const TensorMap* map, uint32_t column, uint32_t row,
+                                                uint32_t group) {
+  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global [%0, {%1, %2, %3}];" ::"l"(map),
+               "r"(column), "r"(row), "r"(group)
+               : "memory");
+}
+
 __device__ __forceinline__ void tma_load_4d(uint32_t smem, const TensorMap* map, uint32_t barrier,
                                             uint32_t column, uint32_t row, uint32_t group,
                                             uint32_t page) {

@@ -7,9 +7,9 @@
 //           All heads of a section are done before the next section, so that their keys stay in the
 //           L2 cache.
 // Counter   A CTA starts with the tile of its own number and takes further ones from a counter, so
-//           that long tiles do not hold up others. Every CTA stops at its first number past the
-//           end: the number of increments is that of the tiles, after which the counter has wrapped
-//           to zero.
+//           that long tiles do not hold up others: each only when it is needed. Every CTA stops at
+//           its first number past the end: the number of increments is that of the tiles, after
+//           which the counter has wrapped to zero.
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/ptx/atomic.cuh"
@@ -43,30 +43,35 @@ struct KeyRange {
     first = key_first / static_cast<int32_t>(block_n);
     end = key_end <= key_first ? first : (key_end - 1) / static_cast<int32_t>(block_n) + 1;
   }
+  __device__ bool is_empty() const { return first >= end; }
 };
 
 // For all lanes of one warp. Keys: attn_keys.cuh.
 template <uint32_t block_m, class Keys>
 class RaggedWalk {
  public:
-  __device__ explicit RaggedWalk(const typename Keys::Params& p)
-      : p_(p), num_slots_(p.total_q / block_m + p.batch), next_(blockIdx.x) {}
+  __device__ explicit RaggedWalk(const typename Keys::Params& p) : p_(p) {}
 
   // False after the last tile.
   __device__ bool next(RaggedTile& tile) {
-    const uint32_t num_tiles = num_slots_ * p_.num_heads;
-    while (next_ < num_tiles) {
-      const uint32_t index = next_;
-      uint32_t taken = 0;
-      if (threadIdx.x % 32 == 0) taken = ptx::atomic_inc_wrap(p_.counter, num_tiles - 1);
+    const uint32_t num_tiles = num_slots() * p_.num_heads;
+    while (true) {
+      uint32_t index = blockIdx.x;
+      if (!is_first_) {
+        uint32_t taken = 0;
+        if (threadIdx.x % 32 == 0) taken = ptx::atomic_inc_wrap(p_.counter, num_tiles - 1);
+        index = gridDim.x + __shfl_sync(0xffffffff, taken, 0);
+      }
+      is_first_ = false;
+      if (index >= num_tiles) return false;
       place(index, tile);
-      next_ = gridDim.x + __shfl_sync(0xffffffff, taken, 0);
       if (tile.first_row < tile.q_len) return true;
     }
-    return false;
   }
 
  private:
+  __device__ uint32_t num_slots() const { return p_.total_q / block_m + p_.batch; }
+
   __device__ uint32_t first_slot(uint32_t sequence) const {
     return bounded_indptr(p_.q_indptr, sequence, p_.total_q) / block_m + sequence;
   }
@@ -86,11 +91,11 @@ class RaggedWalk {
   }
 
   __device__ void place(uint32_t index, RaggedTile& tile) const {
-    const uint32_t per_section = num_slots_ * p_.head_section;
+    const uint32_t per_section = num_slots() * p_.head_section;
     const uint32_t section = index / per_section, rest = index - section * per_section;
     const uint32_t first_head = section * p_.head_section;
     const uint32_t heads = min(p_.head_section, p_.num_heads - first_head);
-    const uint32_t slot = num_slots_ - 1 - rest / heads;
+    const uint32_t slot = num_slots() - 1 - rest / heads;
     const uint32_t sequence = find_sequence(slot);
     tile.head = static_cast<int32_t>(first_head + rest % heads);
     tile.q_begin = bounded_indptr(p_.q_indptr, sequence, p_.total_q);
@@ -100,7 +105,7 @@ class RaggedWalk {
   }
 
   const typename Keys::Params& p_;
-  uint32_t num_slots_, next_;
+  bool is_first_ = true;
 };
 
 }  // namespace dgrt
