@@ -184,6 +184,14 @@ inline uint32_t head_section(int64_t num_kv_heads, uint32_t group, int64_t kv_le
   return static_cast<uint32_t>(std::clamp<int64_t>(heads, 1, num_kv_heads)) * group;
 }
 
+// Sequences whose tiles are worked on by length: as many as make a few rounds, so that the last tiles of all
+// are short; the others' keys stay in the L2 cache while they are needed. `tiles`: of all sequences, of the
+// heads that are worked on together.
+inline uint32_t sorted_sequences(int64_t batch, int64_t tiles, int64_t ctas) {
+  const int64_t of_one = std::max<int64_t>(1, tiles / batch);
+  return static_cast<uint32_t>(std::clamp<int64_t>(3 * ctas / of_one, 1, std::min<int64_t>(batch, 32)));
+}
+
 // Accumulators and weights that a thread may hold without spilling; what is left of 232 registers (of 160,
 // for three warpgroups) is for the rest (NVRTC 13.0 and 13.5).
 inline uint32_t most_registers(const AttnConfig& c, bool softcap) {

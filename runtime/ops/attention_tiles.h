@@ -222,6 +222,9 @@ Status ManyQueries<Op, D, A>::bind_rows(const Desc& d, const Args& x, const Tile
   p.head_section =
       head_section(d.num_kv_heads, p.group, x.max_kv_len, d.head_dim_qk + d.head_dim_v);
   p.v_columns = static_cast<uint32_t>(d.head_dim_v);
+  const int64_t together =
+      int64_t{p.total_q / s.tile.block_m + p.batch} * std::min(p.head_section, p.num_heads);
+  p.sorted = sorted_sequences(x.batch, together, s.max_ctas);
   set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
   const uint32_t tiles = (p.total_q / s.tile.block_m + p.batch) * p.num_heads;
   launch->grid[0] = std::min(tiles, s.max_ctas);

@@ -29,6 +29,7 @@ struct AttnParams {
   float scale_log2;                   // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;                    // softcap only: product to the tangent's argument
   uint32_t lse_form;
+  uint32_t sorted;  // sequences whose tiles are worked on by length: the first, whose turn is last; at most 32
   AttnMask mask;  // of attn_extend
 };
 

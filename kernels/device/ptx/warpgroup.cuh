@@ -20,6 +20,13 @@ __device__ __forceinline__ uint32_t redux_max_u32(uint32_t value) {
   return most;
 }
 
+// The sum over a converged warp.
+__device__ __forceinline__ uint32_t redux_add_u32(uint32_t value) {
+  uint32_t sum;
+  asm volatile("redux.sync.add.u32 %0, %1, 0xffffffff;" : "=r"(sum) : "r"(value));
+  return sum;
+}
+
 // Named barrier among `num_threads` threads; ids 1..15 (0 is __syncthreads').
 __device__ __forceinline__ void named_barrier_sync(uint32_t id, uint32_t num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(num_threads) : "memory");

@@ -5,7 +5,8 @@
 //
 // Order     The last tiles of a sequence come first: under a causal mask they see the most keys.
 //           All heads of a section are done before the next section, so that their keys stay in the
-//           L2 cache.
+//           L2 cache. Tiles of the first sequences, whose turn is last, go by length, so that the CTAs
+//           are done at about the same time.
 // Counter   A CTA starts with the tile of its own number and takes further ones from a counter, so
 //           that long tiles do not hold up others: each only when it is needed. Every CTA stops at
 //           its first number past the end: the number of increments is that of the tiles, after
@@ -13,6 +14,7 @@
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/ptx/atomic.cuh"
+#include "device/ptx/warpgroup.cuh"
 
 namespace dgrt {
 
@@ -70,6 +72,8 @@ class RaggedWalk {
   }
 
  private:
+  static constexpr uint32_t no_tile = 0xffffffff;
+
   __device__ uint32_t num_slots() const { return p_.total_q / block_m + p_.batch; }
 
   __device__ uint32_t first_slot(uint32_t sequence) const {
@@ -96,12 +100,49 @@ class RaggedWalk {
     const uint32_t first_head = section * p_.head_section;
     const uint32_t heads = min(p_.head_section, p_.num_heads - first_head);
     const uint32_t slot = num_slots() - 1 - rest / heads;
-    const uint32_t sequence = find_sequence(slot);
+    const uint32_t sorted_slots = p_.sorted == p_.batch ? num_slots() : first_slot(p_.sorted);
+    uint32_t sequence, row_tile;
+    if (slot < sorted_slots) {
+      find_sorted(sorted_slots - 1 - slot, sequence, row_tile);
+    } else {
+      sequence = find_sequence(slot);
+      row_tile = slot - first_slot(sequence);
+    }
     tile.head = static_cast<int32_t>(first_head + rest % heads);
     tile.q_begin = bounded_indptr(p_.q_indptr, sequence, p_.total_q);
     tile.q_len = bounded_indptr(p_.q_indptr, sequence + 1, p_.total_q) - tile.q_begin;
     Keys::locate(p_, sequence, tile);
-    tile.first_row = static_cast<int32_t>((slot - first_slot(sequence)) * block_m);
+    tile.first_row = row_tile == no_tile ? tile.q_len : static_cast<int32_t>(row_tile * block_m);
+  }
+
+  // Of the first sequences' tiles, one lane to a sequence, that of this rank: those whose rows come last
+  // among their keys come first. No such rank: no_tile.
+  __device__ void find_sorted(uint32_t rank, uint32_t& sequence, uint32_t& row_tile) const {
+    const uint32_t lane = threadIdx.x % 32;
+    uint32_t bottom = 0, top = 0;  // this lane's tiles are those at heights [bottom, top)
+    if (lane < p_.sorted) {
+      RaggedTile tile;
+      tile.q_len = bounded_indptr(p_.q_indptr, lane + 1, p_.total_q) -
+                   bounded_indptr(p_.q_indptr, lane, p_.total_q);
+      Keys::locate(p_, lane, tile);
+      bottom = static_cast<uint32_t>(max(tile.offset(), 0)) / block_m;
+      top = bottom + ceil_div(static_cast<uint32_t>(max(tile.q_len, 0)), block_m);
+    }
+    const auto tiles_from = [&](uint32_t height) {
+      return ptx::redux_add_u32(top - min(top, max(bottom, height)));
+    };
+    uint32_t low = 0, high = ptx::redux_max_u32(top);
+    while (high - low > 1) {
+      const uint32_t middle = (low + high) / 2;
+      (tiles_from(middle) > rank ? low : high) = middle;
+    }
+    const uint32_t before = tiles_from(low + 1);
+    const bool is_here = bottom <= low && low < top;
+    const uint32_t here = __ballot_sync(0xffffffff, is_here);
+    const bool is_it = is_here && __popc(here & ((1u << lane) - 1)) == rank - before;
+    const uint32_t it = __ballot_sync(0xffffffff, is_it);
+    sequence = it == 0 ? 0 : __ffs(it) - 1;
+    row_tile = it == 0 ? no_tile : low - __shfl_sync(0xffffffff, bottom, sequence);
   }
 
   const typename Keys::Params& p_;
