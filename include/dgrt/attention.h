@@ -12,6 +12,7 @@ extern "C" {
 #define DGRT_ATTN_SOFTCAP (1u << 16)       /* args.softcap bounds the logits */
 #define DGRT_ATTN_LSE_BASE2 (1u << 17)     /* lse in powers of two instead of e */
 #define DGRT_ATTN_LSE_WITH_SINK (1u << 18) /* lse counts the sink; it cannot be merged then */
+#define DGRT_ATTN_NEW_KEYS (1u << 23)      /* attn_extend: q's tokens have their keys in args.k_new, v_new */
 
 /* Flags of attn_decode and attn_extend: args.mask says what is visible, say in a tree of draft tokens. */
 #define DGRT_ATTN_MASK_BYTES (1u << 19)       /* a byte for each element: not 0 is visible */
@@ -159,13 +160,23 @@ typedef struct dgrt_attn_decode_args {
 /* ---- attn_extend ----------------------------------------------------------------------------- */
 
 /* attn_extend: attention of many new tokens of every sequence over its paged cache, which holds their own
- * keys and values already: chunked prefill. Maths as attn_prefill, with E the tokens of q and L of seq_lens;
- * tensors as attn_decode, which is faster for up to 16 tokens.
+ * keys and values already, or with NEW_KEYS only those before them: chunked prefill. Maths as attn_prefill,
+ * with E the tokens of q and L of seq_lens; tensors as attn_decode, which is faster for up to 16 tokens.
  *
- * Shapes   As in attn_decode.
+ * Shapes   As in attn_decode. seq_lens counts all keys, in the cache or new.
+ *          kv_start int32 [batch], or NULL: 0, as negative ones. The page table of sequence b begins with key
+ *          kv_start[b], on the first slot of its first page: key j is slot (j - kv_start[b]) % page_size of page
+ *          page_table[b][(j - kv_start[b]) / page_size]. Earlier keys do not exist: nobody sees them. For a
+ *          window that needs the last keys of a prefix alone, window_left of them before the first query.
+ *          NEW_KEYS: k_new [total_q, num_kv_heads, head_dim_qk], v_new [total_q, num_kv_heads, head_dim_v] are
+ *          of q's tokens, which q_indptr divides. Of the L keys of a sequence the last E are those, whatever
+ *          the cache has there; P = L - E, or 0 where seq_lens is less than E, are in the cache. With P 0
+ *          (of all sequences: num_pages 0 will do) this is attn_prefill.
  * Types    dtype, of q, k, v and o: bf16 or fp16.
- * Layout   As in attn_decode. *_page_stride: less than 2^40 bytes.
- * Sizes    As in attn_decode. Any page_size; multiples of 16 are fastest.
+ * Layout   As in attn_decode. *_page_stride: less than 2^40 bytes. k_new, v_new: as k and v of attn_prefill;
+ *          without NEW_KEYS NULL, and their strides 0.
+ * Sizes    As in attn_decode; what max_pages * page_size cuts are keys of the table, counted from kv_start, and
+ *          not the new ones. Any page_size; multiples of 16 are fastest.
  * Masks    As in attn_decode.
  * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used; entries of pages
  *          of such slots alone are not read. A row's bits may depend on batch, max_q_len and max_kv_len, unless
@@ -205,8 +216,11 @@ typedef struct dgrt_attn_extend_args {
   const void* mask;
   const int64_t* mask_indptr;
   int64_t mask_bytes;
+  const int32_t* kv_start;
+  const void *k_new, *v_new; /* NEW_KEYS */
+  int64_t k_new_token_stride, k_new_head_stride, v_new_token_stride, v_new_head_stride;
 } dgrt_attn_extend_args;
-#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0}
+#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0}
 
 /* ---- attn_merge ------------------------------------------------------------------------------ */
 

@@ -41,6 +41,7 @@ CONSTANTS = {
     # attention.h
     "ATTN_SOFTCAP": 1 << 16, "ATTN_LSE_BASE2": 1 << 17, "ATTN_LSE_WITH_SINK": 1 << 18,
     "ATTN_MASK_BYTES": 1 << 19, "ATTN_MASK_BITS": 1 << 20, "ATTN_MASK_SKIP_PREFIX": 1 << 21,
+    "ATTN_NEW_KEYS": 1 << 23,
     "KV_SLOTS_INT64": 1 << 16,
 }
 
@@ -357,7 +358,10 @@ class AttnExtendArgs(Structure):
                 ("o_head_stride", c_int64), ("lse_token_stride", c_int64),
                 ("lse_head_stride", c_int64), ("window_left", c_int64),
                 ("window_right", c_int64), ("scale", c_float), ("softcap", c_float),
-                ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64)]
+                ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64),
+                ("kv_start", c_void_p), ("k_new", c_void_p), ("v_new", c_void_p),
+                ("k_new_token_stride", c_int64), ("k_new_head_stride", c_int64),
+                ("v_new_token_stride", c_int64), ("v_new_head_stride", c_int64)]
 
 
 class AttnMergeDesc(Structure):

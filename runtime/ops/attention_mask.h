@@ -13,11 +13,12 @@ inline int mask_form(uint32_t flags) {
 
 inline bool skips_prefix(uint32_t flags) { return (flags & DGRT_ATTN_MASK_SKIP_PREFIX) != 0; }
 
-// Of an op that takes masks.
+// Of an op that takes masks. more: other flags that it knows; names: of all.
 template <class Desc>
-Status check_masked_desc(const char* op, const Desc& d) {
-  DGRT_TRY(check_desc(op, d, DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX,
-                      ", MASK_BYTES, MASK_BITS and MASK_SKIP_PREFIX"));
+Status check_masked_desc(const char* op, const Desc& d, uint32_t more = 0,
+                         const char* names = ", MASK_BYTES, MASK_BITS and MASK_SKIP_PREFIX") {
+  DGRT_TRY(check_desc(op, d, more | DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX,
+                      names));
   const uint32_t flags = d.flags;
   constexpr uint32_t both = DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS;
   if ((flags & both) == both)

@@ -17,6 +17,21 @@ struct TileShape {
   uint32_t max_ctas;
 };
 
+// Of keys or values that lie one behind the other, in boxes of `rows`.
+struct TokenRows {
+  const void* base;
+  int64_t tokens, heads, columns, token_stride, head_stride;
+};
+inline Status encode_rows(const Driver& driver, dgrt_dtype dtype, const TokenRows& x, uint32_t rows,
+                          TensorMap* map) {
+  const auto u64 = [](int64_t value) { return static_cast<uint64_t>(value); };
+  return encode_tensor_map(driver,
+                           {dtype, x.base, u64(x.tokens), u64(x.columns), u64(x.token_stride), rows,
+                            attn_box_columns, Swizzle::b128, static_cast<uint32_t>(x.heads),
+                            u64(x.head_stride)},
+                           map);
+}
+
 // Op: the op itself, which adds op, stem, Params, kv_len, check_args and bind.
 template <class Op, class D, class A>
 struct ManyQueries {
@@ -105,6 +120,7 @@ struct ManyQueries {
     i.cfg.set("dtype", d.dtype);
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
     set_mask_constants(d.flags, &i);
+    i.cfg.set("new_keys", has(d, DGRT_ATTN_NEW_KEYS));
     i.num_threads = attn_num_threads(tile);
     i.params_bytes = sizeof(typename Op::Params);
     return i;

@@ -21,7 +21,10 @@ struct AttnExtend
   static constexpr const char* op = "attn_extend";
   static constexpr const char* stem = "attn_extend";
 
-  static Status check_desc(const Desc& d) { return attention::check_masked_desc(op, d); }
+  static Status check_desc(const Desc& d) {
+    return attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS,
+                                        ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX and NEW_KEYS");
+  }
 
   // page_rows: of a page that lie in one tile, at least.
   static std::vector<SelectorVar> selector(const Desc& d) {
@@ -42,11 +45,20 @@ struct AttnExtend
     return found;
   }
   static Status check_config(const Desc& d, const Target& target, const Config& c);
+  static Config shape(const Desc& d) {
+    Config c = Base::shape(d);
+    c.set("new_keys", has(d, DGRT_ATTN_NEW_KEYS));
+    return c;
+  }
   static Instance instance(const Desc& d, const Target& target, const Config& c) {
     Instance i = Base::instance(d, target, c);
     if (c["gather"] != 0) i.entry += "_gather";
     if (attention::mask_form(d.flags) != attn_mask_none)
       i.allow_spills |= registers_of(decode(c)) > attention::masked_registers(decode(c)).spill_free;
+    if (has(d, DGRT_ATTN_NEW_KEYS)) i.entry += "_new";
+    // Threads that load: 44 bytes were seen.
+    if (has(d, DGRT_ATTN_NEW_KEYS) && c["gather"] != 0 && c["head_dim_v"] > 256)
+      i.allow_spills = true;
     return i;
   }
 
@@ -61,8 +73,11 @@ struct AttnExtend
     return t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
   }
   static Status check_registers(const Desc& d, const AttnConfig& tile);
+  static Status check_new_keys(const Desc& d, const Args& x);
   static Status encode_cache(const Desc& d, const Args& x, uint32_t box_rows, const Driver& driver,
                              Params* p);
+  static Status encode_new_keys(const Desc& d, const Args& x, uint32_t block_n,
+                                const Driver& driver, Params* p);
 };
 
 Status AttnExtend::check_config(const Desc& d, const Target& target, const Config& c) {
@@ -93,6 +108,23 @@ Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
   return ok();
 }
 
+Status AttnExtend::check_new_keys(const Desc& d, const Args& x) {
+  if (has(d, DGRT_ATTN_NEW_KEYS)) {
+    DGRT_TRY(attention::check_tensor("k_new", x.k_new, x.k_new_token_stride, x.k_new_head_stride,
+                                     d.head_dim_qk));
+    return attention::check_tensor("v_new", x.v_new, x.v_new_token_stride, x.v_new_head_stride,
+                                   d.head_dim_v);
+  }
+  for (const auto& [name, pointer] : {std::pair{"k_new", x.k_new}, {"v_new", x.v_new}})
+    if (pointer != nullptr) return invalid("{}: must be NULL without NEW_KEYS", name);
+  for (const auto& [name, stride] : {std::pair{"k_new_token", x.k_new_token_stride},
+                                     {"k_new_head", x.k_new_head_stride},
+                                     {"v_new_token", x.v_new_token_stride},
+                                     {"v_new_head", x.v_new_head_stride}})
+    if (stride != 0) return invalid("{}_stride={}: must be 0 without NEW_KEYS", name, stride);
+  return ok();
+}
+
 Status AttnExtend::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_paged_counts(d, x));
   if (is_empty(x)) return ok();
@@ -102,6 +134,10 @@ Status AttnExtend::check_args(const Desc& d, const Args& x) {
     for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
       if (stride > (int64_t{1} << 39) - 16)
         return invalid("{}_page_stride={}: must be less than 2^40 bytes", name, stride);
+  if (x.kv_start != nullptr) DGRT_TRY(check_pointer("kv_start", x.kv_start, 4));
+  if (x.kv_start != nullptr && attention::mask_form(d.flags) != attn_mask_none)
+    return invalid("kv_start={}: must be NULL with a mask, whose columns are all keys", static_cast<const void*>(x.kv_start));
+  DGRT_TRY(check_new_keys(d, x));
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
   DGRT_TRY(attention::check_mask(d.flags, x));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
@@ -131,6 +167,20 @@ Status AttnExtend::encode_cache(const Desc& d, const Args& x, uint32_t box_rows,
   return encode(x.v, d.head_dim_v, x.v_page_stride, x.v_token_stride, x.v_head_stride, &p->v);
 }
 
+Status AttnExtend::encode_new_keys(const Desc& d, const Args& x, uint32_t block_n,
+                                   const Driver& driver, Params* p) {
+  if (!has(d, DGRT_ATTN_NEW_KEYS)) return ok();
+  const auto rows = [&](const void* base, int64_t columns, int64_t token, int64_t head) {
+    return attention::TokenRows{base, x.total_q, d.num_kv_heads, columns, token, head};
+  };
+  DGRT_TRY(attention::encode_rows(
+      driver, d.dtype, rows(x.k_new, d.head_dim_qk, x.k_new_token_stride, x.k_new_head_stride),
+      block_n, &p->k_new));
+  return attention::encode_rows(
+      driver, d.dtype, rows(x.v_new, d.head_dim_v, x.v_new_token_stride, x.v_new_head_stride),
+      block_n, &p->v_new);
+}
+
 Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
                         const Driver& driver, void* workspace, Launch* launch) {
   if (is_empty(x)) return ok();
@@ -138,7 +188,7 @@ Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
   auto& p = launch->make_params<Params>();
   // A page and a tile are whole boxes: no box lies in two of either.
   p.box_rows = std::gcd(static_cast<uint32_t>(x.page_size), s.tile.block_n);
-  p.page_table = x.page_table, p.seq_lens = x.seq_lens;
+  p.page_table = x.page_table, p.seq_lens = x.seq_lens, p.kv_start = x.kv_start;
   p.table_row = static_cast<uint64_t>(x.page_table_stride);
   p.page_size = static_cast<uint32_t>(x.page_size);
   p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
@@ -154,6 +204,7 @@ Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
     p.num_pages = static_cast<uint32_t>(x.num_pages);
     p.max_kv_len = static_cast<uint32_t>(x.max_pages * x.page_size);
   }
+  DGRT_TRY(encode_new_keys(d, x, s.tile.block_n, driver, &p));
   return bind_rows(d, x, s, driver, workspace, &p, launch);
 }
 

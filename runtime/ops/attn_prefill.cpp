@@ -57,17 +57,14 @@ Status AttnPrefill::check_args(const Desc& d, const Args& x) {
 Status AttnPrefill::encode_keys(const Desc& d, const Args& x, uint32_t block_n,
                                 const Driver& driver, Params* p) {
   if (x.total_kv == 0) return ok();  // never read
-  const auto encode = [&](const void* base, int64_t columns, int64_t token_stride,
-                          int64_t head_stride, TensorMap* map) {
-    return encode_tensor_map(
-        driver,
-        {d.dtype, base, static_cast<uint64_t>(x.total_kv), static_cast<uint64_t>(columns),
-         static_cast<uint64_t>(token_stride), block_n, attn_box_columns, Swizzle::b128,
-         static_cast<uint32_t>(d.num_kv_heads), static_cast<uint64_t>(head_stride)},
-        map);
+  const auto rows = [&](const void* base, int64_t columns, int64_t token, int64_t head) {
+    return attention::TokenRows{base, x.total_kv, d.num_kv_heads, columns, token, head};
   };
-  DGRT_TRY(encode(x.k, d.head_dim_qk, x.k_token_stride, x.k_head_stride, &p->k));
-  return encode(x.v, d.head_dim_v, x.v_token_stride, x.v_head_stride, &p->v);
+  DGRT_TRY(attention::encode_rows(driver, d.dtype,
+                                  rows(x.k, d.head_dim_qk, x.k_token_stride, x.k_head_stride),
+                                  block_n, &p->k));
+  return attention::encode_rows(
+      driver, d.dtype, rows(x.v, d.head_dim_v, x.v_token_stride, x.v_head_stride), block_n, &p->v);
 }
 
 Status AttnPrefill::bind(const Desc& d, const Args& x, const Prepared& prepared,

@@ -50,6 +50,15 @@ constexpr FieldValue masked_attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                             {"mask_bytes", DGRT_ATTN_MASK_BYTES},
                                             {"mask_bits", DGRT_ATTN_MASK_BITS},
                                             {"mask_skip_prefix", DGRT_ATTN_MASK_SKIP_PREFIX}};
+constexpr FieldValue extend_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                       {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                       {"softcap", DGRT_ATTN_SOFTCAP},
+                                       {"lse_base2", DGRT_ATTN_LSE_BASE2},
+                                       {"lse_with_sink", DGRT_ATTN_LSE_WITH_SINK},
+                                       {"mask_bytes", DGRT_ATTN_MASK_BYTES},
+                                       {"mask_bits", DGRT_ATTN_MASK_BITS},
+                                       {"mask_skip_prefix", DGRT_ATTN_MASK_SKIP_PREFIX},
+                                       {"new_keys", DGRT_ATTN_NEW_KEYS}};
 
 constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
@@ -257,7 +266,7 @@ constexpr DescField attn_extend[] = {
     DGRT_FIELD(dgrt_attn_extend_desc, max_kv_len, int64),
     DGRT_FIELD(dgrt_attn_extend_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_extend_desc, sm_budget, uint32),
-    DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, masked_attn_flags),
+    DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, extend_flags),
     DGRT_FIELD(dgrt_attn_extend_desc, reserved, reserved),
 };
 

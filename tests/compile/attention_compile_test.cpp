@@ -81,7 +81,11 @@ TEST_CASE("attn_extend: configs of the head sizes of models compile", "[compile]
     for (const int64_t page_rows : {1, 16}) {
       desc.dtype = DGRT_BF16, desc.flags = 0;
       collect(desc, 4, &kernels, page_rows);
-      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
+      desc.flags = DGRT_ATTN_NEW_KEYS;
+      collect(desc, 6, &kernels, page_rows);
+      desc.dtype = DGRT_FP16, desc.flags |= DGRT_ATTN_SOFTCAP;
+      collect(desc, SIZE_MAX, &kernels, page_rows);
+      desc.flags = DGRT_ATTN_SOFTCAP;
       collect(desc, SIZE_MAX, &kernels, page_rows);
     }
   }

@@ -1,5 +1,6 @@
 // attn_extend on a driver that only takes notes: what reaches the kernel of a paged cache, and that each
 // rule about it, broken, is refused by name. Rules that attn_prefill shares: attention_args_test.cpp.
+#include <cstddef>
 #include <cstring>
 
 #include "attention/sm90_attn_extend.cuh"
@@ -37,6 +38,14 @@ Args good_args() {
   args.o_token_stride = 8 * 128, args.o_head_stride = 128;
   args.lse_token_stride = 8, args.lse_head_stride = 1;
   args.scale = 0.125f;
+  return args;
+}
+
+Args with_new_keys() {
+  Args args = good_args();
+  args.k_new = address<void>(0xa000), args.v_new = address<void>(0xb000);
+  args.k_new_token_stride = 4 * 192, args.k_new_head_stride = 192;
+  args.v_new_token_stride = 4 * 128, args.v_new_head_stride = 128;
   return args;
 }
 
@@ -99,6 +108,52 @@ TEST_CASE("attn_extend: nothing to do launches nothing; a cache without pages is
     CHECK(fixture.launch(*plan, &args.op).is_ok());
     CHECK(last_params().max_kv_len == 0);
   }
+}
+
+TEST_CASE("attn_extend: new keys reach the kernel", "[unit]") {
+  OpsFixture fixture;
+  Desc desc = good_desc();
+  desc.flags = DGRT_ATTN_NEW_KEYS;
+  const auto plan = fixture.plan_of(&desc.op);
+  Args args = with_new_keys();
+  args.kv_start = address<int32_t>(0xc004);
+  const Status status = fixture.launch(*plan, &args.op);
+  INFO(status.message());
+  REQUIRE(status.is_ok());
+  CHECK(last_params().kv_start == args.kv_start);
+  CHECK(last_params().max_kv_len == 200 * 16);
+  args.num_pages = 0, args.k = args.v = nullptr, args.page_table = nullptr;
+  CHECK(fixture.launch(*plan, &args.op).is_ok());
+  CHECK(last_params().max_kv_len == 0);
+  // A caller of before: its args end where the new fields begin.
+  Args old = good_args();
+  old.op.struct_size = offsetof(Args, kv_start);
+  const Desc plain = good_desc();
+  CHECK(fixture.launch(*fixture.plan_of(&plain.op), &old.op).is_ok());
+  CHECK(last_params().kv_start == nullptr);
+}
+
+TEST_CASE("attn_extend refuses bad new keys by name", "[unit]") {
+  OpsFixture fixture;
+  Desc desc = good_desc();
+  check_breaches<Args>(
+      fixture, &desc.op, good_args(),
+      {{[](Args* x) { x->kv_start = address<int32_t>(0xc002); }, "kv_start=0xc002: must be 4-byte aligned"},
+       {[](Args* x) { x->k_new = address<void>(0xa000); }, "k_new: must be NULL without NEW_KEYS"},
+       {[](Args* x) { x->v_new = address<void>(0xa000); }, "v_new: must be NULL without NEW_KEYS"},
+       {[](Args* x) { x->k_new_token_stride = 8; }, "k_new_token_stride=8: must be 0 without NEW_KEYS"},
+       {[](Args* x) { x->k_new_head_stride = 8; }, "k_new_head_stride=8: must be 0 without NEW_KEYS"},
+       {[](Args* x) { x->v_new_token_stride = 8; }, "v_new_token_stride=8: must be 0 without NEW_KEYS"},
+       {[](Args* x) { x->v_new_head_stride = 8; }, "v_new_head_stride=8: must be 0 without NEW_KEYS"}});
+  desc.flags = DGRT_ATTN_NEW_KEYS;
+  check_breaches<Args>(
+      fixture, &desc.op, with_new_keys(),
+      {{[](Args* x) { x->k_new = nullptr; }, "k_new=NULL: must point to device memory"},
+       {[](Args* x) { x->v_new = address<void>(0xb008); }, "v_new=0xb008: must be 16-byte aligned"},
+       {[](Args* x) { x->k_new_token_stride = 772; }, "k_new_token_stride=772: must be a multiple of 8"},
+       {[](Args* x) { x->k_new_head_stride = 184; }, "k_new_head_stride=184: must be at least 192"},
+       {[](Args* x) { x->v_new_token_stride = 120; }, "v_new_token_stride=120: must be at least 128"},
+       {[](Args* x) { x->v_new_head_stride = 0; }, "v_new_head_stride=0: must be at least 128"}});
 }
 
 TEST_CASE("attn_extend refuses a bad cache by name", "[unit]") {

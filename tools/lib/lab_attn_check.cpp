@@ -197,7 +197,12 @@ AttnProblem problem_of(const dgrt_attn_decode_desc& desc, const dgrt_attn_decode
 }
 
 AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend_args& args) {
-  return paged_problem(desc, args);
+  AttnProblem p = paged_problem(desc, args);
+  p.kv_start = args.kv_start;
+  p.k.new_base = args.k_new, p.v.new_base = args.v_new;
+  p.k.new_token_stride = args.k_new_token_stride, p.k.new_head_stride = args.k_new_head_stride;
+  p.v.new_token_stride = args.v_new_token_stride, p.v.new_head_stride = args.v_new_head_stride;
+  return p;
 }
 
 std::string AttnError::to_string() const {

@@ -12,12 +12,15 @@ constexpr uint32_t max_head_dim = 512;
 constexpr int kind_compare = 0, kind_erase = 1;
 
 // Where keys, or values, lie. Key j of sequence b, contiguous: token kv_indptr[b] + j. With `pages`: token
-// j % page_size of page pages[b * pages_stride + j / page_size].
+// j % page_size of page pages[b * pages_stride + j / page_size], where keys count from kv_start. With
+// `new_base` the last keys are those of the sequence's queries, and lie there as these do.
 struct Rows {
   const void* base;
   int64_t token_stride, head_stride;  // elements
   const int32_t* pages;
   int64_t pages_stride, page_stride, page_size;
+  const void* new_base = nullptr;
+  int64_t new_token_stride = 0, new_head_stride = 0;
 };
 
 // Relative errors that a kernel may make; lab_attn_check.cpp derives them.
@@ -50,6 +53,7 @@ struct Params {
   const int32_t* q_indptr;   // null: every sequence has q_len tokens
   const int32_t* kv_indptr;  // null: keys are paged, kv_lens has their numbers
   const int32_t* kv_lens;
+  const int32_t* kv_start;   // paged: earlier keys do not exist; null: 0
   const int32_t* tokens;  // which ones are checked; null: all
   Stats* stats;           // [checked tokens, heads]
   int64_t q_token_stride, q_head_stride, o_token_stride, o_head_stride;
@@ -99,11 +103,12 @@ __device__ __forceinline__ double block_max(double* shared, double value) {
   return block_reduce(shared, value, [](double a, double b) { return fmax(a, b); });
 }
 
-// A query token: its sequence, its place there, and the keys [first, end) that it sees, but for the mask.
+// A query token: its sequence, its place there, and the keys [first, end) that it sees, but for the mask, of
+// which those from first_new on are the queries' own. Pages begin with key `start`.
 struct Query {
   int64_t token;
   int32_t sequence, row;
-  int64_t first, end;
+  int64_t first, end, first_new, start;
   int64_t num_queries, num_keys;
 };
 
@@ -129,12 +134,16 @@ __device__ inline Query find_query(const Params& p, int64_t token) {
     }
   }
   if (x.sequence < 0) return x;
-  const int64_t num_keys =
+  int64_t num_keys =
       p.kv_lens != nullptr ? p.kv_lens[x.sequence] : p.kv_indptr[x.sequence + 1] - p.kv_indptr[x.sequence];
+  if (p.k.new_base != nullptr && num_keys < num_queries) num_keys = num_queries;
   x.num_queries = num_queries, x.num_keys = num_keys;
   const int64_t place = num_keys - num_queries + x.row;
   x.end = num_keys;
-  if (p.window_left >= 0 && place > p.window_left) x.first = place - p.window_left;
+  x.first_new = p.k.new_base != nullptr ? num_keys - num_queries : num_keys;
+  if (p.kv_start != nullptr && p.kv_start[x.sequence] > 0) x.start = p.kv_start[x.sequence];
+  x.first = x.start < x.first_new ? x.start : x.first_new;
+  if (p.window_left >= 0 && place - p.window_left > x.first) x.first = place - p.window_left;
   if (p.window_right >= 0 && place + p.window_right + 1 < x.end) x.end = place + p.window_right + 1;
   return x;
 }
@@ -142,11 +151,16 @@ __device__ inline Query find_query(const Params& p, int64_t token) {
 __device__ __forceinline__ const uint16_t* row_of(const Params& p, const Rows& rows, const Query& x, int64_t j,
                                                   int64_t head) {
   int64_t at = head * rows.head_stride;
+  if (rows.new_base != nullptr && j >= x.first_new) {
+    at = (x.token - x.row + j - x.first_new) * rows.new_token_stride + head * rows.new_head_stride;
+    return static_cast<const uint16_t*>(rows.new_base) + at;
+  }
   if (rows.pages == nullptr) {
     at += (p.kv_indptr[x.sequence] + j) * rows.token_stride;
   } else {
-    const int64_t page = rows.pages[x.sequence * rows.pages_stride + j / rows.page_size];
-    at += page * rows.page_stride + j % rows.page_size * rows.token_stride;
+    const int64_t slot = j - x.start;
+    const int64_t page = rows.pages[x.sequence * rows.pages_stride + slot / rows.page_size];
+    at += page * rows.page_stride + slot % rows.page_size * rows.token_stride;
   }
   return static_cast<const uint16_t*>(rows.base) + at;
 }

@@ -45,7 +45,7 @@ struct AttnPageRows {
   uint64_t page, token, head;
 };
 
-// Maps of keys and values: [pages, heads, page_size, columns].
+// Maps of keys and values: [pages, heads, page_size, columns], with NEW_KEYS also [heads, tokens, columns].
 struct AttnExtendParams : AttnParams {
   const int32_t* page_table;  // [batch][table_row]
   const int32_t* seq_lens;    // [batch]: keys
@@ -55,6 +55,8 @@ struct AttnExtendParams : AttnParams {
   uint32_t max_kv_len;            // that the table reaches: sequences are cut there
   uint32_t box_rows;              // of boxes of k and v: divides page_size and block_n
   uint32_t qk_columns;            // of q and k
+  const int32_t* kv_start;        // [batch]: the table's first key, or null: 0
+  TensorMap k_new, v_new;         // of q's tokens; NEW_KEYS only
 };
 
 }  // namespace dgrt

@@ -93,7 +93,7 @@ __device__ __forceinline__ RaggedTile load_work(uint32_t from) {
 template <class Cfg, class Keys>
 struct AttnLoad {
   using Smem = AttnSmem<Cfg>;
-  using Range = KeyRange<Cfg::block_m, Cfg::block_n>;
+  using Range = typename Keys::Range;
   static constexpr uint32_t qk_boxes = attn_boxes(Cfg::head_dim_qk);
 
   const typename Keys::Params& p;
@@ -251,16 +251,20 @@ template <class Cfg>
 struct RowMask {
   static constexpr auto block_n = static_cast<int32_t>(Cfg::block_n);
 
+  using Tiles = KeyTiles<Cfg::block_n, Cfg::new_keys>;
+
   int32_t left, right;  // first and last visible key of the slab's first row, by the windows alone
-  int32_t key_end;      // of all rows
+  int32_t last_end;     // of the keys of all rows
   int32_t row;          // this thread's first row, from the slab's first; the other is 8 below
+  Tiles tiles;
   MaskReader<Cfg> given;
 
   __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_row, int32_t key_end)
       : left(tile.offset() + slab_row - p.window_left),
         right(tile.offset() + slab_row + p.window_right),
-        key_end(key_end),
+        last_end(key_end),
         row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4),
+        tiles(tile.offset()),
         given(p.mask, {tile.kv_begin,
                        tile.q_len,
                        tile.kv_len,
@@ -269,12 +273,13 @@ struct RowMask {
                        {threadIdx.x % 32 / 4, threadIdx.x % 32 / 4 + 8}}) {}
 
   // What apply() needs of key tile `at`, while its scores are on their way.
-  __device__ __forceinline__ void load(int32_t at) { given.load(at * block_n); }
+  __device__ __forceinline__ void load(int32_t at) { given.load(tiles.first_key(at)); }
 
   // Scores of key tile `at`: minus infinity where a key is not visible.
   template <uint32_t count>
   __device__ __forceinline__ void apply(float (&s)[count], int32_t at) const {
-    const int32_t first = at * block_n, last = first + block_n - 1;
+    const int32_t first = tiles.first_key(at), last = first + block_n - 1;
+    const int32_t key_end = tiles.end(at, last_end);
     given.apply(s, first);
     if (last < key_end && last <= right && first >= left + static_cast<int32_t>(attn_slab_rows) - 1)
       return;
@@ -316,7 +321,7 @@ struct AttnMath {
   using Smem = AttnSmem<Cfg>;
   using Wgmma = typename AttnWgmma<Cfg::dtype, Cfg::block_n>::Scores;
   using OutputWgmma = typename AttnWgmma<Cfg::dtype, Smem::columns>::Output;
-  using Keys = KeyRange<Cfg::block_m, Cfg::block_n>;
+  using Keys = KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>;
 
   const AttnParams& p;
   const Smem& smem;
@@ -366,10 +371,10 @@ struct AttnMath {
     uint32_t v = smem.v(v_ring.slot);
     if constexpr (Cfg::split_v > 1)
       v = ptx::redux_max_u32(v + part * (Smem::columns / attn_box_columns) * Smem::k_box);
-    const int32_t first = at * static_cast<int32_t>(Cfg::block_n);
-    if (keys.key_first > first || keys.key_end < first + static_cast<int32_t>(Cfg::block_n))
+    const int32_t first = keys.tiles.first_key(at), end = keys.tiles.end(at, keys.key_end);
+    if (keys.key_first > first || end < first + static_cast<int32_t>(Cfg::block_n))
       zero_values<Cfg>(
-          v, keys.key_first - first, keys.key_end - first,
+          v, keys.key_first - first, end - first,
           Turns<Smem::math_warpgroups>::first_barrier + Smem::math_warpgroups + warpgroup);
     keep_all(o);
     ptx::wgmma_fence();
@@ -475,7 +480,7 @@ struct AttnMath {
 };
 
 // The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype,
-// softcap, mask, mask_skip_prefix.
+// softcap, mask, mask_skip_prefix, new_keys.
 template <class Cfg, class Keys>
 __device__ void run_attn(const typename Keys::Params& p) {
   using Smem = AttnSmem<Cfg>;

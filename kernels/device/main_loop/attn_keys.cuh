@@ -24,7 +24,7 @@ template <class Cfg>
 class ContiguousKeys {
  public:
   using Params = AttnContiguousParams;
-  using Range = KeyRange<Cfg::block_m, Cfg::block_n>;
+  using Range = KeyRange<Cfg::block_m, Cfg::block_n, false>;
   using KeyRing = Ring<Cfg::stages>;
   static constexpr bool all_lanes = false;
   static constexpr uint32_t more_registers = 0;  // that each math thread leaves to loading ones
@@ -74,7 +74,7 @@ template <class Cfg>
 class PagedSource {
  public:
   using Params = AttnExtendParams;
-  using Range = KeyRange<Cfg::block_m, Cfg::block_n>;
+  using Range = KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>;
   using KeyRing = Ring<Cfg::stages>;
   static constexpr bool all_lanes = true;
 
@@ -83,7 +83,7 @@ class PagedSource {
   // kv_begin: the sequence.
   __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
     tile.kv_begin = static_cast<int32_t>(sequence);
-    tile.kv_len = min(max(p.seq_lens[sequence], 0), static_cast<int32_t>(p.max_kv_len));
+    tile.kv_len = num_keys<Cfg::new_keys>(p, sequence, tile.q_len);
   }
 
  protected:
@@ -94,10 +94,35 @@ class PagedSource {
 
   __device__ PagedSource(const Params& p, const RaggedTile& tile, const Range& range)
       : p_(p),
+        tiles_(range.tiles),
         key_first_(range.key_first),
         key_end_(range.key_end),
+        q_begin_(tile.q_begin),
         sequence_(static_cast<uint32_t>(tile.kv_begin)),
-        head_(static_cast<uint32_t>(tile.head) / p.group) {}
+        head_(static_cast<uint32_t>(tile.head) / p.group) {
+    if constexpr (Cfg::new_keys) key_end_ = min(key_end_, tiles_.cached_end());
+  }
+
+  // Whether tile `at` comes from k_new and v_new, and not from pages.
+  __device__ __forceinline__ bool is_new(int32_t at) const {
+    if constexpr (Cfg::new_keys) return tiles_.is_new(at);
+    return false;
+  }
+  // Once the slot is empty, and if one thread of every filling warp comes here.
+  template <uint32_t boxes>
+  __device__ __forceinline__ void load_new(const KeyRing& ring, uint32_t to, const TensorMap* map,
+                                           int32_t at, bool all_fill) const {
+    if constexpr (Cfg::new_keys) {
+      ring.wait_empty();
+      if (leads())
+        load_boxes<boxes>(to, Cfg::block_n * attn_row_bytes, map, ring.full(),
+                          q_begin_ + (at - tiles_.cached) * static_cast<int32_t>(Cfg::block_n),
+                          static_cast<int32_t>(head_));
+      else if (all_fill && threadIdx.x % 32 == 0)
+        ptx::mbarrier_arrive(ring.full());
+      __syncwarp();
+    }
+  }
 
   __device__ static uint32_t warp() { return threadIdx.x % 128 / 32; }
 
@@ -113,7 +138,9 @@ class PagedSource {
   }
 
   const Params& p_;
-  int32_t key_first_, key_end_;
+  KeyTiles<Cfg::block_n, Cfg::new_keys> tiles_;
+  int32_t key_first_, key_end_;  // of keys in pages
+  int32_t q_begin_;
   uint32_t sequence_, head_;
 };
 
@@ -146,10 +173,16 @@ class BoxedKeys : public PagedSource<Cfg> {
   }
 
   __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) const {
-    load<qk_boxes>(ring, to, &p_.k, at, keys_);
+    if (this->is_new(at))
+      this->template load_new<qk_boxes>(ring, to, &p_.k_new, at, false);
+    else
+      load<qk_boxes>(ring, to, &p_.k, at, keys_);
   }
   __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
-    load<v_boxes>(ring, to, &p_.v, at, values_);
+    if (this->is_new(at))
+      this->template load_new<v_boxes>(ring, to, &p_.v_new, at, false);
+    else
+      load<v_boxes>(ring, to, &p_.v, at, values_);
   }
   // So that the table's entries are there when they are needed.
   __device__ __forceinline__ void look_ahead(int32_t at) {
@@ -193,7 +226,6 @@ template <class Cfg>
 class GatheredKeys : public PagedSource<Cfg> {
   using Base = PagedSource<Cfg>;
   using Base::head_, Base::p_, Base::warp, Base::warps;
-  static_assert(Cfg::block_n <= 128, "a lane finds the page of one row");
 
  public:
   using typename Base::KeyRing, typename Base::Params, typename Base::Range;
@@ -203,21 +235,22 @@ class GatheredKeys : public PagedSource<Cfg> {
   __device__ static uint32_t fills(const Params&) { return warps; }
 
   __device__ GatheredKeys(const Params& p, const RaggedTile& tile, const Range& range)
-      : Base(p, tile, range) {
-    look_ahead(range.end - 1);
-  }
+      : Base(p, tile, range) {}
 
-  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t) {
-    load<Cfg::head_dim_qk>(ring, to, p_.k_rows, p_.qk_columns, keys_);
+  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) {
+    if (this->is_new(at))
+      load_box<Cfg::head_dim_qk>(ring, to, &p_.k_new, at);
+    else
+      load<Cfg::head_dim_qk>(ring, to, p_.k_rows, p_.qk_columns, at);
   }
-  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t) {
-    load<Cfg::head_dim_v>(ring, to, p_.v_rows, p_.v_columns, values_);
+  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) {
+    if (this->is_new(at))
+      load_box<Cfg::head_dim_v>(ring, to, &p_.v_new, at);
+    else
+      load<Cfg::head_dim_v>(ring, to, p_.v_rows, p_.v_columns, at);
   }
-  __device__ __forceinline__ void look_ahead(int32_t at) {
-    const uint32_t lane = threadIdx.x % 32;
-    values_ = keys_;
-    keys_ = this->find(at, lane / 4 * 16 + warp() * 4 + lane % 4, 1);
-  }
+  __device__ void look_ahead(int32_t) {}
+  // Also before tiles that are loaded otherwise.
   __device__ __forceinline__ void finish() {
     if (pending_ != 0) announce<0>(0);
   }
@@ -233,31 +266,48 @@ class GatheredKeys : public PagedSource<Cfg> {
     pending_ = next;
   }
 
+  // New keys need no gathering.
   template <uint32_t columns>
-  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& source,
-                                       uint32_t real_columns, typename Base::Place place) {
-    constexpr uint32_t boxes = attn_boxes(columns), unrolled = boxes > 4 ? 2 : boxes;  // more spill
+  __device__ __forceinline__ void load_box(const KeyRing& ring, uint32_t to, const TensorMap* map,
+                                           int32_t at) {
+    finish();
+    this->template load_new<attn_boxes(columns)>(ring, to, map, at, true);
+  }
+
+  template <uint32_t columns>
+  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& rows,
+                                       uint32_t real_columns, int32_t at) {
+    constexpr uint32_t finds = ceil_div(Cfg::block_n, 128);  // rows of a lane to find
+    uint64_t offsets[finds];
+    uint32_t exist[finds];
+#pragma unroll
+    for (uint32_t i = 0; i < finds; ++i) {
+      const uint32_t index = i * 32 + threadIdx.x % 32;  // of the warp's rows
+      const auto place = this->find(at, index / 4 * 16 + warp() * 4 + index % 4, 1);
+      const uint32_t page = min(place.page, p_.num_pages);
+      offsets[i] = page * rows.page + place.token * rows.token;
+      exist[i] = __ballot_sync(0xffffffff, page < p_.num_pages);
+    }
     // The slot may wait for the pending tile.
     if (pending_ != 0 && !ring.is_empty()) announce<0>(0);
     ring.wait_empty();
     const uint32_t row = warp() * 4 + threadIdx.x % 32 / 8, chunk = threadIdx.x % 8;
-    const auto* base = static_cast<const uint16_t*>(source.base) + head_ * source.head + chunk * 8;
+    const auto* base = static_cast<const uint16_t*>(rows.base) + head_ * rows.head + chunk * 8;
     to += attn_chunk_offset(Cfg::block_n, row, chunk);
-    const uint32_t page = min(place.page, p_.num_pages);
-    const uint64_t offset = page * source.page + place.token * source.token;
-    const uint32_t exist = __ballot_sync(0xffffffff, page < p_.num_pages);
+#pragma unroll
+    for (uint32_t i = 0; i < finds; ++i)
 #pragma unroll 1
-    for (uint32_t round = 0; round < Cfg::block_n / 16; ++round) {
-      const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
-      const uint16_t* from = base + __shfl_sync(0xffffffff, offset, index);
-      const bool exists = (exist >> index & 1) != 0;
-#pragma unroll(unrolled)
-      for (uint32_t box = 0; box < boxes; ++box)
-        ptx::copy_async_b128(to + box * Cfg::block_n * attn_row_bytes,
-                             from + box * attn_box_columns,
-                             exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
-      to += 16 * attn_row_bytes;
-    }
+      for (uint32_t round = 0; round < min(Cfg::block_n / 16 - i * 8, 8); ++round) {
+        const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
+        const uint16_t* from = base + __shfl_sync(0xffffffff, offsets[i], index);
+        const bool exists = (exist[i] >> index & 1) != 0;
+#pragma unroll
+        for (uint32_t box = 0; box < attn_boxes(columns); ++box)
+          ptx::copy_async_b128(
+              to + box * Cfg::block_n * attn_row_bytes, from + box * attn_box_columns,
+              exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
+        to += 16 * attn_row_bytes;
+      }
     ptx::copy_async_commit();
     if (pending_ != 0)
       announce<1>(ring.full());
@@ -265,8 +315,7 @@ class GatheredKeys : public PagedSource<Cfg> {
       pending_ = ring.full();
   }
 
-  typename Base::Place keys_ = {}, values_;  // of this lane's row
-  uint32_t pending_ = 0;                     // barrier of the tile that is on its way
+  uint32_t pending_ = 0;  // barrier of the tile that is on its way
 };
 
 }  // namespace dgrt

@@ -15,6 +15,7 @@
 #include "device/common/attn_params.cuh"
 #include "device/ptx/atomic.cuh"
 #include "device/ptx/warpgroup.cuh"
+#include "device/sched/new_keys.cuh"
 
 namespace dgrt {
 
@@ -34,16 +35,17 @@ __device__ __forceinline__ int32_t bounded_indptr(const int32_t* indptr, uint32_
 }
 
 // Key tiles [first, end) that some row of the tile may see, of keys [key_first, key_end).
-template <uint32_t block_m, uint32_t block_n>
+template <uint32_t block_m, uint32_t block_n, bool new_keys>
 struct KeyRange {
+  KeyTiles<block_n, new_keys> tiles;
   int32_t key_first, key_end, first, end;
 
-  __device__ KeyRange(const AttnParams& p, const RaggedTile& tile) {
+  __device__ KeyRange(const AttnParams& p, const RaggedTile& tile) : tiles(tile.offset()) {
     const int32_t last_row = min(tile.first_row + static_cast<int32_t>(block_m), tile.q_len) - 1;
     key_first = max(tile.offset() + tile.first_row - p.window_left, 0);
     key_end = min(tile.offset() + last_row + p.window_right + 1, tile.kv_len);
-    first = key_first / static_cast<int32_t>(block_n);
-    end = key_end <= key_first ? first : (key_end - 1) / static_cast<int32_t>(block_n) + 1;
+    first = tiles.of(key_first);
+    end = key_end <= key_first ? first : tiles.of(key_end - 1) + 1;
   }
   __device__ bool is_empty() const { return first >= end; }
 };

@@ -1,0 +1,257 @@
+// attn_extend whose sequences' own keys are not in the cache, or whose page tables begin late, against a
+// reference in fp64; and bit for bit against itself. Cases' lengths are queries and keys in the cache.
+#include <cstring>
+
+#include "tests/gpu/attn_decode_case.h"
+#include "tests/gpu/graph.h"
+#include "tools/lib/lab_attn_check.h"
+#include "tools/lib/lab_fill.h"
+#include "tools/lib/lab_gemm_check.h"  // first_difference()
+
+namespace dgrt::test {
+namespace {
+
+using Lens = std::vector<std::pair<int64_t, int64_t>>;
+
+struct NewKeysCase {
+  DecodeCase paged;
+  std::vector<int32_t> starts = {};  // kv_start; empty: NULL
+  int64_t padding = 0;               // columns between heads, and between tokens, of new keys
+  bool no_pages = false;
+
+  bool has_new() const { return (paged.flags & DGRT_ATTN_NEW_KEYS) != 0; }
+  std::string name() const {
+    return paged.name() + (has_new() ? " new-keys" : "") + (starts.empty() ? "" : " starts") +
+           (padding > 0 ? " padded-new" : "") + (no_pages ? " no-pages" : "");
+  }
+};
+
+NewKeysCase sized(std::pair<int64_t, int64_t> head_size, Lens lens, uint32_t flags = DGRT_ATTN_NEW_KEYS) {
+  NewKeysCase test;
+  test.paged.op_id = DGRT_OP_ATTN_EXTEND;
+  test.paged.head_dim_qk = head_size.first, test.paged.head_dim_v = head_size.second;
+  test.paged.lens = std::move(lens);
+  test.paged.most_checked = 700;
+  test.paged.flags = flags;
+  return test;
+}
+
+// A paged run, whose cache ends where new keys begin: what it has behind that is NaN.
+class NewKeysRun {
+ public:
+  static Result<NewKeysRun> make(Gpu& gpu, const NewKeysCase& test) {
+    NewKeysRun run;
+    run.gpu_ = &gpu, run.test_ = test;
+    DGRT_ASSIGN(run.paged_, DecodeRun::make(gpu, test.paged));
+    DGRT_ASSIGN(run.seq_lens_, run.integers({}));
+    DGRT_ASSIGN(run.starts_, run.integers(test.starts));
+    if (test.has_new()) {
+      DGRT_ASSIGN(run.k_, run.keys(test.paged.head_dim_qk, 5));
+      DGRT_ASSIGN(run.v_, run.keys(test.paged.head_dim_v, 6));
+    }
+    DGRT_TRY(run.set_cached(test.paged.lens));
+    return run;
+  }
+
+  // Other numbers of keys in the cache, none above the case's.
+  Status set_cached(const Lens& lens) const {
+    DGRT_TRY(gpu_->lab->synchronize());
+    std::vector<int32_t> all;
+    for (size_t b = 0; b < lens.size(); ++b)
+      all.push_back(static_cast<int32_t>(lens[b].second + (test_.has_new() ? lens[b].first : 0)) +
+                    (test_.starts.empty() ? 0 : test_.starts[b]));
+    return seq_lens_.upload(all.data(), all.size() * sizeof(int32_t));
+  }
+
+  struct Outputs {
+    DecodeRun::Outputs paged;
+    dgrt_attn_extend_args args = DGRT_ATTN_EXTEND_ARGS;
+  };
+  Result<Outputs> outputs() const {
+    Outputs out;
+    DGRT_ASSIGN(out.paged, paged_.outputs());
+    dgrt_attn_extend_args& x = out.args;
+    const dgrt_op op = x.op;
+    std::memcpy(static_cast<void*>(&x), &out.paged.args, sizeof(out.paged.args));
+    x.op = op;
+    x.seq_lens = seq_lens_.as<int32_t>();
+    if (!test_.starts.empty()) x.kv_start = starts_.as<int32_t>();
+    if (test_.no_pages) x.num_pages = 0, x.k = x.v = nullptr, x.page_table = nullptr;
+    if (!test_.has_new()) return out;
+    x.k_new = k_.data(), x.v_new = v_.data();
+    x.k_new_head_stride = test_.paged.head_dim_qk + test_.padding;
+    x.v_new_head_stride = test_.paged.head_dim_v + test_.padding;
+    x.k_new_token_stride = token_stride(test_.paged.head_dim_qk);
+    x.v_new_token_stride = token_stride(test_.paged.head_dim_v);
+    return out;
+  }
+  Status launch(const Outputs& out) const {
+    return paged_.plan().launch(&out.args.op, gpu_->lab->stream());
+  }
+  Result<std::string> check(const Outputs& out) const {
+    DGRT_TRY(gpu_->lab->synchronize());
+    for (const lab::DeviceBuffer* buffer : {&k_, &v_, &out.paged.o, &out.paged.lse})
+      if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
+    const DecodeCase& t = test_.paged;
+    dgrt_attn_extend_desc desc = DGRT_ATTN_EXTEND_DESC;
+    desc.num_q_heads = t.num_q_heads, desc.num_kv_heads = t.num_kv_heads;
+    desc.head_dim_qk = t.head_dim_qk, desc.head_dim_v = t.head_dim_v;
+    desc.dtype = t.dtype, desc.flags = t.flags | (t.softcap > 0 ? DGRT_ATTN_SOFTCAP : 0);
+    const lab::AttnProblem problem = lab::problem_of(desc, out.args);
+    DGRT_ASSIGN(const lab::AttnError found,
+                lab::check_attn(*gpu_->lab, problem, out.args.total_q, t.most_checked));
+    DGRT_TRY(lab::check_attn_untouched(*gpu_->lab, problem, out.args.total_q, out.paged.o, out.paged.lse));
+    return found.to_string();
+  }
+
+ private:
+  int64_t token_stride(int64_t columns) const {
+    return test_.paged.num_kv_heads * (columns + test_.padding) + test_.padding;
+  }
+  Result<lab::DeviceBuffer> integers(const std::vector<int32_t>& values) const {
+    DGRT_ASSIGN(lab::DeviceBuffer buffer,
+                lab::DeviceBuffer::make(*gpu_->lab, test_.paged.lens.size() * sizeof(int32_t)));
+    if (!values.empty()) DGRT_TRY(buffer.upload(values.data(), buffer.bytes()));
+    return buffer;
+  }
+  Result<lab::DeviceBuffer> keys(int64_t columns, uint64_t seed) const {
+    const int64_t elements = test_.paged.num_q() * token_stride(columns);
+    DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(*gpu_->lab, elements * 2));
+    DGRT_TRY(test_.paged.dtype == DGRT_FP16
+                 ? lab::fill_normal_fp16(*gpu_->lab, buffer.data(), elements, seed)
+                 : lab::fill_normal_bf16(*gpu_->lab, buffer.data(), elements, seed));
+    return buffer;
+  }
+
+  Gpu* gpu_ = nullptr;
+  NewKeysCase test_;
+  DecodeRun paged_;
+  lab::DeviceBuffer seq_lens_, starts_, k_, v_;
+};
+
+void run_new_keys(Gpu& gpu, const NewKeysCase& test) {
+  run_case(test.name(), [&]() -> Result<std::string> {
+    DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(gpu, test));
+    DGRT_ASSIGN(const NewKeysRun::Outputs out, run.outputs());
+    DGRT_TRY(run.launch(out));
+    return run.check(out);
+  });
+}
+
+const Lens mixed = {{1, 1}, {17, 37}, {0, 70}, {300, 0}, {129, 777}, {200, 3001}, {64, 128}, {1, 0}};
+
+}  // namespace
+
+TEST_CASE("attn_extend: new keys, head sizes and pages", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend: new keys, head sizes and pages");
+  if (!gpu) return;
+  for (const auto& head_size : {std::pair<int64_t, int64_t>{64, 64}, {96, 96}, {128, 128}, {192, 128},
+                                {256, 256}, {512, 512}, {24, 40}})
+    for (const int64_t page_size : {1, 16, 80}) {
+      NewKeysCase test = sized(head_size, mixed);
+      test.paged.page_size = page_size, test.padding = page_size == 80 ? 8 : 0;
+      test.paged.dtype = page_size == 16 ? DGRT_FP16 : DGRT_BF16;
+      run_new_keys(*gpu, test);
+    }
+}
+
+TEST_CASE("attn_extend: new keys, chunks and prefixes", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend: new keys, chunks and prefixes");
+  if (!gpu) return;
+  for (const int64_t head_dim : {64, 128, 256})
+    for (const int64_t page_size : {1, 64}) {
+      for (const auto& one : Lens{{1, 20000}, {300, 20000}, {4096, 4096}, {4096, 0}, {4096, 129}}) {
+        NewKeysCase test = sized({head_dim, head_dim}, {one});
+        test.paged.page_size = page_size, test.paged.most_checked = 300;
+        run_new_keys(*gpu, test);
+      }
+      NewKeysCase test = sized({head_dim, head_dim}, {{300, 0}, {0, 0}, {1000, 0}});
+      test.paged.page_size = page_size, test.no_pages = true;
+      run_new_keys(*gpu, test);
+    }
+}
+
+TEST_CASE("attn_extend: new keys, windows that start in the prefix or the chunk", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend: new keys, windows that start in the prefix or the chunk");
+  if (!gpu) return;
+  for (const int64_t head_dim : {64, 128, 256})
+    for (const int64_t left : {0, 1, 33, 127, 1024, 100000})
+      for (const int64_t page_size : {1, 16}) {
+        NewKeysCase test = sized({head_dim, head_dim}, {{40, 1004}, {300, 8004}, {700, 68}, {90, 0}, {1, 2500}});
+        test.paged.window_left = left, test.paged.page_size = page_size;
+        run_new_keys(*gpu, test);
+      }
+  for (const int64_t right : {3, -1}) {
+    NewKeysCase test = sized({128, 128}, {{140, 1004}, {160, 400}});
+    test.paged.window_right = right, test.paged.sinks = true;
+    run_new_keys(*gpu, test);
+  }
+}
+
+TEST_CASE("attn_extend: page tables that begin late", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend: page tables that begin late");
+  if (!gpu) return;
+  for (const uint32_t flags : {0u, DGRT_ATTN_NEW_KEYS})
+    for (const int64_t page_size : {1, 16})
+      for (const int64_t left : {-1, 100}) {
+        NewKeysCase test = sized({128, 128}, {{40, 1004}, {300, 804}, {70, 68}, {20, 120}, {1, 2500}}, flags);
+        test.paged.window_left = left, test.paged.page_size = page_size;
+        test.starts = {5000, 0, 17, 1, 100000};
+        run_new_keys(*gpu, test);
+      }
+}
+
+TEST_CASE("attn_extend: new keys, repeats, bitwise", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend: new keys, repeats, bitwise");
+  if (!gpu) return;
+  for (const int64_t head_dim : {64, 128, 256, 512})
+    for (const int64_t page_size : {1, 16})
+      for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
+        NewKeysCase test = sized({head_dim, head_dim}, {{700, 9000}, {30, 77}, {0, 5}, {500, 0}, {2, 300}},
+                                 flags | DGRT_ATTN_NEW_KEYS);
+        test.paged.page_size = page_size, test.paged.softcap = head_dim == 128 ? 30.0f : 0.0f;
+        run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
+          DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(*gpu, test));
+          DGRT_ASSIGN(const NewKeysRun::Outputs want, run.outputs());
+          DGRT_ASSIGN(const NewKeysRun::Outputs got, run.outputs());
+          DGRT_TRY(run.launch(want));
+          for (int round = 0; round < 8; ++round) {
+            for (int i = 0; i < 3; ++i) DGRT_TRY(run.launch(got));
+            DGRT_TRY(gpu->lab->synchronize());
+            DGRT_ASSIGN(const int64_t differs,
+                        lab::first_difference(*gpu->lab, want.paged.o.data(), got.paged.o.data(),
+                                              want.paged.o.bytes()));
+            if (differs >= 0) return error(DGRT_INTERNAL, "byte {} of o differs", differs);
+            DGRT_TRY(got.paged.o.poison());
+          }
+          return run.check(want);
+        });
+      }
+}
+
+TEST_CASE("attn_extend: new keys, graph replay with other prefixes", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend: new keys, graph replay with other prefixes");
+  if (!gpu) return;
+  const NewKeysCase test = sized({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}});
+  run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
+    DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(*gpu, test));
+    DGRT_ASSIGN(const NewKeysRun::Outputs out, run.outputs());
+    Graph graph(gpu->lab->driver());
+    const CUstream stream = gpu->lab->stream();
+    DGRT_TRY(capture(&graph, stream, [&] { return run.launch(out); }));
+    std::string details;
+    for (const std::vector<int64_t>& cached : std::vector<std::vector<int64_t>>{
+             {5000, 300, 20000, 16}, {0, 0, 0, 0}, {1, 127, 128, 15}, {4999, 64, 0, 5}}) {
+      Lens lens = test.paged.lens;
+      for (size_t b = 0; b < lens.size(); ++b) lens[b].second = cached[b];
+      DGRT_TRY(run.set_cached(lens));
+      for (const lab::DeviceBuffer* buffer : {&out.paged.o, &out.paged.lse}) DGRT_TRY(buffer->poison());
+      DGRT_CU(gpu->lab->driver(), cuGraphLaunch(graph.exec, stream));
+      DGRT_ASSIGN(const std::string detail, run.check(out));
+      details += (details.empty() ? "" : "; ") + detail;
+    }
+    return details;
+  });
+}
+
+}  // namespace dgrt::test
