@@ -183,6 +183,7 @@ Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   sizes.full = layer.value("full", false);
   DGRT_ASSIGN(sizes.mask, read_mask(layer));
   if (sizes.mask != 0 && !paged) return invalid("mask: ops over a paged cache have one");
+  sizes.new_keys = layer.value("new_keys", false);
   shape->num_groups = sizes.batch;
   shape->n = sizes.num_q_heads;
   shape->k = sizes.head_dim_qk;
@@ -342,6 +343,7 @@ void set_sizes(const BenchShape& shape, int64_t m, PagedBenchDesc<Desc>* desc) {
   desc->num_q_heads = sizes.num_q_heads, desc->num_kv_heads = sizes.num_kv_heads;
   desc->head_dim_qk = sizes.head_dim_qk, desc->head_dim_v = sizes.head_dim_v;
   desc->prefix = sizes.prefix, desc->page_size = sizes.page_size;
+  if (sizes.new_keys) desc->flags |= DGRT_ATTN_NEW_KEYS;
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = sizes.batch;
   desc->flags |= sizes.mask;

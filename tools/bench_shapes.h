@@ -52,6 +52,7 @@ struct AttnSizes {
   int64_t page_size = 0;  // 0: keys are contiguous
   bool full = false;      // not causal
   uint32_t mask = 0;      // flags of a mask: a tree of draft tokens
+  bool new_keys = false;  // attn_extend: the queries' own keys are not in the cache
   friend bool operator==(const AttnSizes&, const AttnSizes&) = default;
 };
 

@@ -25,7 +25,6 @@ class PagedBench : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
-  Result<lab::DeviceBuffer> make_input(int64_t elements, uint64_t stream) const;
   Result<lab::DeviceBuffer> make_integers(const std::vector<int32_t>& values) const;
   Status make_tables(int64_t m);
   Status make_mask(int64_t m);
@@ -34,6 +33,7 @@ class PagedBench : public OpBench {
   Status check(BenchCheck* check) const override;
 
  protected:
+  Result<lab::DeviceBuffer> make_input(int64_t elements, uint64_t stream) const;
   BenchCost cost(int64_t m) const override;
 
   PagedBenchDesc<Desc> desc_;
@@ -168,6 +168,18 @@ struct AttnExtendBench final : PagedBench<dgrt_attn_extend_desc, dgrt_attn_exten
   AttnExtendBench(const BenchHost& host, const ExtendBenchDesc& desc)
       : PagedBench(host, desc, DGRT_ATTN_EXTEND_ARGS) {}
 
+  // The cache has the prefix alone to give then, whatever else is in it.
+  Result<const dgrt_args*> prepare(int64_t m) override {
+    DGRT_ASSIGN(const dgrt_args* args, PagedBench::prepare(m));
+    if ((desc_.flags & DGRT_ATTN_NEW_KEYS) == 0) return args;
+    args_.k_new_token_stride = args_.k_token_stride, args_.k_new_head_stride = args_.k_head_stride;
+    args_.v_new_token_stride = args_.v_token_stride, args_.v_new_head_stride = args_.v_head_stride;
+    DGRT_ASSIGN(k_new_, make_input(args_.total_q * args_.k_token_stride, 3));
+    DGRT_ASSIGN(v_new_, make_input(args_.total_q * args_.v_token_stride, 4));
+    args_.k_new = k_new_.data(), args_.v_new = v_new_.data();
+    return args;
+  }
+
   // Chunks are bound by their products.
   BenchCost cost(int64_t m) const override {
     const int64_t dims = desc_.head_dim_qk + desc_.head_dim_v;
@@ -177,6 +189,9 @@ struct AttnExtendBench final : PagedBench<dgrt_attn_extend_desc, dgrt_attn_exten
     cost.flops_dtype = desc_.dtype;
     return cost;
   }
+
+ private:
+  lab::DeviceBuffer k_new_, v_new_;
 };
 
 }  // namespace

@@ -161,7 +161,7 @@ template <class Cfg, class Keys>
 __device__ __forceinline__ void find_tile(const typename Keys::Params& p,
                                           RaggedWalk<Cfg::block_m, Keys>& walk, RaggedTile& tile) {
   while (walk.next(tile)) {
-    if (!KeyRange<Cfg::block_m, Cfg::block_n>(p, tile).is_empty()) return;
+    if (!KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>(p, tile).is_empty()) return;
     const auto rows = static_cast<uint32_t>(tile.q_len - tile.first_row);
     store_unseeing_rows(p, static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(tile.first_row),
                         min(rows, Cfg::block_m), static_cast<uint32_t>(tile.head));
