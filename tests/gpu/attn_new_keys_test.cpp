@@ -142,8 +142,8 @@ const Lens mixed = {{1, 1}, {17, 37}, {0, 70}, {300, 0}, {129, 777}, {200, 3001}
 
 }  // namespace
 
-TEST_CASE("attn_extend: new keys, head sizes and pages", "[gpu]") {
-  Gpu* gpu = gpu_for("attn_extend: new keys, head sizes and pages");
+TEST_CASE("attn_extend new keys: head sizes and pages", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend new keys: head sizes and pages");
   if (!gpu) return;
   for (const auto& head_size : {std::pair<int64_t, int64_t>{64, 64}, {96, 96}, {128, 128}, {192, 128},
                                 {256, 256}, {512, 512}, {24, 40}})
@@ -155,8 +155,8 @@ TEST_CASE("attn_extend: new keys, head sizes and pages", "[gpu]") {
     }
 }
 
-TEST_CASE("attn_extend: new keys, chunks and prefixes", "[gpu]") {
-  Gpu* gpu = gpu_for("attn_extend: new keys, chunks and prefixes");
+TEST_CASE("attn_extend new keys: chunks and prefixes", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend new keys: chunks and prefixes");
   if (!gpu) return;
   for (const int64_t head_dim : {64, 128, 256})
     for (const int64_t page_size : {1, 64}) {
@@ -171,8 +171,8 @@ TEST_CASE("attn_extend: new keys, chunks and prefixes", "[gpu]") {
     }
 }
 
-TEST_CASE("attn_extend: new keys, windows that start in the prefix or the chunk", "[gpu]") {
-  Gpu* gpu = gpu_for("attn_extend: new keys, windows that start in the prefix or the chunk");
+TEST_CASE("attn_extend new keys: windows that start in the prefix or the chunk", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend new keys: windows that start in the prefix or the chunk");
   if (!gpu) return;
   for (const int64_t head_dim : {64, 128, 256})
     for (const int64_t left : {0, 1, 33, 127, 1024, 100000})
@@ -201,8 +201,8 @@ TEST_CASE("attn_extend: page tables that begin late", "[gpu]") {
       }
 }
 
-TEST_CASE("attn_extend: new keys, repeats, bitwise", "[gpu]") {
-  Gpu* gpu = gpu_for("attn_extend: new keys, repeats, bitwise");
+TEST_CASE("attn_extend new keys: repeats, bitwise", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend new keys: repeats, bitwise");
   if (!gpu) return;
   for (const int64_t head_dim : {64, 128, 256, 512})
     for (const int64_t page_size : {1, 16})
@@ -229,8 +229,8 @@ TEST_CASE("attn_extend: new keys, repeats, bitwise", "[gpu]") {
       }
 }
 
-TEST_CASE("attn_extend: new keys, graph replay with other prefixes", "[gpu]") {
-  Gpu* gpu = gpu_for("attn_extend: new keys, graph replay with other prefixes");
+TEST_CASE("attn_extend new keys: graph replay with other prefixes", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend new keys: graph replay with other prefixes");
   if (!gpu) return;
   const NewKeysCase test = sized({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}});
   run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
