@@ -59,22 +59,6 @@ struct TileSums {
   }
 };
 
-// Parts `first` to `end` - 1 at `from`, in order; up to 16 are loaded at once.
-template <uint32_t part_floats>
-__device__ __forceinline__ float4 add_parts(const float* from, uint32_t first, uint32_t end) {
-  float4 total = {};
-#pragma unroll 1
-  for (; first < end; first += 16) {
-    float4 parts[16] = {};
-#pragma unroll
-    for (uint32_t i = 0; i < 16; ++i)
-      if (first + i < end) parts[i] = ptx::load_relaxed_f32x4(from + (first + i) * part_floats);
-#pragma unroll
-    for (uint32_t i = 0; i < 16; ++i) total = plus(total, parts[i]);
-  }
-  return total;
-}
-
 // The last CTA: all parts of the tile, cut into slices so that every thread has some to load.
 template <class Cfg>
 __device__ __forceinline__ void store_total(const Params& p, const TileSums<Cfg>& sums,
@@ -85,9 +69,10 @@ __device__ __forceinline__ void store_total(const Params& p, const TileSums<Cfg>
 #pragma unroll 1
   for (uint32_t i = threadIdx.x; i < sums.count * slices; i += num_threads) {
     const uint32_t slice = i / sums.count, group = i % sums.count;
-    const float4 v =
-        add_parts<TileSums<Cfg>::part>(parts + sums.offset(group), p.num_groups * slice / slices,
-                                       p.num_groups * (slice + 1) / slices);
+    const float* from = parts + sums.offset(group);
+    const float4 v = sum_in_order(
+        p.num_groups * slice / slices, p.num_groups * (slice + 1) / slices,
+        [&](uint32_t part) { return ptx::load_relaxed_f32x4(from + part * sums.part); });
     if (slices == 1)
       sums.store(p.out, 0, group, v);
     else

@@ -26,18 +26,18 @@ __device__ __forceinline__ float4 plus(float4 x, float4 y) {
   return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w);
 }
 
-// part(0) + part(1) + ... + part(count - 1), in this order; up to `at_once` are loaded side by side.
-template <class T, uint32_t at_once, class Part>
-__device__ __forceinline__ T sum_in_order(uint32_t count, const Part& part) {
-  T total = {};
+// part(first) + part(first + 1) + ... + part(end - 1), in this order; up to 16 are loaded side by side.
+template <class Part>
+__device__ __forceinline__ float4 sum_in_order(uint32_t first, uint32_t end, const Part& part) {
+  float4 total = {};
 #pragma unroll 1
-  for (uint32_t first = 0; first < count; first += at_once) {
-    T parts[at_once] = {};
+  for (; first < end; first += 16) {
+    float4 parts[16] = {};
 #pragma unroll
-    for (uint32_t i = 0; i < at_once; ++i)
-      if (first + i < count) parts[i] = part(first + i);
+    for (uint32_t i = 0; i < 16; ++i)
+      if (first + i < end) parts[i] = part(first + i);
 #pragma unroll
-    for (uint32_t i = 0; i < at_once; ++i) total = plus(total, parts[i]);
+    for (uint32_t i = 0; i < 16; ++i) total = plus(total, parts[i]);
   }
   return total;
 }

@@ -141,8 +141,7 @@ struct StagedStore {
     if (!arrives_last(counter, p.parts.count, flag, barrier_id, num_threads)) return;
     each_group(walk, thread, [&](uint32_t row, uint32_t column) {
       const float* from = first + row * Cfg::block_n + column;
-      store_values(p.out, walk, row, column,
-                   sum_in_order<float4, 16>(p.parts.count, [&](uint32_t part) {
+      store_values(p.out, walk, row, column, sum_in_order(0, p.parts.count, [&](uint32_t part) {
                      return ptx::load_relaxed_f32x4(from + part * step);
                    }));
     });
