@@ -402,9 +402,9 @@ Status check_call(const Spec& s, const Call& x) {
   if (x.m == 0) return ok();
   if (s.num_k_blocks() > 0) DGRT_TRY(check_operands(s, x));
   DGRT_TRY(check_scales(s, x));
-  // Tiles are counted in 32 bits; the smallest tile is 8 x 64.
-  if ((x.m / 8 + 1) * (s.n / 64 + 1) > int64_t{UINT32_MAX} / s.tile_groups())
-    return invalid("m={} with n={}: d may have at most 2^41 elements", x.m, s.n);
+  // Tiles are counted in 32 bits; the smallest tile is 8 x 32.
+  if ((x.m / 8 + 1) * (s.n / 32 + 1) > int64_t{UINT32_MAX} / s.tile_groups())
+    return invalid("m={} with n={}: d may have at most 2^40 elements", x.m, s.n);
   DGRT_TRY(check_outputs(s, x));
   return check_groups(s, x);
 }

@@ -12,6 +12,7 @@ namespace {
 constexpr uint32_t max_stages = 32;
 constexpr uint32_t min_stages = 3;            // fewer cannot hide a load behind two products
 constexpr uint32_t fp32_store_bytes = 16384;  // buffers of each math warpgroup
+constexpr uint32_t half_slab = 32;            // columns of the narrowest swapped tile
 constexpr uint32_t max_accumulators = 128;    // fp32 registers per thread that a sum may take
 
 GemmStore store_of(const Spec& spec, const GemmConfig& config) {
@@ -23,7 +24,7 @@ uint32_t y_rows(const GemmConfig& c) { return c.swap_ab ? c.block_m : c.block_n;
 
 uint32_t columns(const GemmConfig& c) { return y_rows(c) / c.warpgroups_n; }
 uint32_t slabs(const GemmConfig& c) {
-  return x_rows(c) / gemm_slab_rows / (c.math_warpgroups / c.warpgroups_n);
+  return gemm_slabs(x_rows(c)) / (c.math_warpgroups / c.warpgroups_n);
 }
 
 // N of the wgmma wrappers that exist: kernels/device/ptx/gen_wgmma.py.
@@ -51,7 +52,10 @@ Status check_shape(const Spec& spec, const GemmConfig& c) {
       (c.warpgroups_n != 2 || c.math_warpgroups != 2 || c.swap_ab || !spec.is_fp8()))
     return invalid("warpgroups_n={}: must be 1, or 2 for both warpgroups of an unswapped e4m3 tile",
                    c.warpgroups_n);
-  if (x_rows(c) % (gemm_slab_rows * c.math_warpgroups / c.warpgroups_n) != 0)
+  const bool is_half_slab = c.swap_ab && c.block_n == half_slab && c.math_warpgroups == 1;
+  if (is_half_slab && (spec.is_fp8() || spec.b_major == DGRT_MN_MAJOR))
+    return invalid("block_n={}: needs a b of 16-bit type that is K_MAJOR (0)", c.block_n);
+  if (!is_half_slab && x_rows(c) % (gemm_slab_rows * c.math_warpgroups / c.warpgroups_n) != 0)
     return invalid("{}={}: must be a multiple of 64 for each math warpgroup",
                    c.swap_ab ? "block_n" : "block_m", x_rows(c));
   if (!has_wgmma(columns(c)))
@@ -257,6 +261,12 @@ std::vector<Config> candidates(const Traits& traits, int64_t m) {
     if (fits != 0) break;
     if (block_m >= rows && (spec.a_major == DGRT_K_MAJOR || block_m % 64 == 0)) fits = block_m;
     if (fits == 0 && block_m < 64) continue;
+    // Half slabs where whole ones would leave half of the SMs idle. Tiles of 8, 16 and 64 rows gained at most
+    // 1 % and lost up to 3 (H100, 2026-11-26); other ops than this were not measured.
+    if (fits == 32 && spec.grouping == Grouping::segments &&
+        div_up(spec.n, gemm_slab_rows) * 2 <= traits.max_sms)
+      for (const uint32_t blocks_per_sm : {1u, 2u})
+        add({block_m, half_slab, 0, 1, 1, 1, 1, 1, blocks_per_sm, 0, 1});
     for (const uint32_t block_n : {64u, 128u})
       for (const uint32_t split_k : {1u, 2u, 4u, 8u})
         for (const uint32_t cluster_n : {1u, 2u})

@@ -39,7 +39,7 @@ int64_t product_cycles(int64_t y_rows) {
 // Tensor cores and scaled adds for one k block of one CTA that has its SM for itself.
 int64_t math_cycles(const Traits& traits, const GemmConfig& c) {
   const int64_t y = (c.swap_ab ? c.block_m : c.block_n) / c.warpgroups_n;
-  const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows * c.warpgroups_n;
+  const int64_t slabs = int64_t{gemm_slabs(c.swap_ab ? c.block_n : c.block_m)} * c.warpgroups_n;
   const int64_t slabs_each = slabs / c.math_warpgroups;
   const int64_t tensor = slabs * product_cycles(y);
   if (!traits.spec.is_fp8()) return std::max(tensor, slabs_each * product_cycles(y) + 60);
@@ -170,7 +170,7 @@ int64_t cost_ps(const Traits& traits, int64_t m, const GemmConfig& c) {
   // A slot is refilled one latency after its release.
   const Wide load = Wide{steps} * latency_cycles / c.stages;
   const int64_t y = (c.swap_ab ? c.block_m : c.block_n) / c.warpgroups_n;
-  const int64_t slabs = (c.swap_ab ? c.block_n : c.block_m) / gemm_slab_rows * c.warpgroups_n;
+  const int64_t slabs = int64_t{gemm_slabs(c.swap_ab ? c.block_n : c.block_m)} * c.warpgroups_n;
   // Each slab reads itself and y from shared memory, for every 32 bytes of k anew.
   const int64_t smem = (slabs * (gemm_slab_rows + y) + c.block_m + c.block_n) * gemm_block_k_bytes /
                        smem_bytes_per_cycle;

@@ -212,7 +212,7 @@ void run_cases(Gpu& gpu, const std::vector<Case>& cases) {
 
 const std::vector<int64_t> all_m = {0,  1,  2,  7,   8,   16,  17,  31,   32,   33,
                                     63, 64, 65, 127, 128, 129, 300, 1000, 4096, 8192};
-const std::vector<int64_t> some_m = {1, 8, 17, 64, 129, 300, 2048};
+const std::vector<int64_t> some_m = {1, 8, 17, 30, 64, 129, 300, 2048};
 
 }  // namespace
 

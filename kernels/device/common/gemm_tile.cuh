@@ -61,13 +61,24 @@ DGRT_HD constexpr uint32_t gemm_chunk_bytes(const GemmConfig& c, uint32_t d_byte
   return gemm_slab_rows * gemm_store_columns(c.block_n, d_bytes) * d_bytes;
 }
 
+// Slabs that hold so many rows of x. A swapped tile of 32 columns is half a slab: wgmma reads on into what lies
+// behind it in shared memory, and nobody looks at the sums of those rows.
+DGRT_HD constexpr uint32_t gemm_slabs(uint32_t x_rows) { return ceil_div(x_rows, gemm_slab_rows); }
+
+// The fp32 tile, and what wgmma reads behind the last slot of half slabs.
+DGRT_HD constexpr uint32_t gemm_staged_bytes(const GemmConfig& c) {
+  const uint32_t tile = c.block_m * (c.block_n + staging_pad) * 4;
+  const uint32_t behind = (gemm_slabs(c.block_n) * gemm_slab_rows - c.block_n) * gemm_block_k_bytes;
+  return tile > behind ? tile : behind;
+}
+
 DGRT_HD constexpr uint32_t gemm_store_bytes(const GemmConfig& c, GemmStore store,
                                             uint32_t d_bytes) {
   switch (store) {
     case GemmStore::tma:
       return c.math_warpgroups * c.store_buffers * gemm_chunk_bytes(c, d_bytes);
     case GemmStore::staged:
-      return c.block_m * (c.block_n + staging_pad) * 4;
+      return gemm_staged_bytes(c);
     default:
       return 0;
   }
@@ -116,8 +127,7 @@ struct GemmTile {
   static constexpr uint32_t x_rows = Cfg::swap_ab ? Cfg::block_n : Cfg::block_m;
   static constexpr uint32_t y_rows = Cfg::swap_ab ? Cfg::block_m : Cfg::block_n;
   // Of one math warpgroup:
-  static constexpr uint32_t slabs =
-      x_rows / gemm_slab_rows / (Cfg::math_warpgroups / Cfg::warpgroups_n);
+  static constexpr uint32_t slabs = gemm_slabs(x_rows) / (Cfg::math_warpgroups / Cfg::warpgroups_n);
   static constexpr uint32_t columns = y_rows / Cfg::warpgroups_n;  // rows of y
   static constexpr uint32_t accumulators = columns / 2;            // per thread and slab
   static constexpr uint32_t num_math_threads = Cfg::math_warpgroups * 128;
@@ -132,8 +142,9 @@ struct GemmTile {
   static_assert(Cfg::warpgroups_n == 1 || (Cfg::math_warpgroups == 2 && !Cfg::swap_ab),
                 "only two warpgroups of an unswapped tile can share its columns");
   static_assert(slabs >= 1 &&
-                    slabs * gemm_slab_rows * Cfg::math_warpgroups == x_rows * Cfg::warpgroups_n,
-                "each math warpgroup must own whole slabs of 64 rows");
+                    slabs * Cfg::math_warpgroups == gemm_slabs(x_rows) * Cfg::warpgroups_n &&
+                    (x_rows % gemm_slab_rows == 0 || (Cfg::swap_ab && x_rows == 32)),
+                "each math warpgroup must own whole slabs of 64 rows, or half of one");
   static_assert(columns % 8 == 0 && columns <= 256, "wgmma's N is a multiple of 8 up to 256");
 
   // Where the part of a math warpgroup begins in the tile.

@@ -48,6 +48,7 @@ struct StagedStore {
   // `slab_row`: the slab's first row within the tile's n.
   __device__ __forceinline__ void write_slab(const float (&values)[GemmTile<Cfg>::accumulators],
                                              uint32_t slab_row, uint32_t thread) {
+    if (Cfg::block_n < gemm_slab_rows && thread % 128 / 32 * 16 >= Cfg::block_n) return;
     const uint32_t lane = thread % 32;
     const uint32_t corner =
         tile + (lane % 4 * 2 * pitch + slab_row + thread % 128 / 32 * 16 + lane / 4) * 4;
