@@ -93,7 +93,7 @@ struct AttnPaged {
   const AttnPagedParams& p;
   const Smem smem;
   uint32_t warpgroup, row;  // row: this thread's first of the tile; the other is 8 below
-  uint32_t slot = 0, load_slot = 0;
+  uint32_t slot = 0, load_slot = Cfg::stages - 1;  // the loader's first call loads nothing
   float s[Cfg::block_n / 2];
   float o[Smem::columns / 2];
   uint32_t weights[Cfg::block_n / 4] = {};
@@ -191,7 +191,7 @@ struct AttnPaged {
     const KeyRangeOfCta range = find_range<Cfg, Smem::num_threads>(p, smem.scratch());
     PagedLoader<Cfg, Smem::num_threads> loader(p, range, smem.scratch() + attn_paged_scratch_bytes);
 #pragma unroll 1
-    for (uint32_t i = 0; i + 1 < Cfg::stages; ++i) issue_load(loader);
+    for (uint32_t i = 0; i < Cfg::stages; ++i) issue_load(loader);
 #pragma unroll 1
     for (uint32_t index = 0; index < loader.num_segments(); ++index) {
       __syncthreads();  // the segment is there; nobody reads the queries of the one before

@@ -30,9 +30,7 @@ class PagedLoader {
  public:
   // segments: shared memory for as many as there are stages, and one.
   __device__ PagedLoader(const AttnPagedParams& p, const KeyRangeOfCta& range, uint32_t segments)
-      : p_(p), walk_(p, range), segments_(segments) {
-    enter();
-  }
+      : p_(p), walk_(p, range), segments_(segments) {}
 
   // Segments whose loads have begun, or will with the next tile. Published by the next barrier.
   __device__ uint32_t num_segments() const { return num_segments_; }
@@ -40,7 +38,8 @@ class PagedLoader {
     return segments_ + index % (Cfg::stages + 1) * attn_paged_segment_bytes;
   }
 
-  // Issues the copies of the next key tile, if there is one, and commits a group in any case.
+  // Issues the copies of the next key tile, if there is one, and commits a group in any case. The first
+  // call only looks for a tile.
   __device__ __forceinline__ void issue(uint32_t k_to, uint32_t v_to) {
     if (!done_) {
       uint64_t k_row, v_row;
@@ -49,11 +48,11 @@ class PagedLoader {
                              valid, p_.qk_columns);
       copy<Cfg::head_dim_v>(v_to, static_cast<const uint16_t*>(p_.v) + segment_.kv_head * p_.v_head, v_row,
                             valid, p_.v_columns);
-      if (++tile_ < segment_.end) {
-        find_page();
-      } else {
-        enter();
-      }
+    }
+    if (++tile_ < end_) {
+      find_page();
+    } else {
+      enter();
     }
     ptx::copy_async_commit();
   }
@@ -67,7 +66,7 @@ class PagedLoader {
     if (done_) return;
     if (threadIdx.x == 0) segment_.store(segment_at(num_segments_));
     ++num_segments_;
-    tile_ = segment_.begin;
+    tile_ = segment_.begin, end_ = segment_.end;
     key_first_ = segment_.key_first(p_);
     key_end_ = segment_.key_end(p_);
     find_page();
@@ -116,8 +115,8 @@ class PagedLoader {
   KeyWalk<Cfg> walk_;
   KeySegment segment_;
   uint32_t segments_, num_segments_ = 0, slot_ = 0;
-  int32_t tile_ = 0, page_ = 0, key_first_ = 0, key_end_ = 0;
-  bool done_ = false;
+  int32_t tile_ = 0, end_ = 0, page_ = 0, key_first_ = 0, key_end_ = 0;
+  bool done_ = true;  // there is no tile
 };
 
 }  // namespace dgrt

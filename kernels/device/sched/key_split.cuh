@@ -152,9 +152,7 @@ template <class Cfg>
 class KeyWalk {
  public:
   __device__ KeyWalk(const AttnPagedParams& p, const KeyRangeOfCta& range)
-      : p_(p), range_(range), at_(range.begin), sequence_(range.sequence), base_(range.base) {
-    if (at_ < range_.end) enter();
-  }
+      : p_(p), range_(range), at_(range.begin), sequence_(range.sequence - 1), base_(range.base) {}
 
   // False after the last segment.
   __device__ __forceinline__ bool next(KeySegment& segment) {
@@ -217,7 +215,7 @@ class KeyWalk {
 
   const AttnPagedParams& p_;
   const KeyRangeOfCta range_;
-  uint32_t at_, sequence_, base_;
+  uint32_t at_, sequence_, base_;  // sequence_: before the first one, which costs nothing
   uint32_t units_ = 0, cost_ = 1;
   Sequence now_;
 };
