@@ -273,7 +273,6 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.head_tiles = ceil_div(p.group, p.tile_heads);
   p.row_scale = attn_row_scale(p.tile_heads);
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
-  p.min_range = 1;
   attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
   p.mask = attention::make_mask(x);
   launch->grid[0] = s.max_ctas;

@@ -28,7 +28,6 @@ struct AttnPagedParams {
   uint32_t tile_heads, tile_tokens;     // of a row tile; head_tiles of them make a group
   uint32_t head_tiles;
   uint32_t row_scale;                   // see token_of_row
-  uint32_t min_range;                   // key tiles that a CTA takes at least
   int32_t window_left, window_right;    // keys p - left to p + right are visible
   float scale_log2;  // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;   // softcap only: product to the tangent's argument

@@ -89,7 +89,7 @@ __device__ KeyRangeOfCta find_range(const AttnPagedParams& p, uint32_t scratch) 
     total += sum;
   }
   KeyRangeOfCta range;
-  range.length = max(ceil_div(total, gridDim.x), p.min_range);
+  range.length = max(ceil_div(total, gridDim.x), 1u);
   range.begin = min(blockIdx.x * range.length, total);
   range.end = min(range.begin + range.length, total);
   uint32_t base = upto - own;
