@@ -204,8 +204,6 @@ struct AttnPaged {
 #pragma unroll
       for (float& x : o) x = 0.0f;
       load_queries<Cfg, Smem::num_threads>(p, segment, smem.q());
-      ptx::copy_async_commit();
-      ptx::copy_async_wait<0>();
 #pragma unroll 1
       for (int32_t tile = segment.begin; tile < segment.end; ++tile) {
         const int32_t first = tile * static_cast<int32_t>(Cfg::block_n);

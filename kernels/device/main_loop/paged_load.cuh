@@ -4,24 +4,38 @@
 // Keys that no row of the tile may see are zeros, not loads: what lies there may be NaN.
 #pragma once
 #include "device/ptx/copy_async.cuh"
+#include "device/ptx/memory.cuh"
 #include "device/sched/key_split.cuh"
 
 namespace dgrt {
 
+// By plain loads: to wait for copies of its own, a thread would have to wait for all key tiles on their way.
 // Rows that do not exist keep what was there: they are rows of scores that nobody stores.
 template <class Cfg, uint32_t num_threads>
 __device__ __forceinline__ void load_queries(const AttnPagedParams& p, const KeySegment& s, uint32_t to) {
-  constexpr uint32_t chunks = ceil_div(Cfg::head_dim_qk, 8);
+  constexpr uint32_t chunks = ceil_div(Cfg::head_dim_qk, 8), count = Cfg::block_m * chunks;
+  constexpr uint32_t at_once = count < 4 * num_threads ? ceil_div(count, num_threads) : 4;
   const auto* q = static_cast<const uint16_t*>(p.q) +
                   static_cast<uint64_t>(s.q_begin + s.first_token) * p.q_token + s.first_head * p.q_head;
 #pragma unroll 1
-  for (uint32_t i = threadIdx.x; i < Cfg::block_m * chunks; i += num_threads) {
-    const uint32_t row = i / chunks, chunk = i % chunks;
-    const uint32_t token = token_of_row(row, p.row_scale), head = row - token * p.tile_heads;
-    if (token >= s.tokens(p) || head >= s.heads) continue;
-    ptx::copy_async_b128(to + attn_chunk_offset(Cfg::block_m, row, chunk),
-                         q + token * p.q_token + head * p.q_head + chunk * 8,
-                         chunk * 8 < p.qk_columns ? 16 : 0);
+  for (uint32_t first = threadIdx.x; first < count; first += at_once * num_threads) {
+    int4 values[at_once];
+    bool exists[at_once];
+#pragma unroll
+    for (uint32_t j = 0; j < at_once; ++j) {
+      const uint32_t i = first + j * num_threads, row = i / chunks, chunk = i % chunks;
+      const uint32_t token = token_of_row(row, p.row_scale), head = row - token * p.tile_heads;
+      exists[j] = i < count && token < s.tokens(p) && head < s.heads;
+      values[j] = make_int4(0, 0, 0, 0);
+      if (exists[j] && chunk * 8 < p.qk_columns)
+        values[j] = ptx::load_stream_s32x4(q + token * p.q_token + head * p.q_head + chunk * 8);
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < at_once; ++j) {
+      const uint32_t i = first + j * num_threads;
+      if (exists[j])
+        ptx::store_shared_s32x4(to + attn_chunk_offset(Cfg::block_m, i / chunks, i % chunks), values[j]);
+    }
   }
 }
 
