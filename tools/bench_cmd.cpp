@@ -87,6 +87,7 @@ OrderedJson to_json(const Line& line) {
                     {"full", attn.full}};
   if (line.shape.attn.page_size > 0) json["attn"]["page_size"] = line.shape.attn.page_size;
   if (line.shape.attn.mask != 0) json["attn"]["mask"] = line.shape.attn.mask;
+  if (line.shape.attn.page_size > 0 && line.shape.fp8_cache) json["attn"]["dtype_kv"] = "e4m3";
   json["kernel"] = row.kernel;
   json["check"] = {{"ok", row.is_right()}, {"elements", row.check.elements}};
   for (const auto& [name, value] : row.check.errors) json["check"][name] = value;

@@ -184,6 +184,7 @@ Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   DGRT_ASSIGN(sizes.mask, read_mask(layer));
   if (sizes.mask != 0 && !paged) return invalid("mask: ops over a paged cache have one");
   sizes.new_keys = layer.value("new_keys", false);
+  if (paged) shape->fp8_cache = layer.value("dtype_kv", "") == "e4m3";
   shape->num_groups = sizes.batch;
   shape->n = sizes.num_q_heads;
   shape->k = sizes.head_dim_qk;
@@ -344,6 +345,7 @@ void set_sizes(const BenchShape& shape, int64_t m, PagedBenchDesc<Desc>* desc) {
   desc->head_dim_qk = sizes.head_dim_qk, desc->head_dim_v = sizes.head_dim_v;
   desc->prefix = sizes.prefix, desc->page_size = sizes.page_size;
   if (sizes.new_keys) desc->flags |= DGRT_ATTN_NEW_KEYS;
+  if (shape.fp8_cache) desc->dtype_kv = DGRT_E4M3;
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = sizes.batch;
   desc->flags |= sizes.mask;

@@ -25,7 +25,9 @@ class PagedBench : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
+  Result<lab::DeviceBuffer> make_cache(int64_t elements, uint64_t stream) const;
   Result<lab::DeviceBuffer> make_integers(const std::vector<int32_t>& values) const;
+  Status set_scale();
   Status make_tables(int64_t m);
   Status make_mask(int64_t m);
   bool is_masked() const { return (desc_.flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0; }
@@ -38,7 +40,7 @@ class PagedBench : public OpBench {
 
   PagedBenchDesc<Desc> desc_;
   Args args_;  // but for what prepare() adds
-  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, seq_lens_, page_table_, mask_, mask_indptr_;
+  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, seq_lens_, page_table_, mask_, mask_indptr_, scale_;
 };
 
 template <class Desc, class Args>
@@ -48,6 +50,24 @@ Result<lab::DeviceBuffer> PagedBench<Desc, Args>::make_input(int64_t elements, u
                ? lab::fill_normal_fp16(device(), buffer.data(), elements, seed + stream)
                : lab::fill_normal_bf16(device(), buffer.data(), elements, seed + stream));
   return buffer;
+}
+
+template <class Desc, class Args>
+Result<lab::DeviceBuffer> PagedBench<Desc, Args>::make_cache(int64_t elements, uint64_t stream) const {
+  if (desc_.dtype_kv != DGRT_E4M3) return make_input(elements, stream);
+  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), elements));
+  DGRT_TRY(lab::fill_normal_e4m3(device(), buffer.data(), elements, seed + stream));
+  return buffer;
+}
+
+// What makes e4m3 codes of about 100 normal numbers.
+template <class Desc, class Args>
+Status PagedBench<Desc, Args>::set_scale() {
+  const float scale = 0.01f;
+  DGRT_ASSIGN(scale_, lab::DeviceBuffer::make(device(), sizeof(scale)));
+  DGRT_TRY(scale_.upload(&scale, sizeof(scale)));
+  args_.k_scale = args_.v_scale = scale_.template as<float>();
+  return ok();
 }
 
 template <class Desc, class Args>
@@ -118,11 +138,12 @@ Result<const dgrt_args*> PagedBench<Desc, Args>::prepare(int64_t m) {
   set_strides();
   const int64_t rows = x.total_q * desc_.num_q_heads;
   DGRT_ASSIGN(q_, make_input(rows * desc_.head_dim_qk, 0));
-  DGRT_ASSIGN(k_, make_input(x.num_pages * x.k_page_stride, 1));
-  DGRT_ASSIGN(v_, make_input(x.num_pages * x.v_page_stride, 2));
+  DGRT_ASSIGN(k_, make_cache(x.num_pages * x.k_page_stride, 1));
+  DGRT_ASSIGN(v_, make_cache(x.num_pages * x.v_page_stride, 2));
   DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), rows * desc_.head_dim_v * 2));
   DGRT_ASSIGN(lse_, lab::DeviceBuffer::make(device(), rows * sizeof(float)));
   x.q = q_.data(), x.k = k_.data(), x.v = v_.data(), x.o = o_.data(), x.lse = lse_.as<float>();
+  if (desc_.dtype_kv == DGRT_E4M3) DGRT_TRY(set_scale());
   x.window_left = desc_.window_left, x.window_right = desc_.window_right;
   x.scale = 1.0f / std::sqrt(static_cast<float>(desc_.head_dim_qk));
   return &x.op;
@@ -152,9 +173,10 @@ BenchCost PagedBench<Desc, Args>::cost(int64_t m) const {
       desc_.window_left < 0 ? 0 : std::max<int64_t>(0, desc_.prefix - desc_.window_left);
   const double keys = static_cast<double>(m + desc_.prefix - unseen);
   const bool reads_prefix = is_masked() && (desc_.flags & DGRT_ATTN_MASK_SKIP_PREFIX) == 0;
+  const double kv_bytes = desc_.dtype_kv == DGRT_E4M3 ? 1 : 2;
   BenchCost cost;
   cost.bytes = batch * (m * static_cast<double>(desc_.num_q_heads) * (2 * dims + sizeof(float)) +
-                        keys * static_cast<double>(desc_.num_kv_heads) * 2 * dims);
+                        keys * static_cast<double>(desc_.num_kv_heads) * kv_bytes * dims);
   if (reads_prefix) cost.bytes += static_cast<double>(args_.mask_bytes);
   return cost;
 }

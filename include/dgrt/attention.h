@@ -99,10 +99,14 @@ typedef struct dgrt_attn_prefill_args {
  *          page_table int32 [batch, max_pages], rows page_table_stride apart, seq_lens int32 [batch]: key j of
  *          sequence b is slot j % page_size of page page_table[b][j / page_size], for j < seq_lens[b].
  *          Sequences may share pages. Entries of keys that no query sees are not read.
- * Types    dtype, of q, k, v and o: bf16 or fp16.
- * Layout   As in attn_prefill. *_page_stride: elements between pages, a multiple of 8.
- * Sizes    head_dim_qk and head_dim_v multiples of 8 up to 512. num_q_heads a multiple of num_kv_heads.
- *          page_size at least 1. 0 <= batch <= max_batch, max_q_len <= desc.max_q_len, max_kv_len <=
+ *          k_scale, v_scale fp32, one for each key head, *_scale_head_stride apart; of stride 0 one for all
+ *          heads; NULL: 1. As kv_append takes them.
+ * Types    dtype, of q and o: bf16 or fp16. dtype_kv, of k and v: 0 or dtype, or e4m3: what is stored times its
+ *          scale.
+ * Layout   As in attn_prefill. *_page_stride: elements between pages, a multiple of 8. With e4m3 strides of k and
+ *          v are multiples of 16; scales are 4-byte aligned.
+ * Sizes    head_dim_qk and head_dim_v multiples of 8, with e4m3 of 16, up to 512. num_q_heads a multiple of
+ *          num_kv_heads. page_size at least 1. 0 <= batch <= max_batch, max_q_len <= desc.max_q_len, max_kv_len <=
  *          desc.max_kv_len: of the longest sequence, or more; hints that only the choice of kernel and the
  *          size of its grid depend on. total_q, num_pages, max_pages * page_size < 2^30. total_q or batch 0
  *          launches nothing. Sequences longer than total_q or max_pages * page_size are cut, negative ones
@@ -116,7 +120,9 @@ typedef struct dgrt_attn_prefill_args {
  *          Without MASK_BYTES and MASK_BITS all three are NULL and 0. A mask does not spare its keys: all that
  *          window_left allows are read for every query, and NaN in the value of one that is masked reaches o.
  *          (NaN in its key does not.) A chain of tokens needs no mask: window_right 0 is faster.
- * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used. A row's bits
+ * Numerics As attn_prefill. e4m3 becomes dtype exactly, NaN among it; scales, from 2^-64 to 2^64, are applied
+ *          in fp32: k_scale to the products with q, v_scale to the sum over v.
+ *          What lies in slots that no query of a tile may see, is never used. A row's bits
  *          may depend on all lengths of the batch and on the hints, unless DGRT_FLAG_BATCH_INVARIANT is set:
  *          then on its own sequence alone, which may not have more than max_q_len tokens: it is cut there.
  * Memory   A workspace for parts of rows, whose first state_bytes are zero before the first call and again
@@ -131,8 +137,8 @@ typedef struct dgrt_attn_decode_desc {
   int64_t max_batch, max_q_len, max_kv_len; /* largest of args */
   dgrt_dtype dtype;
   uint32_t sm_budget; /* SMs to use. 0: all */
-  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_... */
-  uint32_t reserved;
+  uint32_t flags;      /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_... */
+  dgrt_dtype dtype_kv; /* of k and v. 0: dtype */
 } dgrt_attn_decode_desc;
 #define DGRT_ATTN_DECODE_DESC {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
@@ -154,8 +160,10 @@ typedef struct dgrt_attn_decode_args {
   const void* mask;
   const int64_t* mask_indptr;
   int64_t mask_bytes;
+  const float *k_scale, *v_scale; /* e4m3 only */
+  int64_t k_scale_head_stride, v_scale_head_stride;
 } dgrt_attn_decode_args;
-#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0}
+#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0}
 
 /* ---- attn_extend ----------------------------------------------------------------------------- */
 
@@ -172,7 +180,7 @@ typedef struct dgrt_attn_decode_args {
  *          of q's tokens, which q_indptr divides. Of the L keys of a sequence the last E are those, whatever
  *          the cache has there; P = L - E, or 0 where seq_lens is less than E, are in the cache. With P 0
  *          (of all sequences: num_pages 0 will do) this is attn_prefill.
- * Types    dtype, of q, k, v and o: bf16 or fp16.
+ * Types    dtype, of q, k, v and o: bf16 or fp16. dtype_kv: 0 or dtype; scales are NULL.
  * Layout   As in attn_decode. *_page_stride: less than 2^40 bytes. k_new, v_new: as k and v of attn_prefill;
  *          without NEW_KEYS NULL, and their strides 0.
  * Sizes    As in attn_decode; what max_pages * page_size cuts are keys of the table, counted from kv_start, and
@@ -193,8 +201,8 @@ typedef struct dgrt_attn_extend_desc {
   int64_t max_batch, max_q_len, max_kv_len; /* largest of args */
   dgrt_dtype dtype;
   uint32_t sm_budget; /* SMs to use. 0: all */
-  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_... */
-  uint32_t reserved;
+  uint32_t flags;      /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_... */
+  dgrt_dtype dtype_kv; /* of k and v. 0: dtype */
 } dgrt_attn_extend_desc;
 #define DGRT_ATTN_EXTEND_DESC {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
@@ -216,11 +224,13 @@ typedef struct dgrt_attn_extend_args {
   const void* mask;
   const int64_t* mask_indptr;
   int64_t mask_bytes;
+  const float *k_scale, *v_scale; /* NULL */
+  int64_t k_scale_head_stride, v_scale_head_stride;
   const int32_t* kv_start;
   const void *k_new, *v_new; /* NEW_KEYS */
   int64_t k_new_token_stride, k_new_head_stride, v_new_token_stride, v_new_head_stride;
 } dgrt_attn_extend_args;
-#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, NULL, 0, 0, 0, 0}
+#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0}
 
 /* ---- attn_merge ------------------------------------------------------------------------------ */
 

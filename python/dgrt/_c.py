@@ -314,7 +314,7 @@ class AttnDecodeDesc(Structure):
     _fields_ = [("op", Op), ("num_q_heads", c_int64), ("num_kv_heads", c_int64),
                 ("head_dim_qk", c_int64), ("head_dim_v", c_int64), ("max_batch", c_int64),
                 ("max_q_len", c_int64), ("max_kv_len", c_int64), ("dtype", c_uint32),
-                ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("dtype_kv", c_uint32)]
 
 
 class AttnDecodeArgs(Structure):
@@ -332,7 +332,9 @@ class AttnDecodeArgs(Structure):
                 ("o_head_stride", c_int64), ("lse_token_stride", c_int64),
                 ("lse_head_stride", c_int64), ("window_left", c_int64),
                 ("window_right", c_int64), ("scale", c_float), ("softcap", c_float),
-                ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64)]
+                ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64),
+                ("k_scale", c_void_p), ("v_scale", c_void_p),
+                ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64)]
 
 
 class AttnExtendDesc(Structure):
@@ -340,7 +342,7 @@ class AttnExtendDesc(Structure):
     _fields_ = [("op", Op), ("num_q_heads", c_int64), ("num_kv_heads", c_int64),
                 ("head_dim_qk", c_int64), ("head_dim_v", c_int64), ("max_batch", c_int64),
                 ("max_q_len", c_int64), ("max_kv_len", c_int64), ("dtype", c_uint32),
-                ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("dtype_kv", c_uint32)]
 
 
 class AttnExtendArgs(Structure):
@@ -359,6 +361,8 @@ class AttnExtendArgs(Structure):
                 ("lse_head_stride", c_int64), ("window_left", c_int64),
                 ("window_right", c_int64), ("scale", c_float), ("softcap", c_float),
                 ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64),
+                ("k_scale", c_void_p), ("v_scale", c_void_p),
+                ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64),
                 ("kv_start", c_void_p), ("k_new", c_void_p), ("v_new", c_void_p),
                 ("k_new_token_stride", c_int64), ("k_new_head_stride", c_int64),
                 ("v_new_token_stride", c_int64), ("v_new_head_stride", c_int64)]

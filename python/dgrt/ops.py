@@ -184,19 +184,19 @@ def attn_prefill_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None
 
 
 def attn_decode_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None, max_batch, max_q_len=1,
-                     max_kv_len, dtype=CONSTANTS["BF16"], sm_budget=0, flags=0):
+                     max_kv_len, dtype=CONSTANTS["BF16"], dtype_kv=0, sm_budget=0, flags=0):
     return _fill(_c.AttnDecodeDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads,
                  head_dim_qk=head_dim_qk, head_dim_v=head_dim_qk if head_dim_v is None else head_dim_v,
                  max_batch=max_batch, max_q_len=max_q_len, max_kv_len=max_kv_len, dtype=dtype,
-                 sm_budget=sm_budget, flags=flags)
+                 dtype_kv=dtype_kv, sm_budget=sm_budget, flags=flags)
 
 
 def attn_extend_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None, max_batch, max_q_len,
-                     max_kv_len, dtype=CONSTANTS["BF16"], sm_budget=0, flags=0):
+                     max_kv_len, dtype=CONSTANTS["BF16"], dtype_kv=0, sm_budget=0, flags=0):
     return _fill(_c.AttnExtendDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads,
                  head_dim_qk=head_dim_qk, head_dim_v=head_dim_qk if head_dim_v is None else head_dim_v,
                  max_batch=max_batch, max_q_len=max_q_len, max_kv_len=max_kv_len, dtype=dtype,
-                 sm_budget=sm_budget, flags=flags)
+                 dtype_kv=dtype_kv, sm_budget=sm_budget, flags=flags)
 
 
 def attn_merge_desc(*, num_heads, head_dim, max_tokens, max_parts, dtype_part=CONSTANTS["FP32"],
@@ -443,8 +443,10 @@ def _paged_attention_args(struct, desc, *, q, k, v, o, q_indptr, page_table, seq
                           k_page_stride=None, k_token_stride=None, k_head_stride=None,
                           v_page_stride=None, v_token_stride=None, v_head_stride=None,
                           o_token_stride=None, o_head_stride=None, lse_token_stride=None,
-                          lse_head_stride=1, mask=None, mask_indptr=None, mask_bytes=0, **more):
-    """Causal unless window_right or a mask says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
+                          lse_head_stride=1, mask=None, mask_indptr=None, mask_bytes=0, k_scale=None,
+                          v_scale=None, k_scale_head_stride=0, v_scale_head_stride=0, **more):
+    """Causal unless window_right or a mask says otherwise; scale defaults to 1 / sqrt(head_dim_qk). Scales,
+    of an e4m3 cache, are one for all heads unless they have a stride."""
     qk, dv = desc.head_dim_qk, desc.head_dim_v
     return _fill(
         struct, **more, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
@@ -460,7 +462,8 @@ def _paged_attention_args(struct, desc, *, q, k, v, o, q_indptr, page_table, seq
         lse_token_stride=desc.num_q_heads if lse_token_stride is None else lse_token_stride,
         lse_head_stride=lse_head_stride, window_left=window_left, window_right=window_right,
         scale=qk ** -0.5 if scale is None else scale, softcap=softcap, mask=mask,
-        mask_indptr=mask_indptr, mask_bytes=mask_bytes)
+        mask_indptr=mask_indptr, mask_bytes=mask_bytes, k_scale=k_scale, v_scale=v_scale,
+        k_scale_head_stride=k_scale_head_stride, v_scale_head_stride=v_scale_head_stride)
 
 
 def attn_decode_args(desc, **fields):

@@ -158,6 +158,15 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.v_cache_page_stride, args.k_cache_head_stride), (16384, 3072))
         self.assertEqual((args.k_scale_head_stride, args.k_scale), (0, None))
 
+    def test_attn_decode_over_an_e4m3_cache(self):
+        desc = dgrt.attn_decode_desc(num_q_heads=32, num_kv_heads=8, head_dim_qk=128, max_batch=4,
+                                     max_kv_len=4096, dtype_kv=dgrt.E4M3)
+        args = dgrt.attn_decode_args(desc, q=1, k=1, v=1, o=1, q_indptr=1, page_table=1, seq_lens=1, batch=4,
+                                     total_q=4, page_size=16, num_pages=9, max_pages=3, k_scale=4, v_scale=8,
+                                     k_scale_head_stride=1)
+        self.assertEqual((desc.dtype, desc.dtype_kv), (dgrt.BF16, dgrt.E4M3))
+        self.assertEqual((args.k_scale, args.k_scale_head_stride, args.v_scale_head_stride), (4, 1, 0))
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

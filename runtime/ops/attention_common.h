@@ -65,8 +65,19 @@ Status check_desc(const char* op, const Desc& d, uint32_t more = 0, const char* 
   if ((d.flags & ~(known | more)) != 0)
     return invalid("flags={:#x}: {} knows PDL, BATCH_INVARIANT, SOFTCAP, LSE_BASE2, LSE_WITH_SINK{}",
                    d.flags, op, names);
-  if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
+  if constexpr (requires { d.reserved; })
+    if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
   return ok();
+}
+
+// Whether the elements of a paged cache are e4m3.
+template <class Desc>
+bool has_fp8_cache(const Desc& d) {
+  return d.dtype_kv == DGRT_E4M3;
+}
+template <class Desc>
+bool has_plain_cache(const Desc& d) {
+  return d.dtype_kv == 0 || d.dtype_kv == d.dtype;
 }
 
 // Along one axis of a tensor of heads: q, k, v, o. `multiple`: elements.
@@ -112,6 +123,20 @@ bool has_pages(const Args& x) {
   return x.num_pages > 0 && x.max_pages > 0;
 }
 
+// What an e4m3 cache is multiplied by.
+template <class Args>
+Status check_scales(const Args& x, bool quantised) {
+  for (const auto& [name, scale, stride] : {std::tuple{"k_scale", x.k_scale, x.k_scale_head_stride},
+                                            {"v_scale", x.v_scale, x.v_scale_head_stride}}) {
+    if (scale == nullptr) continue;
+    if (!quantised) return invalid("{}: must be NULL where the cache is not e4m3", name);
+    DGRT_TRY(check_pointer(name, scale, 4));
+    if (stride < 0)
+      return invalid("{}_head_stride={}: must be 0 (one scale) or more", name, stride);
+  }
+  return ok();
+}
+
 template <class Desc, class Args>
 Status check_paged_cache(const Desc& d, const Args& x) {
   if (x.page_size < 1 || x.page_size > max_tokens)
@@ -124,11 +149,13 @@ Status check_paged_cache(const Desc& d, const Args& x) {
                    x.max_pages);
   DGRT_TRY(check_pointer("seq_lens", x.seq_lens, 4));
   if (!has_pages(x)) return ok();
-  DGRT_TRY(check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk));
-  DGRT_TRY(check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v));
+  DGRT_TRY(check_scales(x, has_fp8_cache(d)));
+  const int64_t multiple = has_fp8_cache(d) ? 16 : 8;
+  DGRT_TRY(check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk, multiple));
+  DGRT_TRY(check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v, multiple));
   for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
-    if (stride < 0 || stride % 8 != 0)
-      return invalid("{}_page_stride={}: must be a multiple of 8 (16 bytes)", name, stride);
+    if (stride < 0 || stride % multiple != 0)
+      return invalid("{}_page_stride={}: must be a multiple of {} (16 bytes)", name, stride, multiple);
   return check_pointer("page_table", x.page_table, 4);
 }
 

@@ -23,10 +23,10 @@ struct Shape {
   uint64_t state_bytes;
 };
 
-AttnPagedConfig decode(const Config& c) {
+AttnPagedConfig decode(const dgrt_attn_decode_desc& d, const Config& c) {
   const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
   return {get("block_m"),    get("block_n"), get("head_dim_qk"),
-          get("head_dim_v"), get("stages"),  get("split_v")};
+          get("head_dim_v"), get("stages"),  get("split_v"), attention::has_fp8_cache(d) ? 1u : 2u};
 }
 
 struct AttnDecode {
@@ -36,9 +36,18 @@ struct AttnDecode {
   static constexpr const char* op = "attn_decode";
   static constexpr const char* stem = "attn_decode";
 
-  static bool matches(const Desc& d) { return d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16; }
+  static bool matches(const Desc& d) {
+    return (d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16) &&
+           (attention::has_plain_cache(d) || attention::has_fp8_cache(d));
+  }
 
-  static Status check_desc(const Desc& d) { return attention::check_masked_desc(op, d); }
+  static Status check_desc(const Desc& d) {
+    DGRT_TRY(attention::check_masked_desc(op, d));
+    for (const auto& [name, value] : {std::pair{"head_dim_qk", d.head_dim_qk}, {"head_dim_v", d.head_dim_v}})
+      if (attention::has_fp8_cache(d) && value % 16 != 0)
+        return invalid("{}={}: must be a multiple of 16 with dtype_kv=e4m3", name, value);
+    return ok();
+  }
 
   static std::vector<SelectorVar> selector(const Desc& d) {
     const int64_t most = attention::max_tokens;
@@ -54,7 +63,8 @@ struct AttnDecode {
             {"head_dim_v", d.head_dim_v},
             {"softcap", has(d, DGRT_ATTN_SOFTCAP)},
             {"mask", attention::mask_form(d.flags)},
-            {"batch_invariant", is_invariant(d)}};
+            {"batch_invariant", is_invariant(d)},
+            {"fp8_cache", attention::has_fp8_cache(d)}};
   }
 
   // As many stages as there is room for.
@@ -87,7 +97,7 @@ struct AttnDecode {
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c);
 
   static Instance instance(const Desc& d, const Target& target, const Config& c) {
-    const AttnPagedConfig tile = decode(c);
+    const AttnPagedConfig tile = decode(d, c);
     Instance i;
     i.stem = stem;
     i.header = "attention/sm90_attn_decode.cuh";
@@ -95,11 +105,13 @@ struct AttnDecode {
     i.entry = fmt::format("sm90_attn_decode_{}_{}x{}_d{}x{}_s{}_c{}",
                           attention::dtype_name(d.dtype), tile.block_m, tile.block_n,
                           tile.head_dim_qk, tile.head_dim_v, tile.stages, c["ctas_per_sm"]);
+    if (attention::has_fp8_cache(d)) i.entry += "_kve4m3";
     if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
     if (is_invariant(d)) i.entry += "_inv";
     i.arch = target.arch;
     i.cfg = c;
     i.cfg.set("dtype", d.dtype);
+    i.cfg.set("kv_bytes", tile.kv_bytes);
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
     i.cfg.set("invariant", is_invariant(d));
     attention::set_mask_constants(d.flags, &i);
@@ -109,10 +121,10 @@ struct AttnDecode {
     return i;
   }
 
-  static uint32_t smem_bytes(const Desc&, const Config& c) { return attn_paged_smem_bytes(decode(c)); }
+  static uint32_t smem_bytes(const Desc& d, const Config& c) { return attn_paged_smem_bytes(decode(d, c)); }
   static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
     const uint32_t sms = d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
-    return Prepared::of(Shape{decode(c), sms * static_cast<uint32_t>(c["ctas_per_sm"]), state_bytes(d, target)});
+    return Prepared::of(Shape{decode(d, c), sms * static_cast<uint32_t>(c["ctas_per_sm"]), state_bytes(d, target)});
   }
 
   static Point point(const Args& x) { return {x.batch, x.max_q_len, x.max_kv_len}; }
@@ -164,7 +176,7 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
     if (!value) return invalid("{}: missing", name);
     if (*value < 1 || *value > 512) return invalid("{}={}: must be 1 to 512", name, *value);
   }
-  const AttnPagedConfig t = decode(c);
+  const AttnPagedConfig t = decode(d, c);
   const auto ctas = static_cast<uint32_t>(c["ctas_per_sm"]);
   if (t.block_m != 16 && t.block_m != 64) return invalid("block_m={}: must be 16 or 64", t.block_m);
   if (t.block_n != 32 && t.block_n != 64 && t.block_n != 128)
@@ -183,7 +195,8 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
   // Accumulators and weights, and what the rest takes, which is more where rows are not a power of two of
   // chunks.
   const bool irregular = !std::has_single_bit(t.head_dim_qk) || !std::has_single_bit(t.head_dim_v);
-  const uint32_t rest = (irregular ? 100 : 76) + (ctas > 2 ? t.block_n / 4 : 0);
+  const uint32_t upcast = attention::has_fp8_cache(d) ? 32 : 0;
+  const uint32_t rest = (irregular ? 100 : 76) + (ctas > 2 ? t.block_n / 4 + upcast : 0);
   const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4 + rest;
   if (registers > std::min(65536 / (ctas * num_threads(t)), 255u))
     return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers);
@@ -199,7 +212,7 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
 // (CUDA 13.0, 2026-11-26).
 int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& point,
                             const Config& c) {
-  const AttnPagedConfig t = decode(c);
+  const AttnPagedConfig t = decode(d, c);
   const int64_t ctas = prepare(d, target, c).as<Shape>().max_ctas;
   const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20);
   const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
@@ -273,6 +286,8 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.head_tiles = ceil_div(p.group, p.tile_heads);
   p.row_scale = attn_row_scale(p.tile_heads);
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
+  p.k_scale = x.k_scale, p.v_scale = x.v_scale;
+  p.k_scale_head = elements(x.k_scale_head_stride), p.v_scale_head = elements(x.v_scale_head_stride);
   attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
   p.mask = attention::make_mask(x);
   launch->grid[0] = s.max_ctas;

@@ -30,6 +30,7 @@ struct AttnExtend
   static std::vector<SelectorVar> selector(const Desc& d) {
     return selector_with(d, {"page_rows", tile_rows, {most_gathered, tile_rows}});
   }
+  static bool matches(const Desc& d) { return Base::matches(d) && attention::has_plain_cache(d); }
   static Point point(const Args& x) {
     return {x.batch, x.max_q_len, std::gcd(x.page_size, tile_rows)};
   }

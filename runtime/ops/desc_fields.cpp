@@ -253,7 +253,7 @@ constexpr DescField attn_decode[] = {
     DGRT_FIELD(dgrt_attn_decode_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_decode_desc, sm_budget, uint32),
     DGRT_FIELD(dgrt_attn_decode_desc, flags, flags, masked_attn_flags),
-    DGRT_FIELD(dgrt_attn_decode_desc, reserved, reserved),
+    DGRT_FIELD(dgrt_attn_decode_desc, dtype_kv, choice, dtypes),
 };
 
 constexpr DescField attn_extend[] = {
@@ -267,7 +267,7 @@ constexpr DescField attn_extend[] = {
     DGRT_FIELD(dgrt_attn_extend_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_extend_desc, sm_budget, uint32),
     DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, extend_flags),
-    DGRT_FIELD(dgrt_attn_extend_desc, reserved, reserved),
+    DGRT_FIELD(dgrt_attn_extend_desc, dtype_kv, choice, dtypes),
 };
 
 constexpr DescField attn_merge[] = {

@@ -131,21 +131,7 @@ struct KvAppend {
   static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
   static bool is_quantised(const Desc& d) { return d.dtype_cache == DGRT_E4M3; }
   static bool is_empty(const Args& x) { return x.tokens == 0 || x.num_pages == 0; }
-  static Status check_scales(const Desc& d, const Args& x);
 };
-
-Status KvAppend::check_scales(const Desc& d, const Args& x) {
-  for (const auto& [name, scale, stride] : {std::tuple{"k_scale", x.k_scale, x.k_scale_head_stride},
-                                            {"v_scale", x.v_scale, x.v_scale_head_stride}}) {
-    if (scale == nullptr) continue;
-    if (!is_quantised(d))
-      return invalid("{}: must be NULL where the cache holds what k and v do", name);
-    DGRT_TRY(check_pointer(name, scale, 4));
-    if (stride < 0)
-      return invalid("{}_head_stride={}: must be 0 (one scale) or more", name, stride);
-  }
-  return ok();
-}
 
 Status KvAppend::check_args(const Desc& d, const Args& x) {
   if (x.tokens < 0 || x.tokens > d.max_tokens)
@@ -169,7 +155,7 @@ Status KvAppend::check_args(const Desc& d, const Args& x) {
       return invalid("{}_page_stride={}: must be a multiple of 8 elements", name, stride);
   DGRT_TRY(check_pointer("slot_mapping", x.slot_mapping,
                                     has(d, DGRT_KV_SLOTS_INT64) ? 8 : 4));
-  return check_scales(d, x);
+  return attention::check_scales(x, is_quantised(d));
 }
 
 Status KvAppend::bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver&, void*,

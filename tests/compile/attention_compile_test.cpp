@@ -150,6 +150,23 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
   compile_all(kernels, budget_ms);
 }
 
+TEST_CASE("attn_decode: configs of an e4m3 cache compile", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}})
+    for (const int64_t tokens : {1, 16}) {
+      dgrt_attn_decode_desc desc = DGRT_ATTN_DECODE_DESC;
+      desc.num_q_heads = 32, desc.num_kv_heads = 4;
+      desc.head_dim_qk = qk, desc.head_dim_v = v;
+      desc.max_batch = 64, desc.max_q_len = tokens, desc.max_kv_len = 4096;
+      desc.dtype = DGRT_BF16, desc.dtype_kv = DGRT_E4M3;
+      collect(desc, 6, &kernels);
+      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP | DGRT_FLAG_BATCH_INVARIANT;
+      collect(desc, SIZE_MAX, &kernels);
+    }
+  compile_all(kernels, budget_ms);
+}
+
 TEST_CASE("attn_decode: what may be asked for together compiles", "[compile]") {
   std::map<std::string, Instance> kernels;
   Rng rng(43);

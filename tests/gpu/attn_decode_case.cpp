@@ -28,6 +28,7 @@ std::string DecodeCase::name() const {
   const char* op = op_id == DGRT_OP_ATTN_EXTEND ? "attn_extend" : "attn_decode";
   std::string text = fmt::format("{} {} {}/{} d={}", op, dtype == DGRT_FP16 ? "fp16" : "bf16",
                                  num_q_heads, num_kv_heads, head_dim_qk);
+  if (dtype_kv == DGRT_E4M3) text += scale_per_head ? " kv=e4m3" : " kv=e4m3, one scale";
   if (head_dim_v != head_dim_qk) text += fmt::format("/{}", head_dim_v);
   if (lens.size() <= 4)
     for (const auto& [queries, keys] : lens) text += fmt::format(" {}:{}", queries, keys);
@@ -63,8 +64,9 @@ DecodeRun::Strides DecodeRun::cache_strides(int64_t columns) const {
     case CacheLayout::heads_first:
       return {heads * page * columns, columns, page * columns};
     case CacheLayout::padded: {
-      const int64_t head = columns + 8, token = heads * head + 16;
-      return {page * token + 24, token, head};
+      const int64_t unit = 16 / test_.kv_bytes();
+      const int64_t head = columns + unit, token = heads * head + 2 * unit;
+      return {page * token + 3 * unit, token, head};
     }
   }
   return {page * heads * columns, heads * columns, columns};
@@ -121,18 +123,19 @@ Result<DecodeRun> DecodeRun::make(Gpu& gpu, const DecodeCase& test) {
     desc.max_q_len = std::max(desc.max_q_len, queries * test.hint_factor);
     desc.max_kv_len = std::max(desc.max_kv_len, keys * test.hint_factor);
   }
-  desc.dtype = test.dtype, desc.sm_budget = test.sm_budget;
+  desc.dtype = test.dtype, desc.dtype_kv = test.dtype_kv, desc.sm_budget = test.sm_budget;
   desc.flags = test.flags | (test.softcap > 0 ? DGRT_ATTN_SOFTCAP : 0);
   DGRT_TRY(run.make_tables());
   const lab::Device& lab = *gpu.lab;
   const auto cache_bytes = [&](int64_t columns) {
-    return static_cast<size_t>(run.num_pages_ * run.cache_strides(columns).page * 2);
+    return static_cast<size_t>(run.num_pages_ * run.cache_strides(columns).page * test.kv_bytes());
   };
   DGRT_ASSIGN(run.q_, lab::DeviceBuffer::make(
                           lab, test.num_q() * test.num_q_heads * test.head_dim_qk * 2));
   DGRT_ASSIGN(run.k_, lab::DeviceBuffer::make(lab, cache_bytes(test.head_dim_qk)));
   DGRT_ASSIGN(run.v_, lab::DeviceBuffer::make(lab, cache_bytes(test.head_dim_v)));
   DGRT_ASSIGN(run.sinks_, lab::DeviceBuffer::make(lab, test.num_q_heads * 4));
+  DGRT_ASSIGN(run.scales_, lab::DeviceBuffer::make(lab, test.num_kv_heads * 2 * 4));
   DGRT_TRY(run.fill());
   DGRT_ASSIGN(run.plan_, Plan::make(gpu, &desc.op));
   return run;
@@ -145,8 +148,8 @@ Status DecodeRun::plant_nan(const lab::DeviceBuffer& cache, int64_t columns) con
   const auto erase = [&](int64_t page, int64_t first, int64_t end) -> Status {
     for (int64_t head = 0; head < (heads_first ? test_.num_kv_heads : 1); ++head)
       DGRT_TRY(lab::fill_words(*gpu_->lab,
-                               cache.as<uint16_t>() + page * at.page + first * at.token + head * at.head,
-                               (end - first) * at.token / 2, 0xffffffff));
+                               cache.as<uint8_t>() + (page * at.page + first * at.token + head * at.head) * test_.kv_bytes(),
+                               (end - first) * at.token * test_.kv_bytes() / 4, 0xffffffff));
     return ok();
   };
   const int64_t page_size = test_.page_size;
@@ -188,8 +191,16 @@ Status DecodeRun::fill() const {
     return lab::fill_normal_bf16(lab, to.data(), to.bytes() / 2, seed, sigma);
   };
   DGRT_TRY(normal(q_, 1, test_.sigma));
-  DGRT_TRY(normal(k_, 2, 1.0f));
-  DGRT_TRY(normal(v_, 3, 1.0f));
+  if (test_.dtype_kv == DGRT_E4M3) {
+    DGRT_TRY(lab::fill_normal_e4m3(lab, k_.data(), k_.bytes(), 2));
+    DGRT_TRY(lab::fill_normal_e4m3(lab, v_.data(), v_.bytes(), 3));
+    std::vector<float> scales(static_cast<size_t>(test_.num_kv_heads) * 2);
+    for (size_t i = 0; i < scales.size(); ++i) scales[i] = 0.008f + 0.001f * static_cast<float>(i % 5);
+    DGRT_TRY(scales_.upload(scales.data(), scales_.bytes()));
+  } else {
+    DGRT_TRY(normal(k_, 2, 1.0f));
+    DGRT_TRY(normal(v_, 3, 1.0f));
+  }
   DGRT_TRY(lab::fill_normal_f32(lab, sinks_.as<float>(), test_.num_q_heads, 4, 2.0f));
   DGRT_TRY(lab::fill_words(lab, sinks_.data(), 1, 0xff800000));  // minus infinity: none
   DGRT_TRY(plant_nan(k_, test_.head_dim_qk));
@@ -214,6 +225,10 @@ void DecodeRun::set_args(dgrt_attn_decode_args* args) const {
   x.op.id = t.op_id;
   x.q = q_.data(), x.k = k_.data(), x.v = v_.data();
   if (t.sinks) x.sinks = sinks_.as<float>();
+  if (t.dtype_kv == DGRT_E4M3) {
+    x.k_scale = scales_.as<float>(), x.v_scale = scales_.as<float>() + t.num_kv_heads;
+    x.k_scale_head_stride = x.v_scale_head_stride = t.scale_per_head ? 1 : 0;
+  }
   x.q_indptr = q_indptr_.as<int32_t>(), x.seq_lens = seq_lens_.as<int32_t>();
   x.page_table = page_table_.as<int32_t>();
   x.batch = static_cast<int64_t>(t.lens.size()), x.total_q = t.num_q();
@@ -232,6 +247,35 @@ void DecodeRun::set_args(dgrt_attn_decode_args* args) const {
   if (t.mask == MaskShape::none) return;
   x.mask = mask_.data(), x.mask_indptr = mask_indptr_.as<int64_t>();
   x.mask_bytes = static_cast<int64_t>(mask_.bytes()) - t.mask_bytes_cut;
+}
+
+Status DecodeRun::append(const DecodeRun& from) const {
+  const DecodeCase& t = test_;
+  dgrt_kv_append_desc desc = DGRT_KV_APPEND_DESC;
+  desc.num_kv_heads = t.num_kv_heads;
+  desc.head_dim_qk = t.head_dim_qk, desc.head_dim_v = t.head_dim_v;
+  desc.max_tokens = num_pages_ * t.page_size;
+  desc.dtype = t.dtype, desc.dtype_cache = t.dtype_kv;
+  std::vector<int32_t> slots(static_cast<size_t>(desc.max_tokens));
+  for (size_t i = 0; i < slots.size(); ++i) slots[i] = static_cast<int32_t>(i);
+  DGRT_ASSIGN(const lab::DeviceBuffer mapping, lab::DeviceBuffer::make(*gpu_->lab, slots.size() * 4));
+  DGRT_TRY(mapping.upload(slots.data(), mapping.bytes()));
+  dgrt_attn_decode_args to = DGRT_ATTN_DECODE_ARGS;
+  set_args(&to);
+  dgrt_kv_append_args x = DGRT_KV_APPEND_ARGS;
+  x.k = from.k_.data(), x.v = from.v_.data(), x.k_cache = k_.data(), x.v_cache = v_.data();
+  x.slot_mapping = mapping.data();
+  x.k_scale = to.k_scale, x.v_scale = to.v_scale;
+  x.k_scale_head_stride = to.k_scale_head_stride, x.v_scale_head_stride = to.v_scale_head_stride;
+  x.tokens = desc.max_tokens, x.page_size = t.page_size, x.num_pages = num_pages_;
+  x.k_token_stride = x.k_cache_token_stride = to.k_token_stride;
+  x.v_token_stride = x.v_cache_token_stride = to.v_token_stride;
+  x.k_head_stride = x.k_cache_head_stride = to.k_head_stride;
+  x.v_head_stride = x.v_cache_head_stride = to.v_head_stride;
+  x.k_cache_page_stride = to.k_page_stride, x.v_cache_page_stride = to.v_page_stride;
+  DGRT_ASSIGN(const Plan plan, Plan::make(*gpu_, &desc.op));
+  DGRT_TRY(plan.launch(&x.op, gpu_->lab->stream()));
+  return gpu_->lab->synchronize();
 }
 
 Result<DecodeRun::Outputs> DecodeRun::outputs() const {
@@ -262,8 +306,8 @@ Status DecodeRun::check_state() const {
 Result<std::string> DecodeRun::check(const Outputs& out) const {
   DGRT_TRY(gpu_->lab->synchronize());
   for (const lab::DeviceBuffer* buffer :
-       {&q_, &k_, &v_, &sinks_, &q_indptr_, &seq_lens_, &page_table_, &mask_, &mask_indptr_, &out.o,
-        &out.lse})
+       {&q_, &k_, &v_, &scales_, &sinks_, &q_indptr_, &seq_lens_, &page_table_, &mask_, &mask_indptr_,
+        &out.o, &out.lse})
     if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
   DGRT_TRY(check_state());
   const lab::AttnProblem problem = lab::problem_of(desc_, out.args);

@@ -25,7 +25,8 @@ struct DecodeCase {
   int64_t window_left = -1, window_right = 0;
   float softcap = 0;
   bool sinks = false;
-  dgrt_dtype dtype = DGRT_BF16;
+  dgrt_dtype dtype = DGRT_BF16, dtype_kv = 0;
+  bool scale_per_head = true;  // e4m3 only
   uint32_t flags = 0, sm_budget = 0;
   CacheLayout layout = CacheLayout::tokens_first;
   float sigma = 1;  // of q; keys and values have 1
@@ -35,6 +36,7 @@ struct DecodeCase {
   int64_t mask_bytes_cut = 0;        // of mask_bytes, at the end
 
   int64_t num_q() const;
+  int64_t kv_bytes() const { return dtype_kv == DGRT_E4M3 ? 1 : 2; }
   std::string name() const;
 };
 
@@ -44,6 +46,15 @@ class DecodeRun {
 
   // Other numbers of keys, none above the case's. What they leave unused is no longer NaN.
   Status set_kv_lens(const std::vector<int32_t>& lens) const;
+
+  // Elements of the cache of values, from its start.
+  Status set_values(const std::vector<uint8_t>& bytes) const {
+    return v_.upload(bytes.data(), bytes.size());
+  }
+
+  // Writes the cache of `from`, of 16 bits and else the same case, into this one of e4m3 by kv_append.
+  // Requires: CacheLayout::tokens_first, where pages are tokens one behind the other.
+  Status append(const DecodeRun& from) const;
 
   // One call's outputs, poisoned.
   struct Outputs {
@@ -79,6 +90,7 @@ class DecodeRun {
   dgrt_attn_decode_desc desc_ = DGRT_ATTN_DECODE_DESC;
   int64_t num_pages_ = 0, max_pages_ = 0;
   std::vector<int32_t> pages_;  // the table, rows of max_pages_
+  lab::DeviceBuffer scales_;  // of keys, then of values
   lab::DeviceBuffer q_, k_, v_, sinks_, q_indptr_, seq_lens_, page_table_, mask_, mask_indptr_;
   Plan plan_;
 };

@@ -186,10 +186,10 @@ TEST_CASE("attn_extend refuses a bad cache by name", "[unit]") {
        {[](Args* x) { x->window_left = -2; }, "window_left=-2"}});
   check_descs<Desc>(good_desc(), DGRT_INVALID_ARGUMENT,
                     {{[](Desc* d) { d->flags = 1u << 31; }, "attn_extend knows PDL"},
-                     {[](Desc* d) { d->num_q_heads = 10; }, "num_q_heads=10: must be a multiple of"},
-                     {[](Desc* d) { d->reserved = 1; }, "reserved=1: must be 0"}});
+                     {[](Desc* d) { d->num_q_heads = 10; }, "num_q_heads=10: must be a multiple of"}});
   check_descs<Desc>(good_desc(), DGRT_UNSUPPORTED,
-                    {{[](Desc* d) { d->dtype = DGRT_FP32; }, "attn_extend"}});
+                    {{[](Desc* d) { d->dtype = DGRT_FP32; }, "attn_extend"},
+                     {[](Desc* d) { d->dtype_kv = DGRT_E4M3; }, "attn_extend"}});
 }
 
 }  // namespace dgrt::test

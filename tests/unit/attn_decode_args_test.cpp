@@ -145,7 +145,34 @@ TEST_CASE("attn_decode refuses bad sizes, pointers and strides by name", "[unit]
        {[](Args* x) { x->softcap = 1; }, "softcap=1: must be 0 without SOFTCAP"},
        {[](Args* x) { x->window_left = -2; }, "window_left=-2"},
        {[](Args* x) { x->max_pages = x->page_table_stride = 200000000, x->total_q = 1 << 20; },
-        "total_q=1048576 batch=2 max_pages=200000000: more than 2^32 tiles"}});
+        "total_q=1048576 batch=2 max_pages=200000000: more than 2^32 tiles"},
+       {[](Args* x) { x->k_scale = address<float>(0x6004); }, "k_scale: must be NULL"}});
+}
+
+TEST_CASE("attn_decode: an e4m3 cache has scales, and rows of 16 elements", "[unit]") {
+  OpsFixture fixture;
+  Desc desc = good_desc();
+  desc.dtype_kv = DGRT_E4M3;
+  Args args = good_args();
+  args.k_scale = address<float>(0xa004), args.v_scale = address<float>(0xb004);
+  args.k_scale_head_stride = 2;
+  const auto plan = fixture.plan_of(&desc.op);
+  FakeCuda::last_params.reserve(FakeCuda::params_bytes);
+  REQUIRE(fixture.launch(*plan, &args.op).is_ok());
+  const Params p = last_params();
+  CHECK(p.k_scale == args.k_scale);
+  CHECK(p.v_scale == args.v_scale);
+  CHECK(p.k_scale_head == 2);
+  CHECK(p.v_scale_head == 0);
+  check_breaches<Args>(
+      fixture, &desc.op, args,
+      {{[](Args* x) { x->v_token_stride = 4 * 128 + 8; }, "v_token_stride=520: must be a multiple of 16"},
+       {[](Args* x) { x->k_page_stride = 8; }, "k_page_stride=8: must be a multiple of 16"},
+       {[](Args* x) { x->k_scale = address<float>(0xa002); }, "k_scale=0xa002: must be 4-byte aligned"},
+       {[](Args* x) { x->v_scale_head_stride = -1; }, "v_scale_head_stride=-1: must be 0"}});
+  check_descs<Desc>(desc, DGRT_INVALID_ARGUMENT,
+                    {{[](Desc* d) { d->head_dim_v = 136; }, "head_dim_v=136: must be a multiple of 16"}});
+  check_descs<Desc>(desc, DGRT_UNSUPPORTED, {{[](Desc* d) { d->dtype_kv = DGRT_FP32; }, "attn_decode"}});
 }
 
 }  // namespace dgrt::test

@@ -168,9 +168,9 @@ template <class Desc, class Args>
 AttnProblem paged_problem(const Desc& desc, const Args& args) {
   AttnProblem p = common_problem(desc, args);
   p.k = {args.k, args.k_token_stride, args.k_head_stride, args.page_table, args.page_table_stride,
-         args.k_page_stride, args.page_size};
+         args.k_page_stride, args.page_size, args.k_scale, args.k_scale_head_stride};
   p.v = {args.v, args.v_token_stride, args.v_head_stride, args.page_table, args.page_table_stride,
-         args.v_page_stride, args.page_size};
+         args.v_page_stride, args.page_size, args.v_scale, args.v_scale_head_stride};
   p.kv_lens = args.seq_lens;
   if ((desc.flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0) {
     p.mask = static_cast<const uint8_t*>(args.mask), p.mask_indptr = args.mask_indptr;
@@ -186,8 +186,8 @@ AttnProblem paged_problem(const Desc& desc, const Args& args) {
 
 AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args) {
   AttnProblem p = common_problem(desc, args);
-  p.k = {args.k, args.k_token_stride, args.k_head_stride, nullptr, 0, 0, 1};
-  p.v = {args.v, args.v_token_stride, args.v_head_stride, nullptr, 0, 0, 1};
+  p.k = {args.k, args.k_token_stride, args.k_head_stride, nullptr, 0, 0, 1, nullptr, 0};
+  p.v = {args.v, args.v_token_stride, args.v_head_stride, nullptr, 0, 0, 1, nullptr, 0};
   p.kv_indptr = args.kv_indptr;
   return p;
 }

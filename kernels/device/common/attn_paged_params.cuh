@@ -33,6 +33,8 @@ struct AttnPagedParams {
   float cap_scale;   // softcap only: product to the tangent's argument
   uint32_t lse_form;
   AttnMask mask;
+  const float *k_scale, *v_scale;      // of an 8-bit cache: [key heads], or null: 1
+  uint64_t k_scale_head, v_scale_head;
 };
 
 // Values of a config, in the order in which tables name them.
@@ -41,11 +43,19 @@ struct AttnPagedConfig {
   uint32_t head_dim_qk, head_dim_v;
   uint32_t stages;   // slots of keys and values together
   uint32_t split_v;  // warpgroups that share rows and divide the columns of v
+  uint32_t kv_bytes;  // of an element of the cache. 1: e4m3
 };
 
 // Products read 64 rows of q; where block_m is less, those past it are of whatever lies behind.
-DGRT_HD constexpr uint32_t attn_paged_stage_bytes(const AttnPagedConfig& c) {
+DGRT_HD constexpr uint32_t attn_paged_tile_bytes(const AttnPagedConfig& c) {
   return attn_tile_bytes(c.block_n, c.head_dim_qk) + attn_tile_bytes(c.block_n, c.head_dim_v);
+}
+// Elements of 8 bits lie as they came, and are made a tile of 16 bits beside the slots.
+DGRT_HD constexpr uint32_t attn_paged_stage_bytes(const AttnPagedConfig& c) {
+  return c.kv_bytes == 1 ? c.block_n * (c.head_dim_qk + c.head_dim_v) : attn_paged_tile_bytes(c);
+}
+DGRT_HD constexpr uint32_t attn_paged_upcast_bytes(const AttnPagedConfig& c) {
+  return c.kv_bytes == 1 ? attn_paged_tile_bytes(c) : 0;
 }
 DGRT_HD constexpr uint32_t attn_paged_q_bytes(const AttnPagedConfig& c) {
   return attn_tile_bytes(c.block_m, c.head_dim_qk);
@@ -53,7 +63,8 @@ DGRT_HD constexpr uint32_t attn_paged_q_bytes(const AttnPagedConfig& c) {
 // What find_range needs, then segments from the one that is worked on to the last that is being loaded.
 constexpr uint32_t attn_paged_scratch_bytes = 64, attn_paged_segment_bytes = 64;
 DGRT_HD constexpr uint32_t attn_paged_smem_bytes(const AttnPagedConfig& c) {
-  return align_up(attn_paged_q_bytes(c) + c.stages * attn_paged_stage_bytes(c) + attn_paged_scratch_bytes +
+  return align_up(attn_paged_q_bytes(c) + attn_paged_upcast_bytes(c) +
+                      c.stages * attn_paged_stage_bytes(c) + attn_paged_scratch_bytes +
                       (c.stages + 1) * attn_paged_segment_bytes,
                   smem_alignment);
 }

@@ -5,6 +5,8 @@
 //           memory allows, take turns by themselves. With split_v, two warpgroups compute the same scores
 //           and hold half of o's columns each (head sizes whose o would not fit in registers).
 // Pipeline  `stages` slots of keys and values; tiles of the next unit are on their way while a unit ends.
+// 8 bits    a thread makes 16 bits of what it loaded itself: values while the scores are computed, the next
+//           tile's keys while the output is. One tile of 16 bits is enough then.
 // Split     key_split.cuh says which keys; attn_parts.cuh adds up what was split.
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
@@ -19,11 +21,13 @@ namespace dgrt {
 template <class Cfg>
 struct AttnPagedSmem {
   static constexpr AttnPagedConfig config{Cfg::block_m,     Cfg::block_n, Cfg::head_dim_qk,
-                                          Cfg::head_dim_v, Cfg::stages,  Cfg::split_v};
+                                          Cfg::head_dim_v, Cfg::stages,  Cfg::split_v, Cfg::kv_bytes};
   static constexpr uint32_t q_bytes = attn_paged_q_bytes(config);
-  static constexpr uint32_t k_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
+  static constexpr uint32_t k_tile_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
+  static constexpr uint32_t k_bytes = Cfg::kv_bytes == 1 ? Cfg::block_n * Cfg::head_dim_qk : k_tile_bytes;
   static constexpr uint32_t stage_bytes = attn_paged_stage_bytes(config);
-  static constexpr uint32_t scratch_offset = q_bytes + Cfg::stages * stage_bytes;
+  static constexpr uint32_t slots_offset = q_bytes + attn_paged_upcast_bytes(config);
+  static constexpr uint32_t scratch_offset = slots_offset + Cfg::stages * stage_bytes;
   static constexpr uint32_t q_box = Cfg::block_m * attn_row_bytes;
   static constexpr uint32_t k_box = Cfg::block_n * attn_row_bytes;
   static constexpr uint32_t columns = Cfg::head_dim_v / Cfg::split_v;  // of o, per warpgroup
@@ -32,7 +36,9 @@ struct AttnPagedSmem {
   uint32_t base;
 
   __device__ uint32_t q() const { return base; }
-  __device__ uint32_t k(uint32_t slot) const { return base + q_bytes + slot * stage_bytes; }
+  __device__ uint32_t upcast_k() const { return base + q_bytes; }
+  __device__ uint32_t upcast_v() const { return upcast_k() + k_tile_bytes; }
+  __device__ uint32_t k(uint32_t slot) const { return base + slots_offset + slot * stage_bytes; }
   __device__ uint32_t v(uint32_t slot) const { return k(slot) + k_bytes; }
   __device__ uint32_t scratch() const { return base + scratch_offset; }
 };
@@ -84,6 +90,19 @@ __device__ __forceinline__ MaskReader<Cfg> given_mask(const AttnPagedParams& p, 
            {token_of_row(row, p.row_scale) - first, token_of_row(row + 8, p.row_scale) - first}}};
 }
 
+// What scores (softcap: the tangent's argument, and the tangent) and sums of values are multiplied by.
+struct PagedScales {
+  float logit, cap, value = 1.0f;
+
+  __device__ PagedScales(const AttnPagedParams& p) : logit(p.scale_log2), cap(p.cap_scale) {}
+  // Of an 8-bit cache.
+  template <bool softcap>
+  __device__ void add_head(const AttnPagedParams& p, int32_t kv_head) {
+    if (p.k_scale != nullptr) (softcap ? cap : logit) *= p.k_scale[kv_head * p.k_scale_head];
+    if (p.v_scale != nullptr) value = p.v_scale[kv_head * p.v_scale_head];
+  }
+};
+
 template <class Cfg>
 struct AttnPaged {
   using Smem = AttnPagedSmem<Cfg>;
@@ -112,39 +131,90 @@ struct AttnPaged {
     load_slot = after(load_slot);
   }
 
-  // The tile in `slot`, whose first key is `first`.
-  __device__ __forceinline__ void attend(int32_t first, bool has_rows, const PagedMask& mask,
-                                         const MaskReader<Cfg>& given, OnlineSoftmax& softmax) {
+  __device__ __forceinline__ void begin_scores(uint32_t k) {
     keep_all(s);
     ptx::wgmma_fence();
-    issue_scores<Wgmma, Cfg::head_dim_qk>(s, smem.q(), Smem::q_box, smem.k(slot), Smem::k_box);
+    issue_scores<Wgmma, Cfg::head_dim_qk>(s, smem.q(), Smem::q_box, k, Smem::k_box);
     ptx::wgmma_commit();
     keep_all(s);
+  }
+
+  // Waits for the scores of a tile, whose first key is `first`, and makes weights of them.
+  __device__ __forceinline__ void weigh(int32_t first, bool has_rows, const PagedMask& mask,
+                                        const MaskReader<Cfg>& given, const PagedScales& scales,
+                                        OnlineSoftmax& softmax) {
     ptx::wgmma_wait<0>();
     keep_all(s);
     if (has_rows) {
       float rescale[2];
       if constexpr (Cfg::softcap)
 #pragma unroll
-        for (float& x : s) x = tanh_f32(x * p.cap_scale);
+        for (float& x : s) x = tanh_f32(x * scales.cap);
       mask.apply(s, first);
       given.apply(s, first);
-      softmax.update(s, p.scale_log2, rescale);
+      softmax.update(s, scales.logit, rescale);
 #pragma unroll
       for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
       pack_scores<Cfg::dtype>(weights, s);
     }
+  }
+
+  __device__ __forceinline__ void begin_output(uint32_t v) {
     keep_all(o);
     ptx::wgmma_fence();
     issue_output<OutputWgmma, Cfg::block_n>(
-        o, weights, smem.v(slot) + warpgroup * (Smem::columns / attn_box_columns) * Smem::k_box);
+        o, weights, v + warpgroup * (Smem::columns / attn_box_columns) * Smem::k_box);
     ptx::wgmma_commit();
     keep_all(o);
+  }
+
+  __device__ __forceinline__ void wait_output() {
     ptx::wgmma_wait<0>();
     keep_all(o);
   }
 
-  __device__ __forceinline__ void store(const KeySegment& segment, const OnlineSoftmax& softmax) const {
+  // The tile in `slot`.
+  template <class Loader>
+  __device__ __forceinline__ void attend(Loader& loader, int32_t first, bool has_rows, const PagedMask& mask,
+                                         const MaskReader<Cfg>& given, const PagedScales& scales,
+                                         OnlineSoftmax& softmax) {
+    ptx::copy_async_wait<Cfg::stages - 2>();
+    ptx::fence_proxy_async();
+    __syncthreads();
+    issue_load(loader);
+    begin_scores(smem.k(slot));
+    weigh(first, has_rows, mask, given, scales, softmax);
+    begin_output(smem.v(slot));
+    wait_output();
+    slot = after(slot);
+  }
+
+  // The same with 8 bits, where upcast_next_keys() has dealt with the tile's keys.
+  template <class Loader>
+  __device__ __forceinline__ void attend_upcast(Loader& loader, int32_t first, bool has_rows,
+                                                const PagedMask& mask, const MaskReader<Cfg>& given,
+                                                const PagedScales& scales, OnlineSoftmax& softmax) {
+    ptx::fence_proxy_async();
+    __syncthreads();  // all threads' keys are there, and all warps are done with the values before
+    issue_load(loader);
+    begin_scores(smem.upcast_k());
+    upcast_tile<Cfg, Smem::num_threads, Cfg::head_dim_v>(smem.v(slot), smem.upcast_v());
+    slot = after(slot);
+    weigh(first, has_rows, mask, given, scales, softmax);
+    ptx::fence_proxy_async();
+    __syncthreads();
+    begin_output(smem.upcast_v());
+    upcast_next_keys();
+    wait_output();
+  }
+
+  __device__ __forceinline__ void upcast_next_keys() {
+    ptx::copy_async_wait<Cfg::stages - 2>();
+    upcast_tile<Cfg, Smem::num_threads, Cfg::head_dim_qk>(smem.k(slot), smem.upcast_k());
+  }
+
+  __device__ __forceinline__ void store(const KeySegment& segment, const PagedScales& scales,
+                                        const OnlineSoftmax& softmax) const {
     uint16_t* rows[2];
     float scale[2];
 #pragma unroll
@@ -154,13 +224,14 @@ struct AttnPaged {
       rows[i] = nullptr, scale[i] = 0.0f;
       if (!to.exists || row + i * 8 >= Cfg::block_m) continue;
       rows[i] = static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head;
-      scale[i] = close_row(p, to.token, to.head, sum, softmax.max[i] * p.scale_log2,
-                           warpgroup == 0 && threadIdx.x % 4 == 0);
+      scale[i] = scales.value * close_row(p, to.token, to.head, sum, softmax.max[i] * scales.logit,
+                                          warpgroup == 0 && threadIdx.x % 4 == 0);
     }
     store_rows<Cfg::dtype>(o, rows, scale, warpgroup * Smem::columns, p.v_columns);
   }
 
-  __device__ __forceinline__ void store_part(const KeySegment& segment, const OnlineSoftmax& softmax) const {
+  __device__ __forceinline__ void store_part(const KeySegment& segment, const PagedScales& scales,
+                                             const OnlineSoftmax& softmax) const {
     const uint32_t slot_of_part = segment.slot_of(segment.part);
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
@@ -171,19 +242,20 @@ struct AttnPaged {
                   threadIdx.x % 4 * 2;
 #pragma unroll
       for (uint32_t j = 0; j < Smem::columns / 8; ++j)
-        ptx::store_f32x2(to + j * 8, make_float2(o[j * 4 + i * 2], o[j * 4 + i * 2 + 1]));
+        ptx::store_f32x2(to + j * 8, make_float2(o[j * 4 + i * 2] * scales.value, o[j * 4 + i * 2 + 1] * scales.value));
       if (warpgroup == 0 && threadIdx.x % 4 == 0)
         ptx::store_f32x2(PartSlots<Cfg>::statistics(p, slot_of_part, at, false),
-                         make_float2(softmax.max[i] * p.scale_log2, sum));
+                         make_float2(softmax.max[i] * scales.logit, sum));
     }
   }
 
-  __device__ __forceinline__ void finish(const KeySegment& segment, const OnlineSoftmax& softmax) const {
+  __device__ __forceinline__ void finish(const KeySegment& segment, const PagedScales& scales,
+                                         const OnlineSoftmax& softmax) const {
     if (segment.parts == 1) {
-      store(segment, softmax);
+      store(segment, scales, softmax);
       return;
     }
-    store_part(segment, softmax);
+    store_part(segment, scales, softmax);
     gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
   }
 
@@ -192,6 +264,7 @@ struct AttnPaged {
     PagedLoader<Cfg, Smem::num_threads> loader(p, range, smem.scratch() + attn_paged_scratch_bytes);
 #pragma unroll 1
     for (uint32_t i = 0; i < Cfg::stages; ++i) issue_load(loader);
+    if constexpr (Cfg::kv_bytes == 1) upcast_next_keys();
 #pragma unroll 1
     for (uint32_t index = 0; index < loader.num_segments(); ++index) {
       __syncthreads();  // the segment is there; nobody reads the queries of the one before
@@ -199,6 +272,8 @@ struct AttnPaged {
       segment.load(loader.segment_at(index));
       const PagedMask mask(p, segment, row);
       MaskReader<Cfg> given = given_mask<Cfg>(p, segment, row);
+      PagedScales scales(p);
+      if constexpr (Cfg::kv_bytes == 1) scales.template add_head<Cfg::softcap>(p, segment.kv_head);
       const bool has_rows = row / 16 * 16 < segment.tokens(p) * p.tile_heads;
       OnlineSoftmax softmax;
 #pragma unroll
@@ -208,21 +283,19 @@ struct AttnPaged {
       for (int32_t tile = segment.begin; tile < segment.end; ++tile) {
         const int32_t first = tile * static_cast<int32_t>(Cfg::block_n);
         if (has_rows) given.load(first);  // while the tile's keys are still on their way
-        ptx::copy_async_wait<Cfg::stages - 2>();
-        ptx::fence_proxy_async();
-        __syncthreads();
-        issue_load(loader);
-        attend(first, has_rows, mask, given, softmax);
-        slot = after(slot);
+        if constexpr (Cfg::kv_bytes == 1)
+          attend_upcast(loader, first, has_rows, mask, given, scales, softmax);
+        else
+          attend(loader, first, has_rows, mask, given, scales, softmax);
       }
       segment.load(loader.segment_at(index));  // again: no registers for it meanwhile
-      finish(segment, softmax);
+      finish(segment, scales, softmax);
     }
   }
 };
 
-// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, softcap,
-// invariant, mask, mask_skip_prefix.
+// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, kv_bytes,
+// softcap, invariant, mask, mask_skip_prefix.
 template <class Cfg>
 __device__ void run_attn_paged(const AttnPagedParams& p) {
   using Smem = AttnPagedSmem<Cfg>;

@@ -3,6 +3,7 @@
 // own, and every lane finds the page of one of them.
 // Keys that no row of the tile may see are zeros, not loads: what lies there may be NaN.
 #pragma once
+#include "device/main_loop/paged_upcast.cuh"
 #include "device/ptx/copy_async.cuh"
 #include "device/ptx/memory.cuh"
 #include "device/sched/key_split.cuh"
@@ -58,10 +59,10 @@ class PagedLoader {
     if (!done_) {
       uint64_t k_row, v_row;
       const uint32_t valid = __ballot_sync(0xffffffff, locate(k_row, v_row));
-      copy<Cfg::head_dim_qk>(k_to, static_cast<const uint16_t*>(p_.k) + segment_.kv_head * p_.k_head, k_row,
-                             valid, p_.qk_columns);
-      copy<Cfg::head_dim_v>(v_to, static_cast<const uint16_t*>(p_.v) + segment_.kv_head * p_.v_head, v_row,
-                            valid, p_.v_columns);
+      copy<Cfg::head_dim_qk>(k_to, static_cast<const uint8_t*>(p_.k) + segment_.kv_head * p_.k_head * Cfg::kv_bytes,
+                             k_row, valid, p_.qk_columns);
+      copy<Cfg::head_dim_v>(v_to, static_cast<const uint8_t*>(p_.v) + segment_.kv_head * p_.v_head * Cfg::kv_bytes,
+                            v_row, valid, p_.v_columns);
     }
     if (++tile_ < end_) {
       find_page();
@@ -111,17 +112,19 @@ class PagedLoader {
   }
 
   template <uint32_t columns>
-  __device__ __forceinline__ void copy(uint32_t to, const uint16_t* from, uint64_t own, uint32_t valid,
+  __device__ __forceinline__ void copy(uint32_t to, const uint8_t* from, uint64_t own, uint32_t valid,
                                        uint32_t real_columns) const {
-    constexpr uint32_t chunks = ceil_div(columns, 8), count = rows * chunks;
+    constexpr uint32_t width = 16 / Cfg::kv_bytes, chunks = ceil_div(columns, width), count = rows * chunks;
 #pragma unroll
     for (uint32_t i = 0; i < count; i += 32) {
       const uint32_t at = i + threadIdx.x % 32, row = at / chunks, chunk = at % chunks;
       const uint64_t offset = __shfl_sync(0xffffffff, own, row);
       if (count % 32 != 0 && at >= count) continue;
-      const bool real = (valid >> row & 1) != 0 && chunk * 8 < real_columns;
-      ptx::copy_async_b128(to + attn_chunk_offset(Cfg::block_n, threadIdx.x / 32 * rows + row, chunk),
-                           from + offset + chunk * 8, real ? 16 : 0);
+      const bool real = (valid >> row & 1) != 0 && chunk * width < real_columns;
+      const uint32_t place = Cfg::kv_bytes == 1
+                                 ? raw_chunk_offset(count, at)
+                                 : attn_chunk_offset(Cfg::block_n, threadIdx.x / 32 * rows + row, chunk);
+      ptx::copy_async_b128(to + place, from + (offset + chunk * width) * Cfg::kv_bytes, real ? 16 : 0);
     }
   }
 

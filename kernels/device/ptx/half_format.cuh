@@ -29,4 +29,15 @@ __device__ __forceinline__ float half_high(uint32_t pair) {
   return half_low<dtype>(pair >> 16);
 }
 
+// Products of two pairs, nearest even; subnormals are kept.
+template <int dtype>
+__device__ __forceinline__ uint32_t mul_half2(uint32_t x, uint32_t y) {
+  uint32_t v;
+  if constexpr (dtype == dtype_fp16)
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(v) : "r"(x), "r"(y));
+  else
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(v) : "r"(x), "r"(y));
+  return v;
+}
+
 }  // namespace dgrt::ptx
