@@ -109,6 +109,7 @@ TEST_CASE("attention masks: a chain is causal, bitwise", "[gpu]") {
   for (const int64_t head_dim : {64, 128, 256})
     for (const uint32_t flags : encodings)
       for (const uint32_t invariant : {0u, DGRT_FLAG_BATCH_INVARIANT}) {
+        if (head_dim == 64 && invariant == 0) continue;  // three CTAs on an SM have no masks: other tiles
         DecodeCase test = verify(MaskShape::chain, flags | invariant, drafts);
         test.head_dim_qk = test.head_dim_v = head_dim;
         run_against_causal(*gpu, test);
