@@ -124,8 +124,11 @@ std::vector<std::byte> encode(const CompileReply& reply) {
   writer.number(reply.status.code()).text(reply.status.message()).number(reply.is_other_build);
   writer.number(reply.peak_rss_bytes).number(bits_of(made.total_ms));
   writer.number(made.num_registers).number(made.stack_bytes).number(made.spill_store_bytes);
-  writer.number(made.spill_load_bytes).text(made.log);
-  writer.number(made.cubin.size()).raw(made.cubin);
+  writer.number(made.spill_load_bytes).number(made.phases.has_value());
+  const CompilePhases phases = made.phases.value_or(CompilePhases());
+  for (const double ms : {phases.front_ms, phases.nvvm_ms, phases.ptxas_ms})
+    writer.number(bits_of(ms));
+  writer.text(made.log).number(made.cubin.size()).raw(made.cubin);
   return writer.frame();
 }
 
@@ -173,9 +176,18 @@ Result<CompileReply> decode_reply(std::span<const std::byte> payload) {
   reader.number(&code).text(&message).number(&reply.is_other_build);
   reader.number(&reply.peak_rss_bytes).number(&ms_bits);
   reader.number(&made.num_registers).number(&made.stack_bytes).number(&made.spill_store_bytes);
-  reader.number(&made.spill_load_bytes).text(&made.log).text(&made.cubin);
+  bool has_phases = false;
+  CompilePhases phases;
+  reader.number(&made.spill_load_bytes).number(&has_phases);
+  for (double* ms : {&phases.front_ms, &phases.nvvm_ms, &phases.ptxas_ms}) {
+    uint64_t bits = 0;
+    reader.number(&bits);
+    std::memcpy(ms, &bits, sizeof(bits));
+  }
+  reader.text(&made.log).text(&made.cubin);
   DGRT_TRY(reader.done("reply"));
   std::memcpy(&made.total_ms, &ms_bits, sizeof(ms_bits));
+  if (has_phases) made.phases = phases;
   if (code < DGRT_OK || code > DGRT_INTERNAL)
     return invalid("worker protocol: status={}: no such status", code);
   reply.status = Status(code, std::move(message));

@@ -38,7 +38,7 @@ struct CompileRequest {
 struct CompileReply {
   Status status;
   bool is_other_build = false;  // the worker's templates give another key; nothing was compiled
-  Compiled compiled;            // if the status is OK; without phases
+  Compiled compiled;            // if the status is OK
   uint64_t peak_rss_bytes = 0;  // of the worker so far
 };
 

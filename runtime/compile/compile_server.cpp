@@ -57,7 +57,7 @@ CompileReply answer(const CompileRequest& request, const Nvrtc& nvrtc, const Sou
     reply.is_other_build = true;
     return reply;
   }
-  Result<Compiled> compiled = nvrtc.compile(request.instance, sources);
+  Result<Compiled> compiled = nvrtc.compile(request.instance, sources, true);
   if (compiled.is_ok())
     reply.compiled = std::move(compiled).value();
   else

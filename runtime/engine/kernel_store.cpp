@@ -23,6 +23,13 @@ const char* source_name(dgrt_source source) {
   return source == DGRT_SOURCE_DISK ? "disk" : "compiled";
 }
 
+// " (front end 20.0, NVVM 80.0, ptxas 50.0 ms)", or nothing where the compiler does not tell.
+std::string phases_text(const std::optional<CompilePhases>& phases) {
+  if (!phases) return "";
+  return fmt::format(" (front end {:.1f}, NVVM {:.1f}, ptxas {:.1f} ms)", phases->front_ms,
+                     phases->nvvm_ms, phases->ptxas_ms);
+}
+
 // `status` with the kernel that it is about.
 Status about(const Instance& instance, const Key& key, const Status& status) {
   return {status.code(),
@@ -44,6 +51,7 @@ struct KernelStore::Image {
   KernelFacts facts;
   dgrt_source source = DGRT_SOURCE_NONE;
   size_t layer = 0;  // of the layers; as many as there are: the cache directory
+  std::optional<CompilePhases> phases{};  // of a compile
 };
 
 KernelStore::KernelStore(Options options, ReadLayers layers, std::shared_ptr<const Device> device,
@@ -272,7 +280,7 @@ Result<Compiled> KernelStore::run_compiler(const Key& key, const Instance& insta
     DGRT_ASSIGN(std::optional<Compiled> compiled, pool->compile(key, instance));
     if (compiled) return std::move(*compiled);
   }
-  return compiler.compile(instance, sources_);
+  return compiler.compile(instance, sources_, true);
 }
 
 Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& instance,
@@ -308,6 +316,7 @@ Result<KernelStore::Image> KernelStore::compile(const Key& key, const Instance& 
   image.facts = {instance.entry, compiled.num_registers,
                  compiled.spill_store_bytes + compiled.spill_load_bytes};
   image.source = DGRT_SOURCE_COMPILED;
+  image.phases = compiled.phases;
   return image;
 }
 
@@ -375,9 +384,10 @@ Result<std::unique_ptr<Kernel>> KernelStore::load(const Image& image, const Inst
 
 void KernelStore::log_new(const Kernel& kernel, const Image& image, const Instance& instance,
                           double ms) {
-  log_.info("{}: kernel {} for {}: {} in {:.1f} ms, {} registers, {} spill bytes, key {}",
+  log_.info("{}: kernel {} for {}: {} in {:.1f} ms{}, {} registers, {} spill bytes, key {}",
             instance.stem, kernel.entry, instance.arch, source_name(kernel.source), ms,
-            kernel.num_registers, image.facts.spill_bytes, kernel.key.hex());
+            phases_text(image.phases), kernel.num_registers, image.facts.spill_bytes,
+            kernel.key.hex());
 }
 
 const Kernel* KernelStore::lookup(const Key& key) const {

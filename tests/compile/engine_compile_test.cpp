@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -56,6 +57,17 @@ TEST_CASE("a cold plan compiles each kernel once and the next process finds them
   CHECK(stats.compiles == 0);
   CHECK(stats.disk_hits == 3);
   CHECK(fixture.warnings.empty());
+}
+
+TEST_CASE("a new kernel is one line that says what took how long and what it takes", "[compile]") {
+  EngineFixture fixture;
+  fixture.plan(*fixture.open(), desc_of(1));
+  const std::regex line(
+      "fake_big: kernel fake_big_b1 for sm_90a: compiled in [0-9.]+ ms \\(front end [0-9.]+, NVVM "
+      "[0-9.]+, ptxas [0-9.]+ ms\\), [1-9][0-9]* registers, 0 spill bytes, key [0-9a-f]{64}");
+  REQUIRE(fixture.infos.size() == 1);
+  INFO(fixture.infos[0]);
+  CHECK(std::regex_match(fixture.infos[0], line));
 }
 
 TEST_CASE("entries are equal byte for byte, whoever compiles, and say what they hold",

@@ -22,6 +22,7 @@ CompileReply sample_reply() {
   reply.compiled.spill_store_bytes = 16;
   reply.compiled.spill_load_bytes = 24;
   reply.compiled.total_ms = 123.25;
+  reply.compiled.phases = CompilePhases{20.5, 80.25, 22.5};
   return reply;
 }
 
@@ -51,6 +52,10 @@ TEST_CASE("compile messages: every field arrives", "[unit]") {
   CHECK(back.value().compiled.spill_store_bytes == 16);
   CHECK(back.value().compiled.spill_load_bytes == 24);
   CHECK(back.value().compiled.total_ms == 123.25);
+  REQUIRE(back.value().compiled.phases.has_value());
+  CHECK(back.value().compiled.phases->front_ms == 20.5);
+  CHECK(back.value().compiled.phases->nvvm_ms == 80.25);
+  CHECK(back.value().compiled.phases->ptxas_ms == 22.5);
 
   CompileReply failed;
   failed.status = error(DGRT_COMPILE_FAILED, "line 3: no");
@@ -60,6 +65,7 @@ TEST_CASE("compile messages: every field arrives", "[unit]") {
   CHECK(why.value().status.code() == DGRT_COMPILE_FAILED);
   CHECK(why.value().status.message() == "line 3: no");
   CHECK(why.value().is_other_build);
+  CHECK_FALSE(why.value().compiled.phases.has_value());
 
   Hello hello;
   hello.compiler.major = 13;
