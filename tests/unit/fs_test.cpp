@@ -2,6 +2,7 @@
 // faulty one of the tests does what the tests believe.
 #include "runtime/base/fs.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -128,6 +129,17 @@ TEST_CASE_METHOD(Fixture, "files move their descriptor and close it once", "[uni
   const File c(std::move(b));
   CHECK(c.fd() == fd);
   CHECK_FALSE(b.is_open());
+}
+
+TEST_CASE_METHOD(Fixture, "no program that the process starts inherits a file", "[unit]") {
+  File file, lock, reader, sub;
+  REQUIRE(fs.create(dir, "a", &file) == 0);
+  REQUIRE(fs.open_lock_file(dir, "lock", &lock) == 0);
+  REQUIRE(fs.open_read(dir, "a", &reader) == 0);
+  REQUIRE(fs.make_dir(dir, "sub") == 0);
+  REQUIRE(fs.open_dir(dir, "sub", &sub) == 0);
+  for (const File* open : {&dir, &file, &lock, &reader, &sub})
+    CHECK((::fcntl(open->fd(), F_GETFD) & FD_CLOEXEC) != 0);
 }
 
 TEST_CASE("errors have a name and a text", "[unit]") {
