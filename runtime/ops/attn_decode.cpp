@@ -53,7 +53,7 @@ struct AttnDecode {
     const int64_t most = attention::max_tokens;
     return {{"batch", d.max_batch, {1, 2, 4, 8, 16, 32, 64, 256, most}},
             {"max_q_len", d.max_q_len, {1, 2, 3, 4, 5, 6, 8, 12, 16, 32, most}},
-            {"max_kv_len", d.max_kv_len, {64, 128, 256, 512, 1024, 2048, 4096, 8192, most}}};
+            {"max_kv_len", d.max_kv_len, {64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, most}}};
   }
 
   static Config shape(const Desc& d) {
