@@ -156,8 +156,8 @@ struct ManyQueries {
 };
 
 // A row tile's time without its keys, and that of each tile of keys, in cycles. One warpgroup hides a
-// third of the shorter of products and softmax, two hide four fifths, three all of it. Fitted to an
-// H100 with heads of 64, 128 and 256 (CUDA 13.0, 2026-11-26).
+// third of the shorter of products and softmax, two hide four fifths, three all products, but of softmax no
+// more than two do. Fitted to an H100 with heads of 64, 128 and 256 (CUDA 13.0, 2026-11-26).
 struct TileCycles {
   int64_t fixed, step, keys;
 
@@ -168,7 +168,8 @@ struct TileCycles {
     if (keys % 32 != 0) softmax += softmax / 32;  // odd numbers of fragments
     const int64_t shorter = std::min(mma, softmax), longer = std::max(mma, softmax);
     const uint32_t warpgroups = attn_math_warpgroups(t);
-    const int64_t shown = shorter * (warpgroups == 1 ? 20 : warpgroups == 2 ? 6 : 0) / 32;
+    const int64_t share = warpgroups == 1 ? 20 : warpgroups == 2 || mma > softmax ? 6 : 0;
+    const int64_t shown = shorter * share / 32;
     // Tiles of keys that the mask cuts through are masked, and none that it hides is read.
     const int64_t shared = std::gcd(t.block_m, t.block_n);
     const int64_t masked = (t.block_m + keys - shared) * rows / 16;
