@@ -155,52 +155,43 @@ struct ManyQueries {
                           void* workspace, AttnParams* p, Launch* launch);
 };
 
-// A row tile's time without its keys, and that of each tile of keys, in cycles. One warpgroup hides a
-// third of the shorter of products and softmax, two hide four fifths, three all products, but of softmax no
-// more than two do. Fitted to an H100 with heads of 64, 128 and 256 (CUDA 13.0, 2026-11-26).
-struct TileCycles {
-  int64_t fixed, step, keys;
-
-  static TileCycles of(const AttnConfig& t, bool softcap) {
-    const int64_t rows = t.block_m * t.split_v, keys = t.block_n;
-    const int64_t mma = 2 * t.block_m * keys * (t.head_dim_qk * t.split_v + t.head_dim_v) / 4096;
-    int64_t softmax = rows * keys * (softcap ? 2 : 1) / 12;
-    if (keys % 32 != 0) softmax += softmax / 32;  // odd numbers of fragments
-    const int64_t shorter = std::min(mma, softmax), longer = std::max(mma, softmax);
-    const uint32_t warpgroups = attn_math_warpgroups(t);
-    const int64_t share = warpgroups == 1 ? 20 : warpgroups == 2 || mma > softmax ? 6 : 0;
-    const int64_t shown = shorter * share / 32;
-    // Tiles of keys that the mask cuts through are masked, and none that it hides is read.
-    const int64_t shared = std::gcd(t.block_m, t.block_n);
-    const int64_t masked = (t.block_m + keys - shared) * rows / 16;
-    return {2300 + rows * (t.head_dim_qk + t.head_dim_v) / 12 + masked,
-            longer + shown + (warpgroups == 1 ? 500 : 380) + (t.stages == 1 ? mma / 10 : 0), keys};
+// One step, of one key tile: the longer of products and softmax, what of the shorter does not hide behind
+// it, and what warpgroups lose to each other (H100, CUDA 13.0, 2026-11-26).
+inline int64_t step_cycles(const AttnConfig& t, bool softcap) {
+  const int64_t pairs = int64_t{t.block_m} * t.block_n;
+  const int64_t products = 2 * pairs * (t.head_dim_qk * t.split_v + t.head_dim_v) / 4096;
+  const int64_t softmax = pairs * t.split_v * (softcap ? 4 : 2) / 20;
+  const int64_t shorter = std::min(products, softmax), longer = std::max(products, softmax);
+  const int64_t reload = t.stages == 1 ? products / 4 : 0;
+  switch (attn_math_warpgroups(t)) {
+    case 1: return longer + reload + shorter + 650;
+    case 2: return longer + reload + shorter / (t.split_v == 2 ? 2 : 10) + 400;
+    default: return std::max(products, softmax * 3 / 4) + reload + 660;
   }
-  // `waste`: keys beyond the last row's, on average.
-  int64_t ps(int64_t num_keys, int64_t waste) const {
-    constexpr int64_t cycle_ps = 570;
-    return (fixed + (num_keys + waste) * step / keys) * cycle_ps;
-  }
-};
+}
 
-// Tiles of a causal mask over the SMs, the longest first. Masks are no part of a desc; without one tiles
-// take up to twice as long, which changes few choices.
+// Rounds of tiles over the SMs under a causal mask, which is what most calls have; half a tile at the end.
 template <class Op, class D, class A>
 int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, const Point& point,
                                        const Config& c) {
+  constexpr int64_t cycle_ps = 590, most = 1 << 20;
   const AttnConfig t = decode(c);
-  const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20);
-  const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(point), 1, 1 << 20);
-  const int64_t q_len = std::clamp<int64_t>(point[1], 1, kv_len);
+  const int64_t batch = std::clamp<int64_t>(point[0], 1, most);
+  const int64_t q_len = std::clamp<int64_t>(point[1], 1, most);
+  const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(point), 1, most);
   const int64_t sms = prepare(d, target, c).template as<TileShape>().max_ctas;
-  const TileCycles cycles = TileCycles::of(t, has(d, DGRT_ATTN_SOFTCAP));
-  const int64_t waste = (t.block_n - std::gcd(t.block_m, t.block_n)) / 2;
-  const int64_t mean_keys = kv_len - q_len + std::min<int64_t>((q_len + t.block_m) / 2, q_len);
-  const int64_t longest_ps = cycles.ps(kv_len, waste), mean_ps = cycles.ps(mean_keys, waste);
-  const int64_t tiles = batch * div_up(q_len, t.block_m) * d.num_q_heads;
-  if (tiles <= sms) return 2'850'000 + longest_ps;
-  const int64_t even_ps = capped_product(16 * tiles / sms, mean_ps) / 16;
-  return 2'850'000 + std::max(even_ps + longest_ps * 5 / 8, longest_ps);
+  const int64_t rows = t.block_m, keys = t.block_n, row_tiles = div_up(q_len, rows);
+  const int64_t step = step_cycles(t, has(d, DGRT_ATTN_SOFTCAP));
+  // The first scores, the last output; with one slot a tile's q is loaded when the one before is through.
+  const int64_t ends = 500 + step / 2 + (attn_q_slots(t) == 1 ? 5400 : 0);
+  const int64_t longest = ends + div_up(kv_len, keys) * step;
+  // A tile of average length ends anywhere in a key tile, in multiples of what divides both.
+  const int64_t unseen = std::min(q_len, kv_len) - std::min(rows * (row_tiles + 1) / 2, kv_len);
+  const int64_t seen = std::min(kv_len, kv_len - unseen) + (keys - std::gcd(rows, keys)) / 2;
+  const int64_t average = ends + seen * step / keys;
+  const int64_t tiles_x2 = 2 * batch * row_tiles * d.num_q_heads;
+  return 2'850'000 + std::max(longest * cycle_ps,
+                              capped_product(tiles_x2 + sms, average * cycle_ps) / (2 * sms));
 }
 
 template <class Op, class D, class A>
