@@ -70,35 +70,50 @@ __device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t x) {
   return x;
 }
 
+// All threads of a warp: which sequence from `first` on, that starts at `base`, `at` lies in, and where it
+// starts, to shared memory. 32 side by side, so that a large batch's lengths are read in whole lines.
+template <class Cfg>
+__device__ __forceinline__ void find_sequence(const AttnPagedParams& p, uint32_t at, uint32_t base, uint32_t first,
+                                              uint32_t last, uint32_t to) {
+#pragma unroll 1
+  for (;; first += 32) {
+    const uint32_t sequence = first + threadIdx.x % 32;
+    const uint32_t cost = sequence < last ? PagedSequence<Cfg>(p, sequence).cost(p) : 0;
+    const uint32_t end = base + warp_prefix_sum(cost), start = end - cost;
+    if (at >= start && at < end) {
+      ptx::store_shared_u32(to, sequence);
+      ptx::store_shared_u32(to + 4, start);
+    }
+    base = __shfl_sync(0xffffffff, end, 31);
+    if (at < base) return;
+  }
+}
+
 // All threads of the CTA. scratch: attn_paged_scratch_bytes of shared memory.
 template <class Cfg, uint32_t num_threads>
 __device__ KeyRangeOfCta find_range(const AttnPagedParams& p, uint32_t scratch) {
   using Sequence = PagedSequence<Cfg>;
-  const uint32_t each = ceil_div(p.batch, num_threads);
-  const uint32_t first = min(threadIdx.x * each, p.batch), last = min(first + each, p.batch);
+  const uint32_t lane = threadIdx.x % 32, each = ceil_div(p.batch, num_threads) * 32;  // of a warp
+  const uint32_t first = min(threadIdx.x / 32 * each, p.batch), last = min(first + each, p.batch);
   uint32_t own = 0;
-  for (uint32_t i = first; i < last; ++i) own += Sequence(p, i).cost(p);
-  uint32_t upto = warp_prefix_sum(own);
-  if (threadIdx.x % 32 == 31) ptx::store_shared_u32(scratch + threadIdx.x / 32 * 4, upto);
+#pragma unroll 4
+  for (uint32_t i = first + lane; i < last; i += 32) own += Sequence(p, i).cost(p);
+  own = __reduce_add_sync(0xffffffff, own);
+  if (lane == 0) ptx::store_shared_u32(scratch + threadIdx.x / 32 * 4, own);
   __syncthreads();
-  uint32_t total = 0;
+  uint32_t total = 0, base = 0;
 #pragma unroll
   for (uint32_t warp = 0; warp < num_threads / 32; ++warp) {
     const uint32_t sum = ptx::load_shared_u32(scratch + warp * 4);
-    if (warp < threadIdx.x / 32) upto += sum;
+    if (warp < threadIdx.x / 32) base += sum;
     total += sum;
   }
   KeyRangeOfCta range;
   range.length = max(ceil_div(total, gridDim.x), 1u);
   range.begin = min(blockIdx.x * range.length, total);
   range.end = min(range.begin + range.length, total);
-  uint32_t base = upto - own;
-  if (range.begin >= base && range.begin < upto) {
-    uint32_t sequence = first;
-    for (uint32_t cost; base + (cost = Sequence(p, sequence).cost(p)) <= range.begin; ++sequence) base += cost;
-    ptx::store_shared_u32(scratch + 32, sequence);
-    ptx::store_shared_u32(scratch + 36, base);
-  }
+  if (range.begin >= base && range.begin < base + own)
+    find_sequence<Cfg>(p, range.begin, base, first, last, scratch + 32);
   __syncthreads();
   range.sequence = ptx::load_shared_u32(scratch + 32);
   range.base = ptx::load_shared_u32(scratch + 36);
