@@ -1,7 +1,7 @@
 // What is left of a row of attention once its keys are through: the sink, lse, o.
 #pragma once
 #include "device/common/attn_params.cuh"
-#include "device/main_loop/online_softmax.cuh"
+#include "device/ptx/convert.cuh"
 #include "device/ptx/half_format.cuh"
 #include "device/ptx/memory.cuh"
 
@@ -34,7 +34,7 @@ __device__ __forceinline__ float close_row(const P& p, uint64_t token, uint32_t 
   float total = sum, weight = 1.0f, lse = most + ptx::lg2_approx_f32(sum);
   if (p.sinks != nullptr) {
     const float sink = p.sinks[head] * log2e, top = fmaxf(sink, most);
-    const float shift = top == -infinity() ? 0.0f : top;  // neither keys nor a sink
+    const float shift = top == -ptx::infinity() ? 0.0f : top;  // neither keys nor a sink
     weight = ptx::ex2_approx_f32(most - shift);
     total = sum * weight + ptx::ex2_approx_f32(sink - shift);
     if ((p.lse_form & attn_lse_with_sink) != 0) lse = top + ptx::lg2_approx_f32(total);
@@ -76,7 +76,7 @@ __device__ __forceinline__ void store_unseeing_rows(const AttnParams& p, uint64_
 #pragma unroll 1
   for (uint32_t i = threadIdx.x % 32; i < rows * groups; i += 32) {
     const uint32_t row = i / groups, column = i % groups * 8;
-    if (column == 0) close_row(p, token + row, head, 0.0f, -infinity(), true);
+    if (column == 0) close_row(p, token + row, head, 0.0f, -ptx::infinity(), true);
     ptx::store_b32x4(static_cast<uint16_t*>(p.o) + (token + row) * p.o_token + head * p.o_head + column,
                      make_uint4(0, 0, 0, 0));
   }

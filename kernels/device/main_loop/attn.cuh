@@ -294,7 +294,7 @@ struct RowMask {
 #pragma unroll
         for (uint32_t j = 0; j < 2; ++j) {
           const int32_t offset = static_cast<int32_t>(i / 4 * 8 + j);
-          if (offset < low || offset > high) s[i + j] = -infinity();
+          if (offset < low || offset > high) s[i + j] = -ptx::infinity();
         }
     }
   }

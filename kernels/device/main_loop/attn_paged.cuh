@@ -11,6 +11,7 @@
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
 #include "device/main_loop/mask_reader.cuh"
+#include "device/main_loop/online_softmax.cuh"
 #include "device/main_loop/paged_load.cuh"
 #include "device/mma/attn_product.cuh"
 #include "device/ptx/grid.cuh"
@@ -71,7 +72,7 @@ struct PagedMask {
 #pragma unroll
         for (uint32_t j = 0; j < 2; ++j) {
           const int32_t key = column + static_cast<int32_t>(i / 4 * 8 + j);
-          if (key < low[half] || key > high[half]) s[i + j] = -infinity();
+          if (key < low[half] || key > high[half]) s[i + j] = -ptx::infinity();
         }
   }
 };

@@ -36,7 +36,7 @@ struct PartSlots {
 
 // Parts of one row, eight columns of it, added up.
 struct MergedColumns {
-  float most = -infinity(), sum = 0.0f;
+  float most = -ptx::infinity(), sum = 0.0f;
   float o[8] = {};
 
   template <uint32_t count>
@@ -44,7 +44,7 @@ struct MergedColumns {
     float top = most;
 #pragma unroll
     for (uint32_t i = 0; i < count; ++i) top = fmaxf(top, statistics[i].x);
-    const float shift = top == -infinity() ? 0.0f : top;
+    const float shift = top == -ptx::infinity() ? 0.0f : top;
     const float rescale = ptx::ex2_approx_f32(most - shift);
     most = top;
     sum *= rescale;
@@ -80,7 +80,7 @@ __device__ __forceinline__ MergedColumns add_parts(const AttnPagedParams& p, con
     float4 values[batch][2];
 #pragma unroll
     for (uint32_t j = 0; j < batch; ++j) {
-      statistics[j] = make_float2(-infinity(), 0.0f);
+      statistics[j] = make_float2(-ptx::infinity(), 0.0f);
       values[j][0] = values[j][1] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       if (done + j >= range.count) continue;
       const uint32_t slot = s.slot_of(range.first + (done + j) * range.step);

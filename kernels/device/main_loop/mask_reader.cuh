@@ -58,7 +58,7 @@ class MaskReader<Cfg, true> {
 #pragma unroll
         for (uint32_t j = 0; j < 2; ++j) {
           const uint32_t column = i / 4 * 8 + j;  // from the thread's first
-          if ((words_[half][column / 32] >> column % 32 & 1) == 0) s[i + j] = -infinity();
+          if ((words_[half][column / 32] >> column % 32 & 1) == 0) s[i + j] = -ptx::infinity();
         }
   }
 

@@ -6,8 +6,6 @@
 
 namespace dgrt {
 
-__device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
-
 // Over the four threads of a row.
 __device__ __forceinline__ float row_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
@@ -19,7 +17,7 @@ __device__ __forceinline__ float row_sum(float x) {
 }
 
 struct OnlineSoftmax {
-  float max[2] = {-infinity(), -infinity()};
+  float max[2] = {-ptx::infinity(), -ptx::infinity()};
   float sum[2] = {};  // of this thread's columns
 
   // Replaces scores by exp2((score - maximum) * scale). `rescale`: what earlier sums and outputs of
@@ -34,7 +32,7 @@ struct OnlineSoftmax {
       for (uint32_t i = 0; i < count; i += 4)
         most = fmaxf(most, fmaxf(s[i + 2 * row], s[i + 2 * row + 1]));
       most = fmaxf(max[row], row_max(most));
-      const float shift = most == -infinity() ? 0.0f : most * scale;
+      const float shift = most == -ptx::infinity() ? 0.0f : most * scale;
       rescale[row] = ptx::ex2_approx_f32(max[row] * scale - shift);
       max[row] = most;
       float part = 0.0f;

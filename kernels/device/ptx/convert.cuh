@@ -6,6 +6,8 @@
 
 namespace dgrt::ptx {
 
+__device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
+
 // Two e4m3 codes, `low` in the lower byte: nearest even, out of range becomes +-448, NaN becomes
 // 0x7f.
 __device__ __forceinline__ uint32_t cvt_e4m3x2(float high, float low) {
