@@ -65,11 +65,4 @@ __device__ __forceinline__ float lg2_approx_f32(float x) {
   return v;
 }
 
-// Bytes of `low` (0 to 3) and `high` (4 to 7), as the four digits of `pick` name them.
-__device__ __forceinline__ uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t pick) {
-  uint32_t v;
-  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(v) : "r"(low), "r"(high), "r"(pick));
-  return v;
-}
-
 }  // namespace dgrt::ptx

@@ -29,15 +29,14 @@ __device__ __forceinline__ float half_high(uint32_t pair) {
   return half_low<dtype>(pair >> 16);
 }
 
-// Products of two pairs, nearest even; subnormals are kept.
+// Two e4m3 codes, the first in the lower byte, exactly; NaN stays NaN. There is no conversion to bf16 but
+// by way of fp16 and fp32.
 template <int dtype>
-__device__ __forceinline__ uint32_t mul_half2(uint32_t x, uint32_t y) {
+__device__ __forceinline__ uint32_t upcast_e4m3x2(uint32_t codes) {
   uint32_t v;
-  if constexpr (dtype == dtype_fp16)
-    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(v) : "r"(x), "r"(y));
-  else
-    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(v) : "r"(x), "r"(y));
-  return v;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(v) : "h"(static_cast<uint16_t>(codes)));
+  if constexpr (dtype == dtype_fp16) return v;
+  return pack_half2<dtype>(half_low<dtype_fp16>(v), half_high<dtype_fp16>(v));
 }
 
 }  // namespace dgrt::ptx
