@@ -22,8 +22,11 @@ struct AttnExtend
   static constexpr const char* stem = "attn_extend";
 
   static Status check_desc(const Desc& d) {
-    return attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS,
-                                        ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX and NEW_KEYS");
+    DGRT_TRY(attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS,
+                                          ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX and NEW_KEYS"));
+    if (has(d, DGRT_ATTN_NEW_KEYS) && attention::mask_form(d.flags) != attn_mask_none)
+      return error(DGRT_UNSUPPORTED, "flags={:#x}: NEW_KEYS and a mask do not go together", d.flags);
+    return ok();
   }
 
   // page_rows: of a page that lie in one tile, at least.

@@ -50,7 +50,6 @@ class NewKeysRun {
       DGRT_ASSIGN(run.v_, run.keys(test.paged.head_dim_v, 6));
     }
     DGRT_TRY(run.set_cached(test.paged.lens));
-    if (test.paged.mask != MaskShape::none) DGRT_TRY(run.make_mask());
     return run;
   }
 
@@ -80,10 +79,6 @@ class NewKeysRun {
     if (test_.no_pages) x.num_pages = 0, x.k = x.v = nullptr, x.page_table = nullptr;
     if (!test_.has_new()) return out;
     x.k_new = k_.data(), x.v_new = v_.data();
-    if (mask_.bytes() > 0) {
-      x.mask = mask_.data(), x.mask_indptr = mask_indptr_.as<int64_t>();
-      x.mask_bytes = static_cast<int64_t>(mask_.bytes());
-    }
     x.k_new_head_stride = test_.paged.head_dim_qk + test_.padding;
     x.v_new_head_stride = test_.paged.head_dim_v + test_.padding;
     x.k_new_token_stride = token_stride(test_.paged.head_dim_qk);
@@ -113,16 +108,6 @@ class NewKeysRun {
   int64_t token_stride(int64_t columns) const {
     return test_.paged.num_kv_heads * (columns + test_.padding) + test_.padding;
   }
-  // Over all keys; the paged run's own is of those in the cache.
-  Status make_mask() {
-    Lens lens = test_.paged.lens;
-    for (auto& [queries, keys] : lens) keys += queries;
-    const EncodedMask mask = encode_masks(test_.paged.mask, test_.paged.flags, lens);
-    DGRT_ASSIGN(mask_, lab::DeviceBuffer::make(*gpu_->lab, mask.bytes.size()));
-    DGRT_ASSIGN(mask_indptr_, lab::DeviceBuffer::make(*gpu_->lab, mask.indptr.size() * sizeof(int64_t)));
-    DGRT_TRY(mask_.upload(mask.bytes.data(), mask.bytes.size()));
-    return mask_indptr_.upload(mask.indptr.data(), mask_indptr_.bytes());
-  }
   Result<lab::DeviceBuffer> integers(const std::vector<int32_t>& values) const {
     DGRT_ASSIGN(lab::DeviceBuffer buffer,
                 lab::DeviceBuffer::make(*gpu_->lab, test_.paged.lens.size() * sizeof(int32_t)));
@@ -141,7 +126,7 @@ class NewKeysRun {
   Gpu* gpu_ = nullptr;
   NewKeysCase test_;
   DecodeRun paged_;
-  lab::DeviceBuffer seq_lens_, starts_, k_, v_, mask_, mask_indptr_;
+  lab::DeviceBuffer seq_lens_, starts_, k_, v_;
 };
 
 void run_new_keys(Gpu& gpu, const NewKeysCase& test) {
@@ -201,24 +186,6 @@ TEST_CASE("attn_extend new keys: windows that start in the prefix or the chunk",
     test.paged.window_right = right, test.paged.sinks = true;
     run_new_keys(*gpu, test);
   }
-}
-
-TEST_CASE("attn_extend new keys: masks", "[gpu]") {
-  Gpu* gpu = gpu_for("attn_extend new keys: masks");
-  if (!gpu) return;
-  for (const int64_t head_dim : {64, 128, 256})
-    for (const int64_t page_size : {1, 16})
-      for (const auto& [shape, flags] :
-           {std::pair{MaskShape::tree, DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX},
-            {MaskShape::random, DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_SKIP_PREFIX},
-            {MaskShape::random, DGRT_ATTN_MASK_BITS},
-            {MaskShape::tree, DGRT_ATTN_MASK_BYTES}}) {
-        NewKeysCase test = sized({head_dim, head_dim}, {{40, 1004}, {300, 804}, {7, 68}, {16, 129}},
-                                 DGRT_ATTN_NEW_KEYS | flags);
-        test.paged.page_size = page_size, test.paged.mask = shape;
-        test.paged.layout = CacheLayout::heads_first;  // keys that a mask over the cache would hide are not NaN
-        run_new_keys(*gpu, test);
-      }
 }
 
 TEST_CASE("attn_extend: page tables that begin late", "[gpu]") {

@@ -75,6 +75,10 @@ void check_masks(const Desc& initial_desc, const Args& initial_args) {
          {[](Args* x) { x->mask_bytes = -1; }, "mask_bytes=-1: must be 0 or more"},
          {[](Args* x) { x->mask_bytes = 0; }, "mask_bytes=0: must be at least 1"},
          {[](Args* x) { x->window_right = 3; }, "window_right=3: must be 0 or -1 with a mask"}});
+    if constexpr (requires(Args x) { x.kv_start; })
+      check_breaches<Args>(fixture, &desc.op, good_args(initial_args),
+                           {{[](Args* x) { x->kv_start = address<int32_t>(0xc004); },
+                             "kv_start=0xc004: must be NULL with a mask"}});
   }
   const Desc plain = good_desc(initial_desc, 0);
   Args none = good_args(initial_args);
@@ -117,6 +121,7 @@ TEST_CASE("attention: flags of masks that do not go together", "[unit]") {
   CHECK(extend(both) == "flags=0x180000: MASK_BYTES or MASK_BITS, not both");
   CHECK(decode(DGRT_ATTN_MASK_SKIP_PREFIX) == "flags=0x200000: MASK_SKIP_PREFIX needs MASK_BYTES or MASK_BITS");
   CHECK(extend(DGRT_ATTN_MASK_SKIP_PREFIX) == "flags=0x200000: MASK_SKIP_PREFIX needs MASK_BYTES or MASK_BITS");
+  CHECK(extend(DGRT_ATTN_MASK_BITS | DGRT_ATTN_NEW_KEYS) == "flags=0x900000: NEW_KEYS and a mask do not go together");
   CHECK(refusal(good_desc(dgrt_attn_prefill_desc DGRT_ATTN_PREFILL_DESC, DGRT_ATTN_MASK_BITS))
             .find("flags=0x100000: attn_prefill knows") == 0);
 }
