@@ -28,7 +28,7 @@ for sanitizer in asan tsan; do
   build_preset "$sanitizer" dgrt_tests
   # Thread sanitizer needs an address space without much randomness; not every sandbox lets us ask.
   if [ "$sanitizer" = tsan ] && setarch -R true 2>/dev/null; then launcher=(setarch -R); fi
-  run_layers "$sanitizer" "build-$sanitizer" -R '^(unit|process)$'
+  run_layers "$sanitizer" "build-$sanitizer" -R '^(unit|unit_selection|process)$'
 done
 
 skipped=()

@@ -80,9 +80,9 @@ TEST_CASE("attn_extend: configs of the head sizes of models compile", "[compile]
     desc.max_batch = 1, desc.max_q_len = desc.max_kv_len = 4096;
     for (const int64_t page_rows : {1, 16}) {
       desc.dtype = DGRT_BF16, desc.flags = 0;
-      collect(desc, 4, &kernels, page_rows);
+      collect(desc, 8, &kernels, page_rows);
       desc.flags = DGRT_ATTN_NEW_KEYS;
-      collect(desc, 6, &kernels, page_rows);
+      collect(desc, 12, &kernels, page_rows);
       desc.dtype = DGRT_FP16, desc.flags |= DGRT_ATTN_SOFTCAP;
       collect(desc, SIZE_MAX, &kernels, page_rows);
       desc.flags = DGRT_ATTN_SOFTCAP;
@@ -133,7 +133,7 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
       decode.head_dim_qk = decode.head_dim_v = head_dim;
       decode.max_batch = 64, decode.max_q_len = 16, decode.max_kv_len = 4096;
       decode.dtype = DGRT_BF16, decode.flags = flags;
-      collect(decode, 3, &kernels);
+      collect(decode, 6, &kernels);
       dgrt_attn_extend_desc extend = DGRT_ATTN_EXTEND_DESC;
       extend.num_q_heads = 8, extend.num_kv_heads = 4;
       extend.head_dim_qk = extend.head_dim_v = head_dim;
@@ -141,7 +141,7 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
       extend.dtype = DGRT_FP16;
       for (const int64_t page_rows : {1, 16}) {
         extend.flags = flags;
-        collect(extend, 5, &kernels, page_rows);
+        collect(extend, 12, &kernels, page_rows);
         extend.flags |= DGRT_ATTN_SOFTCAP;
         collect(extend, SIZE_MAX, &kernels, page_rows);
       }

@@ -24,6 +24,8 @@ class FaultFs final : public FileSystem {
   // that one then fails with `write_error`, if set, as on a disk that fills up.
   int short_write = 0;
   int write_error = 0;
+  // This many writes store nothing and give no reason.
+  int stalled_writes = 0;
 
   int calls() const { return calls_; }
   void restart() { calls_ = writes_ = 0; }
@@ -63,6 +65,11 @@ class FaultFs final : public FileSystem {
   int write(const File& file, std::span<const std::byte> bytes, size_t* done) override {
     if (const int error = fault("write")) return error;
     ++writes_;
+    if (stalled_writes > 0) {
+      --stalled_writes;
+      *done = 0;
+      return 0;
+    }
     if (short_write == 0 || writes_ < short_write) return base_.write(file, bytes, done);
     if (writes_ > short_write && write_error != 0) return write_error;
     return base_.write(file, bytes.first(std::max<size_t>(1, bytes.size() / 2)), done);

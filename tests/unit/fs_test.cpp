@@ -168,6 +168,12 @@ TEST_CASE("the faulty file layer fails the call it was told to", "[unit]") {
   CHECK(info.size == bytes.size());
   fs.write_error = ENOSPC;
   CHECK(write_all(fs, file, bytes) == ENOSPC);
+
+  // Nor is one that takes nothing and does not say why; it is not asked for ever.
+  fs.short_write = fs.write_error = 0;
+  fs.stalled_writes = 1000;
+  CHECK(write_all(fs, file, bytes) == EIO);
+  CHECK(fs.stalled_writes > 990);
 }
 
 }  // namespace

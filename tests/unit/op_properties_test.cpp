@@ -140,7 +140,7 @@ TEST_CASE("points that share candidates have the same ones", "[unit]") {
 TEST_CASE("no call needs more workspace than the corners of its cell say", "[unit]") {
   test::Rng rng(5);
   for (const OpImpl* op : all_ops()) {
-    for (int round = 0; round < 24; ++round) {
+    for (int round = 0; round < 16; ++round) {
       const Chosen chosen =
           choose(*test::random_desc(*op, rng), target);
       const Selection& selection = chosen.selection;
