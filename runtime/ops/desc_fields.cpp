@@ -36,20 +36,6 @@ constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"signal", DGRT_GEMM_SIGNAL},
                                      {"sum_batches", DGRT_GEMM_SUM_BATCHES}};
 
-constexpr FieldValue attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
-                                     {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
-                                     {"softcap", DGRT_ATTN_SOFTCAP},
-                                     {"lse_base2", DGRT_ATTN_LSE_BASE2},
-                                     {"lse_with_sink", DGRT_ATTN_LSE_WITH_SINK}};
-
-constexpr FieldValue masked_attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
-                                            {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
-                                            {"softcap", DGRT_ATTN_SOFTCAP},
-                                            {"lse_base2", DGRT_ATTN_LSE_BASE2},
-                                            {"lse_with_sink", DGRT_ATTN_LSE_WITH_SINK},
-                                            {"mask_bytes", DGRT_ATTN_MASK_BYTES},
-                                            {"mask_bits", DGRT_ATTN_MASK_BITS},
-                                            {"mask_skip_prefix", DGRT_ATTN_MASK_SKIP_PREFIX}};
 constexpr FieldValue extend_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
                                        {"softcap", DGRT_ATTN_SOFTCAP},
@@ -59,6 +45,9 @@ constexpr FieldValue extend_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"mask_bits", DGRT_ATTN_MASK_BITS},
                                        {"mask_skip_prefix", DGRT_ATTN_MASK_SKIP_PREFIX},
                                        {"new_keys", DGRT_ATTN_NEW_KEYS}};
+// The other ops know the first of these.
+constexpr std::span<const FieldValue> masked_attn_flags = std::span(extend_flags).first<8>();
+constexpr std::span<const FieldValue> attn_flags = std::span(extend_flags).first<5>();
 
 constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
@@ -66,11 +55,9 @@ constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
 
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
 
-template <size_t n>
-constexpr std::span<const FieldValue> values_of(const FieldValue (&values)[n]) {
+constexpr std::span<const FieldValue> values_of(std::span<const FieldValue> values = {}) {
   return values;
 }
-constexpr std::span<const FieldValue> values_of() { return {}; }
 
 #define DGRT_FIELD(type, member, kind, ...)                                                   \
   DescField {                                                                                 \

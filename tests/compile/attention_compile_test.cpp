@@ -2,6 +2,7 @@
 // assembler serialising wgmma, within a time budget. A sample of them: one takes up to a second. The engine
 // refuses a kernel whose parameters are not as large as the host's.
 #include <algorithm>
+#include <vector>
 
 #include "dgrt/attention.h"
 #include "runtime/ops/op.h"
@@ -104,8 +105,9 @@ TEST_CASE("attn_extend: what may be asked for together compiles", "[compile]") {
   compile_all(kernels, budget_ms);
 }
 
-TEST_CASE("attn_decode: configs of the head sizes of models compile", "[compile]") {
-  std::map<std::string, Instance> kernels;
+// attn_decode in bf16, of the head sizes of models, one token and many.
+std::vector<dgrt_attn_decode_desc> decode_descs() {
+  std::vector<dgrt_attn_decode_desc> descs;
   for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
            {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}})
     for (const int64_t tokens : {1, 16}) {
@@ -114,12 +116,20 @@ TEST_CASE("attn_decode: configs of the head sizes of models compile", "[compile]
       desc.head_dim_qk = qk, desc.head_dim_v = v;
       desc.max_batch = 64, desc.max_q_len = tokens, desc.max_kv_len = 4096;
       desc.dtype = DGRT_BF16;
-      collect(desc, 4, &kernels);
-      desc.flags = DGRT_FLAG_BATCH_INVARIANT;
-      collect(desc, SIZE_MAX, &kernels);
-      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
-      collect(desc, SIZE_MAX, &kernels);
+      descs.push_back(desc);
     }
+  return descs;
+}
+
+TEST_CASE("attn_decode: configs of the head sizes of models compile", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  for (dgrt_attn_decode_desc desc : decode_descs()) {
+    collect(desc, 4, &kernels);
+    desc.flags = DGRT_FLAG_BATCH_INVARIANT;
+    collect(desc, SIZE_MAX, &kernels);
+    desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
+    collect(desc, SIZE_MAX, &kernels);
+  }
   compile_all(kernels, budget_ms);
 }
 
@@ -152,18 +162,12 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
 
 TEST_CASE("attn_decode: configs of an e4m3 cache compile", "[compile]") {
   std::map<std::string, Instance> kernels;
-  for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
-           {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}})
-    for (const int64_t tokens : {1, 16}) {
-      dgrt_attn_decode_desc desc = DGRT_ATTN_DECODE_DESC;
-      desc.num_q_heads = 32, desc.num_kv_heads = 4;
-      desc.head_dim_qk = qk, desc.head_dim_v = v;
-      desc.max_batch = 64, desc.max_q_len = tokens, desc.max_kv_len = 4096;
-      desc.dtype = DGRT_BF16, desc.dtype_kv = DGRT_E4M3;
-      collect(desc, 6, &kernels);
-      desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP | DGRT_FLAG_BATCH_INVARIANT;
-      collect(desc, SIZE_MAX, &kernels);
-    }
+  for (dgrt_attn_decode_desc desc : decode_descs()) {
+    desc.dtype_kv = DGRT_E4M3;
+    collect(desc, 6, &kernels);
+    desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP | DGRT_FLAG_BATCH_INVARIANT;
+    collect(desc, SIZE_MAX, &kernels);
+  }
   compile_all(kernels, budget_ms);
 }
 

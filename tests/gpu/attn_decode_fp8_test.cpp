@@ -6,24 +6,13 @@
 namespace dgrt::test {
 namespace {
 
-using Lens = std::vector<std::pair<int64_t, int64_t>>;
-
 constexpr std::pair<int64_t, int64_t> head_sizes[] = {{64, 64},   {96, 96},   {128, 128}, {192, 128},
                                                       {256, 256}, {512, 512}, {80, 80},   {16, 48}};
 
-DecodeCase sized(std::pair<int64_t, int64_t> head_size, Lens lens) {
-  DecodeCase test;
-  test.head_dim_qk = head_size.first, test.head_dim_v = head_size.second;
-  test.lens = std::move(lens);
+DecodeCase sized_e4m3(std::pair<int64_t, int64_t> head_size, Lens lens) {
+  DecodeCase test = sized(head_size, std::move(lens));
   test.dtype_kv = DGRT_E4M3;
   return test;
-}
-
-Lens uneven(int64_t count, int64_t longest) {
-  Lens lens;
-  for (int64_t i = 0; i < count; ++i) lens.push_back({1 + i % 3, i * 37 % 200});
-  lens[static_cast<size_t>(count) / 2] = {2, longest};
-  return lens;
 }
 
 double value_of(uint32_t code) {
@@ -70,7 +59,7 @@ Result<std::string> run_appended(Gpu& gpu, DecodeCase test) {
 
 // One key of two heads, whose value holds all codes: it is the output.
 Result<std::string> run_codes(Gpu& gpu, dgrt_dtype dtype) {
-  DecodeCase test = sized({128, 128}, {{1, 1}});
+  DecodeCase test = sized_e4m3({128, 128}, {{1, 1}});
   test.num_q_heads = 2, test.page_size = 1, test.dtype = dtype;
   DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(gpu, test));
   std::vector<uint8_t> codes;
@@ -103,7 +92,7 @@ TEST_CASE("attn_decode e4m3: what kv_append writes", "[gpu]") {
   Gpu* gpu = gpu_for("attn_decode e4m3: what kv_append writes");
   if (!gpu) return;
   for (const int64_t page_size : {1, 16}) {
-    DecodeCase test = sized({128, 64}, {{1, 700}, {4, 65}, {2, 3}});
+    DecodeCase test = sized_e4m3({128, 64}, {{1, 700}, {4, 65}, {2, 3}});
     test.page_size = page_size;
     run_case("appended: " + test.name(), [&] { return run_appended(*gpu, test); });
   }
@@ -115,12 +104,12 @@ TEST_CASE("attn_decode e4m3: head sizes, pages, layouts", "[gpu]") {
   for (const auto& head_size : head_sizes) {
     for (const dgrt_dtype dtype : {DGRT_BF16, DGRT_FP16})
       for (const int64_t page_size : {1, 5, 16, 1072}) {
-        DecodeCase test = sized(head_size, {{1, 1}, {4, 37}, {1, 777}, {2, 3001}});
+        DecodeCase test = sized_e4m3(head_size, {{1, 1}, {4, 37}, {1, 777}, {2, 3001}});
         test.dtype = dtype, test.page_size = page_size, test.scale_per_head = page_size != 16;
         run_decode(*gpu, test);
       }
     for (const CacheLayout layout : {CacheLayout::heads_first, CacheLayout::padded}) {
-      DecodeCase test = sized(head_size, {{1, 130}, {3, 999}});
+      DecodeCase test = sized_e4m3(head_size, {{1, 130}, {3, 999}});
       test.layout = layout;
       run_decode(*gpu, test);
     }
@@ -132,14 +121,14 @@ TEST_CASE("attn_decode e4m3: query heads per key head, windows with NaN before t
   if (!gpu) return;
   for (const int64_t group : {1, 3, 7, 8, 16, 100})
     for (const int64_t tokens : {1, 5, 16}) {
-      DecodeCase test = sized({128, 128}, {{tokens, 700}, {1, 64}, {tokens, tokens}, {tokens, 1}});
+      DecodeCase test = sized_e4m3({128, 128}, {{tokens, 700}, {1, 64}, {tokens, tokens}, {tokens, 1}});
       test.num_kv_heads = group >= 16 ? 1 : 3;
       test.num_q_heads = group * test.num_kv_heads;
       run_decode(*gpu, test);
     }
   for (const int64_t left : {0, 33, 1024})
     for (const int64_t page_size : {1, 16, 1072}) {
-      DecodeCase test = sized({256, 256}, {{4, 1004}, {4, 8004}, {4, 68}, {9, 5}, {1, 2500}});
+      DecodeCase test = sized_e4m3({256, 256}, {{4, 1004}, {4, 8004}, {4, 68}, {9, 5}, {1, 2500}});
       test.window_left = left, test.page_size = page_size;
       run_decode(*gpu, test);
     }
@@ -151,12 +140,12 @@ TEST_CASE("attn_decode e4m3: softcap, sinks, the forms of lse, large logits", "[
   const Lens lens = {{1, 3000}, {4, 500}, {2, 0}, {3, 2}};
   for (const auto& head_size : head_sizes)
     for (const float cap : {0.0f, 30.0f}) {
-      DecodeCase test = sized(head_size, lens);
+      DecodeCase test = sized_e4m3(head_size, lens);
       test.softcap = cap, test.sinks = true, test.sigma = cap > 0 ? 20.0f : 1.0f;
       test.flags = cap > 0 ? DGRT_ATTN_LSE_BASE2 : DGRT_ATTN_LSE_WITH_SINK;
       run_decode(*gpu, test);
     }
-  DecodeCase large = sized({128, 128}, lens);
+  DecodeCase large = sized_e4m3({128, 128}, lens);
   large.sigma = 100.0f;
   run_decode(*gpu, large);
 }
@@ -167,7 +156,7 @@ TEST_CASE("attn_decode e4m3: batches, empty and uneven and large", "[gpu]") {
   for (const uint32_t flags : {0u, DGRT_FLAG_BATCH_INVARIANT})
     for (const Lens& lens : {Lens{}, Lens{{0, 100}, {0, 0}}, Lens{{1, 0}, {0, 5}, {16, 0}}, Lens{{1, 130000}},
                              uneven(256, 60000)}) {
-      DecodeCase test = sized({128, 128}, lens);
+      DecodeCase test = sized_e4m3({128, 128}, lens);
       test.flags = flags;
       run_decode(*gpu, test);
     }
@@ -177,13 +166,13 @@ TEST_CASE("attn_decode e4m3: repeats, sequences alone and graph replay, bitwise"
   Gpu* gpu = gpu_for("attn_decode e4m3: repeats, sequences alone and graph replay, bitwise");
   if (!gpu) return;
   for (const int64_t head_dim : {64, 128, 256, 512}) {
-    DecodeCase test = sized({head_dim, head_dim}, uneven(30, 20000));
+    DecodeCase test = sized_e4m3({head_dim, head_dim}, uneven(30, 20000));
     run_repeats(*gpu, test, 30);
     test.lens = {{1, 700}, {2, 20000}, {16, 64}, {1, 3}, {4, 9000}};
     test.flags = DGRT_FLAG_BATCH_INVARIANT;
     run_one_by_one(*gpu, test);
   }
-  DecodeCase test = sized({128, 128}, {{4, 5000}, {4, 300}, {4, 40000}, {4, 16}, {4, 0}});
+  DecodeCase test = sized_e4m3({128, 128}, {{4, 5000}, {4, 300}, {4, 40000}, {4, 16}, {4, 0}});
   test.sinks = true, test.flags = DGRT_FLAG_PDL;
   run_graph_replay(*gpu, test, {{5000, 300, 40000, 16, 0}, {1, 2, 3, 4, 0}, {4999, 64, 0, 5, 0}});
 }

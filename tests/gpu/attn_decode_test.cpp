@@ -5,25 +5,8 @@
 namespace dgrt::test {
 namespace {
 
-using Lens = std::vector<std::pair<int64_t, int64_t>>;
-
 constexpr std::pair<int64_t, int64_t> head_sizes[] = {{64, 64},   {96, 96},   {128, 128}, {192, 128},
                                                       {256, 256}, {512, 512}, {80, 80},   {24, 40}};
-
-DecodeCase sized(std::pair<int64_t, int64_t> head_size, Lens lens) {
-  DecodeCase test;
-  test.head_dim_qk = head_size.first, test.head_dim_v = head_size.second;
-  test.lens = std::move(lens);
-  return test;
-}
-
-// One sequence that many SMs share among short ones.
-Lens uneven(int64_t count, int64_t longest) {
-  Lens lens;
-  for (int64_t i = 0; i < count; ++i) lens.push_back({1 + i % 3, i * 37 % 200});
-  lens[static_cast<size_t>(count) / 2] = {2, longest};
-  return lens;
-}
 
 }  // namespace
 

@@ -5,16 +5,12 @@
 namespace dgrt::test {
 namespace {
 
-using Lens = std::vector<std::pair<int64_t, int64_t>>;
-
 constexpr std::pair<int64_t, int64_t> head_sizes[] = {{64, 64},   {96, 96},   {128, 128}, {192, 128},
                                                       {256, 256}, {512, 512}, {80, 80},   {24, 40}};
 
-DecodeCase sized(std::pair<int64_t, int64_t> head_size, Lens lens) {
-  DecodeCase test;
+DecodeCase sized_chunks(std::pair<int64_t, int64_t> head_size, Lens lens) {
+  DecodeCase test = sized(head_size, std::move(lens));
   test.op_id = DGRT_OP_ATTN_EXTEND;
-  test.head_dim_qk = head_size.first, test.head_dim_v = head_size.second;
-  test.lens = std::move(lens);
   test.most_checked = 700;
   return test;
 }
@@ -35,7 +31,7 @@ TEST_CASE("attn_extend: head sizes and pages", "[gpu]") {
   for (const auto& head_size : head_sizes)
     for (const dgrt_dtype dtype : {DGRT_BF16, DGRT_FP16})
       for (const int64_t page_size : {1, 5, 16, 64, 96, 1072}) {
-        DecodeCase test = sized(head_size, {{1, 1}, {17, 37}, {0, 70}, {300, 777}, {200, 3001}});
+        DecodeCase test = sized_chunks(head_size, {{1, 1}, {17, 37}, {0, 70}, {300, 777}, {200, 3001}});
         test.dtype = dtype, test.page_size = page_size;
         run_decode(*gpu, test);
       }
@@ -48,7 +44,7 @@ TEST_CASE("attn_extend: lengths of chunks", "[gpu]") {
     for (const int64_t page_size : {1, 16, 64})
       for (const auto& one : Lens{{1, 20000}, {17, 20000}, {300, 300}, {300, 20000}, {4096, 4096},
                                   {4096, 20000}, {300, 100}, {4096, 4097}}) {
-        DecodeCase test = sized(head_size, {one});
+        DecodeCase test = sized_chunks(head_size, {one});
         test.page_size = page_size, test.most_checked = 300;
         run_decode(*gpu, test);
       }
@@ -60,7 +56,7 @@ TEST_CASE("attn_extend: cache layouts", "[gpu]") {
   for (const auto& head_size : head_sizes)
     for (const CacheLayout layout : {CacheLayout::heads_first, CacheLayout::padded})
       for (const int64_t page_size : {1, 16, 80}) {
-        DecodeCase test = sized(head_size, {{130, 130}, {70, 999}});
+        DecodeCase test = sized_chunks(head_size, {{130, 130}, {70, 999}});
         test.layout = layout, test.page_size = page_size;
         run_decode(*gpu, test);
       }
@@ -70,7 +66,7 @@ TEST_CASE("attn_extend: query heads per key head", "[gpu]") {
   Gpu* gpu = gpu_for("attn_extend: query heads per key head");
   if (!gpu) return;
   for (const int64_t group : {1, 2, 3, 5, 7, 8, 16, 128}) {
-    DecodeCase test = sized({128, 128}, {{130, 700}, {65, 300}});
+    DecodeCase test = sized_chunks({128, 128}, {{130, 700}, {65, 300}});
     test.num_kv_heads = group >= 16 ? 1 : 3;
     test.num_q_heads = group * test.num_kv_heads;
     run_decode(*gpu, test);
@@ -83,12 +79,12 @@ TEST_CASE("attn_extend: windows, with NaN before them", "[gpu]") {
   for (const auto& head_size : {std::pair<int64_t, int64_t>{128, 128}, {64, 64}, {256, 256}})
     for (const int64_t left : {0, 1, 33, 127, 1024, 100000})
       for (const int64_t page_size : {1, 16, 1072}) {
-        DecodeCase test = sized(head_size, {{40, 1004}, {300, 8004}, {64, 68}, {90, 50}, {1, 2500}});
+        DecodeCase test = sized_chunks(head_size, {{40, 1004}, {300, 8004}, {64, 68}, {90, 50}, {1, 2500}});
         test.window_left = left, test.page_size = page_size;
         run_decode(*gpu, test);
       }
   for (const int64_t right : {3, -1}) {
-    DecodeCase test = sized({128, 128}, {{140, 1004}, {160, 400}});
+    DecodeCase test = sized_chunks({128, 128}, {{140, 1004}, {160, 400}});
     test.window_right = right;
     run_decode(*gpu, test);
   }
@@ -100,18 +96,18 @@ TEST_CASE("attn_extend: softcap, sinks, the forms of lse, large logits", "[gpu]"
   const Lens lens = {{100, 3000}, {40, 500}, {20, 0}, {30, 2}};
   for (const auto& head_size : head_sizes)
     for (const float cap : {0.0f, 1.0f, 30.0f, 50.0f}) {
-      DecodeCase test = sized(head_size, lens);
+      DecodeCase test = sized_chunks(head_size, lens);
       test.softcap = cap, test.sinks = true, test.sigma = cap > 0 ? 20.0f : 1.0f;
       run_decode(*gpu, test);
     }
   for (const uint32_t flags : {DGRT_ATTN_LSE_BASE2, DGRT_ATTN_LSE_WITH_SINK,
                                DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK}) {
-    DecodeCase test = sized({128, 128}, lens);
+    DecodeCase test = sized_chunks({128, 128}, lens);
     test.flags = flags, test.sinks = true;
     run_decode(*gpu, test);
   }
   for (const float sigma : {100.0f, 20000.0f}) {
-    DecodeCase test = sized({128, 128}, lens);
+    DecodeCase test = sized_chunks({128, 128}, lens);
     test.sigma = sigma;
     run_decode(*gpu, test);
   }
@@ -124,11 +120,11 @@ TEST_CASE("attn_extend: batches, empty and uneven and large", "[gpu]") {
     for (const auto& head_size : {std::pair<int64_t, int64_t>{128, 128}, {256, 256}, {64, 64}}) {
       for (const Lens& lens : {Lens{}, Lens{{0, 100}, {0, 0}}, Lens{{100, 0}, {0, 5}, {16, 0}},
                                uneven(256, 2000, 60000), uneven(3000, 500, 5000)}) {
-        DecodeCase test = sized(head_size, lens);
+        DecodeCase test = sized_chunks(head_size, lens);
         test.flags = flags;
         run_decode(*gpu, test);
       }
-      DecodeCase test = sized(head_size, uneven(40, 300, 9000));
+      DecodeCase test = sized_chunks(head_size, uneven(40, 300, 9000));
       test.flags = flags, test.sm_budget = 7, test.hint_factor = 4;
       run_decode(*gpu, test);
     }
@@ -140,7 +136,7 @@ TEST_CASE("attn_extend: repeats, bitwise", "[gpu]") {
   for (const int64_t head_dim : {64, 128, 256, 512})
     for (const int64_t page_size : {1, 16, 64})
       for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
-        DecodeCase test = sized({head_dim, head_dim}, uneven(30, 700, 9000));
+        DecodeCase test = sized_chunks({head_dim, head_dim}, uneven(30, 700, 9000));
         test.flags = flags, test.page_size = page_size;
         run_repeats(*gpu, test, 10);
       }
@@ -151,7 +147,7 @@ TEST_CASE("attn_extend: batch-invariant, bitwise", "[gpu]") {
   if (!gpu) return;
   for (const int64_t head_dim : {64, 128, 256, 512}) {
     DecodeCase test =
-        sized({head_dim, head_dim}, {{100, 700}, {20, 9000}, {160, 164}, {1, 3}, {400, 3000}});
+        sized_chunks({head_dim, head_dim}, {{100, 700}, {20, 9000}, {160, 164}, {1, 3}, {400, 3000}});
     test.flags = DGRT_FLAG_BATCH_INVARIANT;
     run_one_by_one(*gpu, test);
   }
@@ -161,7 +157,7 @@ TEST_CASE("attn_extend: graph replay with other lengths", "[gpu]") {
   Gpu* gpu = gpu_for("attn_extend: graph replay with other lengths");
   if (!gpu) return;
   for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
-    DecodeCase test = sized({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}, {4, 0}});
+    DecodeCase test = sized_chunks({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}, {4, 0}});
     test.flags = flags, test.sinks = true;
     run_graph_replay(*gpu, test,
                      {{5000, 300, 20000, 16, 0}, {1, 2, 3, 4, 0}, {0, 0, 19999, 0, 0}, {4999, 64, 0, 5, 0}});

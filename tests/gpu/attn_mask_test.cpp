@@ -5,8 +5,6 @@
 namespace dgrt::test {
 namespace {
 
-using Lens = std::vector<std::pair<int64_t, int64_t>>;
-
 constexpr uint32_t encodings[] = {DGRT_ATTN_MASK_BYTES, DGRT_ATTN_MASK_BITS,
                                   DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_SKIP_PREFIX,
                                   DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX};

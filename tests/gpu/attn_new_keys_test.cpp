@@ -11,8 +11,6 @@
 namespace dgrt::test {
 namespace {
 
-using Lens = std::vector<std::pair<int64_t, int64_t>>;
-
 struct NewKeysCase {
   DecodeCase paged;
   std::vector<int32_t> starts = {};  // kv_start; empty: NULL
@@ -26,11 +24,10 @@ struct NewKeysCase {
   }
 };
 
-NewKeysCase sized(std::pair<int64_t, int64_t> head_size, Lens lens, uint32_t flags = DGRT_ATTN_NEW_KEYS) {
+NewKeysCase sized_new(std::pair<int64_t, int64_t> head_size, Lens lens, uint32_t flags = DGRT_ATTN_NEW_KEYS) {
   NewKeysCase test;
+  test.paged = sized(head_size, std::move(lens));
   test.paged.op_id = DGRT_OP_ATTN_EXTEND;
-  test.paged.head_dim_qk = head_size.first, test.paged.head_dim_v = head_size.second;
-  test.paged.lens = std::move(lens);
   test.paged.most_checked = 700;
   test.paged.flags = flags;
   return test;
@@ -148,7 +145,7 @@ TEST_CASE("attn_extend new keys: head sizes and pages", "[gpu]") {
   for (const auto& head_size : {std::pair<int64_t, int64_t>{64, 64}, {96, 96}, {128, 128}, {192, 128},
                                 {256, 256}, {512, 512}, {24, 40}})
     for (const int64_t page_size : {1, 16, 80}) {
-      NewKeysCase test = sized(head_size, mixed);
+      NewKeysCase test = sized_new(head_size, mixed);
       test.paged.page_size = page_size, test.padding = page_size == 80 ? 8 : 0;
       test.paged.dtype = page_size == 16 ? DGRT_FP16 : DGRT_BF16;
       run_new_keys(*gpu, test);
@@ -161,11 +158,11 @@ TEST_CASE("attn_extend new keys: chunks and prefixes", "[gpu]") {
   for (const int64_t head_dim : {64, 128, 256})
     for (const int64_t page_size : {1, 64}) {
       for (const auto& one : Lens{{1, 20000}, {300, 20000}, {4096, 4096}, {4096, 0}, {4096, 129}}) {
-        NewKeysCase test = sized({head_dim, head_dim}, {one});
+        NewKeysCase test = sized_new({head_dim, head_dim}, {one});
         test.paged.page_size = page_size, test.paged.most_checked = 300;
         run_new_keys(*gpu, test);
       }
-      NewKeysCase test = sized({head_dim, head_dim}, {{300, 0}, {0, 0}, {1000, 0}});
+      NewKeysCase test = sized_new({head_dim, head_dim}, {{300, 0}, {0, 0}, {1000, 0}});
       test.paged.page_size = page_size, test.no_pages = true;
       run_new_keys(*gpu, test);
     }
@@ -177,12 +174,12 @@ TEST_CASE("attn_extend new keys: windows that start in the prefix or the chunk",
   for (const int64_t head_dim : {64, 128, 256})
     for (const int64_t left : {0, 1, 33, 127, 1024, 100000})
       for (const int64_t page_size : {1, 16}) {
-        NewKeysCase test = sized({head_dim, head_dim}, {{40, 1004}, {300, 8004}, {700, 68}, {90, 0}, {1, 2500}});
+        NewKeysCase test = sized_new({head_dim, head_dim}, {{40, 1004}, {300, 8004}, {700, 68}, {90, 0}, {1, 2500}});
         test.paged.window_left = left, test.paged.page_size = page_size;
         run_new_keys(*gpu, test);
       }
   for (const int64_t right : {3, -1}) {
-    NewKeysCase test = sized({128, 128}, {{140, 1004}, {160, 400}});
+    NewKeysCase test = sized_new({128, 128}, {{140, 1004}, {160, 400}});
     test.paged.window_right = right, test.paged.sinks = true;
     run_new_keys(*gpu, test);
   }
@@ -194,7 +191,7 @@ TEST_CASE("attn_extend: page tables that begin late", "[gpu]") {
   for (const uint32_t flags : {0u, DGRT_ATTN_NEW_KEYS})
     for (const int64_t page_size : {1, 16})
       for (const int64_t left : {-1, 100}) {
-        NewKeysCase test = sized({128, 128}, {{40, 1004}, {300, 804}, {70, 68}, {20, 120}, {1, 2500}}, flags);
+        NewKeysCase test = sized_new({128, 128}, {{40, 1004}, {300, 804}, {70, 68}, {20, 120}, {1, 2500}}, flags);
         test.paged.window_left = left, test.paged.page_size = page_size;
         test.starts = {5000, 0, 17, 1, 100000};
         run_new_keys(*gpu, test);
@@ -207,7 +204,7 @@ TEST_CASE("attn_extend new keys: repeats, bitwise", "[gpu]") {
   for (const int64_t head_dim : {64, 128, 256, 512})
     for (const int64_t page_size : {1, 16})
       for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
-        NewKeysCase test = sized({head_dim, head_dim}, {{700, 9000}, {30, 77}, {0, 5}, {500, 0}, {2, 300}},
+        NewKeysCase test = sized_new({head_dim, head_dim}, {{700, 9000}, {30, 77}, {0, 5}, {500, 0}, {2, 300}},
                                  flags | DGRT_ATTN_NEW_KEYS);
         test.paged.page_size = page_size, test.paged.softcap = head_dim == 128 ? 30.0f : 0.0f;
         run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
@@ -232,7 +229,7 @@ TEST_CASE("attn_extend new keys: repeats, bitwise", "[gpu]") {
 TEST_CASE("attn_extend new keys: graph replay with other prefixes", "[gpu]") {
   Gpu* gpu = gpu_for("attn_extend new keys: graph replay with other prefixes");
   if (!gpu) return;
-  const NewKeysCase test = sized({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}});
+  const NewKeysCase test = sized_new({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}});
   run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
     DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(*gpu, test));
     DGRT_ASSIGN(const NewKeysRun::Outputs out, run.outputs());

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "tests/support/table_text.h"
 #include "tests/support/fake_op.h"
 #include "tests/support/random_desc.h"
 
@@ -31,15 +32,7 @@ Explanation must_explain(const FakeDesc& desc, const Point& point, const Table& 
   return std::move(explanation).value();
 }
 
-Table table_of(const std::string& rules) {
-  std::vector<std::string> warnings;
-  Result<Table> table =
-      Table::parse("fake_big", R"({"op": "fake_big", "schema": 1, "rules": [)" + rules + "]}",
-                   "t.json", &warnings);
-  REQUIRE(table.is_ok());
-  REQUIRE(warnings.empty());
-  return std::move(table).value();
-}
+Table table_of(const std::string& rules) { return test::parse_table("fake_big", rules); }
 
 // A rule without its braces, `why` "w<idx>".
 std::string rule(const std::string& body, int idx = 0) {

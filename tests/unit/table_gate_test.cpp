@@ -7,6 +7,7 @@
 #include "dgrt/attention.h"
 #include "runtime/engine/selection.h"
 #include "tests/support/catch.h"
+#include "tests/support/table_text.h"
 
 namespace dgrt {
 namespace {
@@ -29,15 +30,7 @@ dgrt_attn_extend_desc extend_desc(int64_t head_dim) {
   return desc;
 }
 
-Table table_of(const std::string& rows) {
-  std::vector<std::string> warnings;
-  Result<Table> table =
-      Table::parse("attn_extend", R"({"op": "attn_extend", "schema": 1, "rules": [)" + rows + "]}",
-                   "t.json", &warnings);
-  REQUIRE(table.is_ok());
-  REQUIRE(warnings.empty());
-  return std::move(table).value();
-}
+Table table_of(const std::string& rules) { return test::parse_table("attn_extend", rules); }
 
 std::string row(const std::string& when, int64_t block_m, int64_t block_n, const std::string& why) {
   return fmt::format(R"({{"arch": "sm90", "when": {{{}}}, "use": {{"block_m": {}, "block_n": {}}},

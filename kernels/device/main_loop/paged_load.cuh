@@ -88,9 +88,6 @@ class PagedLoader {
   }
 
   __device__ __forceinline__ uint32_t own_row() const { return threadIdx.x / 32 * rows + threadIdx.x % rows; }
-  __device__ __forceinline__ int32_t own_key() const {
-    return tile_ * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(own_row());
-  }
 
   // A tile ahead: the table's entry is there when it is needed.
   __device__ __forceinline__ void find_page() {
