@@ -180,15 +180,70 @@ def attention_line(row, columns):
     return line
 
 
+def bench_record(records, op):
+    """The newest record of `dgrt bench` with rows of this op, or None."""
+    return next((r for r in records if r["kind"] == "dgrt_bench" and
+                 any(row["op"] == op for row in r["rows"])), None)
+
+
+def bench_source(record):
+    return f"{record['device']}, CUDA {record['cuda_driver']}, {record['date']} ([record]({record['file']}))"
+
+
+def paged_table(records, op):
+    """attn_decode or attn_extend: the rows of `dgrt bench`, in the order of bench/shapes."""
+    record = bench_record(records, op)
+    if record is None:
+        return NOTHING
+    rate = ("GB/s", "gb_per_s") if op == "attn_decode" else ("TFLOPS", "tflops")
+    rows = []
+    for row in record["rows"]:
+        if row["op"] != op:
+            continue
+        attn, us = row["attn"], row["cold"]["us"]
+        size = f"{attn['head_dim_qk']}" + (f"/{attn['head_dim_v']}" if attn["head_dim_v"] != attn["head_dim_qk"]
+                                           else "")
+        window = "" if attn["window_left"] < 0 else str(attn["window_left"])
+        line = [f"{row['model'].split(' ')[0]}, {row['layer']}", f"{attn['batch']} × {row['m']}",
+                str(attn["prefix"]), f"{attn['num_q_heads']}/{attn['num_kv_heads']}", size,
+                str(attn["page_size"]), window]
+        rows.append(line + ([f"**{us:.1f}**", f"{row['graph']['us']:.1f}", cell(row.get(rate[1]), 0),
+                             cell(row["floor_share"], 2)]
+                            if row["check"]["ok"] else ["wrong result", "–", "–", "–"]))
+    header = ["layer", "sequences × tokens", "earlier keys", "heads", "head size", "page", "window", "us",
+              "by graph", rate[0], "share of floor"]
+    return bench_source(record) + f"; an empty kernel takes {record['empty_us']['us']:.1f} us.\n\n" + table(header, rows)
+
+
+def memory_table(records):
+    """attn_merge and kv_append."""
+    rows, sources = [], []
+    for op in ("attn_merge", "kv_append"):
+        record = bench_record(records, op)
+        if record is None:
+            continue
+        if bench_source(record) not in sources:
+            sources.append(bench_source(record))
+        for row in record["rows"]:
+            if row["op"] != op:
+                continue
+            line = [f"`{op}`", row["layer"], str(row["m"]), f"{row['n']} × {row['k']}"]
+            rows.append(line + ([f"**{row['cold']['us']:.1f}**", f"{row['graph']['us']:.1f}",
+                                 cell(row["gb_per_s"], 0), cell(row["floor_share"], 2)]
+                                if row["check"]["ok"] else ["wrong result", "–", "–", "–"]))
+    if not rows:
+        return NOTHING
+    header = ["op", "layer", "tokens", "heads × head size", "us", "by graph", "GB/s", "share of floor"]
+    return "; ".join(sources) + ".\n\n" + table(header, rows)
+
+
 def input_ops_table(records):
     rows, sources = [], []
     for op in ("quant_fp8", "scale_layout"):
-        record = next((r for r in records if r["kind"] == "dgrt_bench" and
-                       any(row["op"] == op for row in r["rows"])), None)
+        record = bench_record(records, op)
         if record is None:
             continue
-        sources.append(f"{record['device']}, CUDA {record['cuda_driver']}, {record['date']} "
-                       f"([record]({record['file']}))")
+        sources.append(bench_source(record))
         for row in record["rows"]:
             if row["op"] != op or row["k"] not in (7168, 16384) or row["m"] not in (1, 128, 4096, 16384):
                 continue
@@ -303,6 +358,9 @@ def render(text, records):
               "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
               "family": lambda: family_table(records),
               "attention": lambda: attention_table(records),
+              "attn_decode": lambda: paged_table(records, "attn_decode"),
+              "attn_extend": lambda: paged_table(records, "attn_extend"),
+              "attn_memory": lambda: memory_table(records),
               "input_ops": lambda: input_ops_table(records),
               "host": lambda: host_table(records)}
     return BLOCK.sub(lambda m: m.group(1) + makers[m.group(2)]() + m.group(3), text)

@@ -11,8 +11,9 @@ sys.path.insert(0, str(PEERS))
 
 import render_results  # noqa: E402
 
-BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n"
-                 for name in ("gemm_fp8", "gemm_bf16", "family", "attention", "input_ops", "host"))
+NAMES = ("gemm_fp8", "gemm_bf16", "family", "attention", "attn_decode", "attn_extend", "attn_memory",
+         "input_ops", "host")
+BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n" for name in NAMES)
 
 
 def peers_record(date, us):
@@ -60,7 +61,7 @@ class Render(unittest.TestCase):
 
     def test_without_records_it_says_so(self):
         text = self.render()
-        self.assertEqual(text.count(render_results.NOTHING), 6)
+        self.assertEqual(text.count(render_results.NOTHING), len(NAMES))
         self.assertNotIn("old", text)
 
     def test_the_newest_record_is_shown(self):
@@ -70,7 +71,7 @@ class Render(unittest.TestCase):
         self.assertIn("| 0.50 |", text)           # floor 10 / 20
         self.assertIn("1.28 × cuBLASLt FP8", text)
         self.assertIn("1.32 × DeepGEMM", text)
-        self.assertEqual(text.count(render_results.NOTHING), 5)  # the others
+        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 1)  # the others
 
     def test_a_wrong_result_shows_no_time(self):
         record = peers_record("2026-01-03", 20.0)
@@ -116,6 +117,27 @@ class Render(unittest.TestCase):
         self.assertIn("1.50 × cuDNN (1 shapes)", text)
         self.assertNotIn("flash", text)
 
+    def test_a_paged_cache_shows_what_was_checked(self):
+        attn = {"batch": 32, "num_q_heads": 8, "num_kv_heads": 4, "head_dim_qk": 192, "head_dim_v": 128,
+                "prefix": 1000, "window_left": 127, "full": False, "page_size": 16}
+        row = {"op": "attn_decode", "model": "Gemma tp=2", "layer": "verify", "m": 4, "attn": attn,
+               "check": {"ok": True}, "gb_per_s": 2378.2, "floor_share": 0.86,
+               "cold": {"us": 55.8, "p10": 54.9, "p90": 56.9}, "graph": {"us": 52.9}}
+        full = dict(row, op="attn_extend", tflops=700.4, attn=dict(attn, window_left=-1, head_dim_v=192))
+        append = dict(row, op="kv_append", n=8, k=128)
+        record = {"kind": "dgrt_bench", "device": "GPU", "cuda_driver": "13", "date": "2026-01-02",
+                  "empty_us": {"us": 2.8},
+                  "rows": [row, dict(row, m=8, check={"ok": False}), full, append,
+                           dict(append, m=5, check={"ok": False})]}
+        text = self.render(record)
+        self.assertIn("| Gemma, verify | 32 × 4 | 1000 | 8/4 | 192/128 | 16 | 127 | **55.8** | 52.9 | 2378 | 0.86 |",
+                      text)
+        self.assertIn("| 32 × 8 | 1000 | 8/4 | 192/128 | 16 | 127 | wrong result |", text)
+        self.assertIn("| 32 × 4 | 1000 | 8/4 | 192 | 16 |  | **55.8** | 52.9 | 700 | 0.86 |", text)
+        self.assertIn("| `kv_append` | verify | 4 | 8 × 128 | **55.8** | 52.9 | 2378 | 0.86 |", text)
+        self.assertIn("| `kv_append` | verify | 5 | 8 × 128 | wrong result |", text)
+        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 3)  # the others
+
     def test_input_ops_show_what_was_checked(self):
         row = {"op": "quant_fp8", "m": 128, "k": 7168, "check": {"ok": True}, "gb_per_s": 517.0,
                "floor_share": 0.79, "cold": {"us": 5.4, "p10": 5.1, "p90": 5.8}}
@@ -148,8 +170,7 @@ class Render(unittest.TestCase):
     def test_readme_is_in_step_with_the_records(self):
         text = (render_results.ROOT / "README.md").read_text()
         records = render_results.load_records(render_results.ROOT / "bench" / "results")
-        self.assertEqual({m.group(2) for m in render_results.BLOCK.finditer(text)},
-                         {"gemm_fp8", "gemm_bf16", "family", "attention", "input_ops", "host"})
+        self.assertEqual({m.group(2) for m in render_results.BLOCK.finditer(text)}, set(NAMES))
         self.assertEqual(text, render_results.render(text, records),
                          "run python/peers/render_results.py")
 
