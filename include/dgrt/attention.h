@@ -19,6 +19,9 @@ extern "C" {
 #define DGRT_ATTN_MASK_BITS (1u << 20)        /* a bit for each element, the lowest of a byte first */
 #define DGRT_ATTN_MASK_SKIP_PREFIX (1u << 21) /* keys before the sequence's own tokens are visible, unread */
 
+/* Flag of attn_decode and attn_extend, for debugging. */
+#define DGRT_ATTN_CHECK_PAGES (1u << 24) /* args.page_error tells of an entry of the page table that names no page */
+
 /* ---- attn_prefill ---------------------------------------------------------------------------- */
 
 /* attn_prefill: attention of a ragged batch, whose keys and values lie contiguously, one behind the other.
@@ -110,7 +113,13 @@ typedef struct dgrt_attn_prefill_args {
  *          desc.max_kv_len: of the longest sequence, or more; hints that only the choice of kernel and the
  *          size of its grid depend on. total_q, num_pages, max_pages * page_size < 2^30. total_q or batch 0
  *          launches nothing. Sequences longer than total_q or max_pages * page_size are cut, negative ones
- *          empty. Keys of pages that num_pages does not reach count as zeros.
+ *          empty. Without pages nobody has keys in the cache. Keys of pages that do not exist (an entry is negative,
+ *          or num_pages and more) count as zeros; no entry makes a call read outside of k and v.
+ * Checks   With CHECK_PAGES a call also looks up the entry of every key that a query of the sequence may see by its
+ *          window, whatever a mask says. page_error int32 [4], in device memory, 16-byte aligned, gets {1, b, i,
+ *          page_table[b][i]} of the first entry that names no page, by b, then by i; where all name one it is not
+ *          written. The caller zeroes it before the call and reads it behind it on the stream; of several calls that
+ *          share one it keeps the first entry of all. Without CHECK_PAGES NULL, and nothing is looked up.
  * Masks    MASK_BYTES, MASK_BITS: query i of a sequence sees key j where element i * L + j of the sequence's
  *          matrix [E, L] is set and window_left allows it; window_right must be 0 or -1 and says nothing.
  *          mask_indptr int64 [batch], 8-byte aligned: bytes of mask before each sequence's matrix, which
@@ -162,8 +171,9 @@ typedef struct dgrt_attn_decode_args {
   int64_t mask_bytes;
   const float *k_scale, *v_scale; /* e4m3 only */
   int64_t k_scale_head_stride, v_scale_head_stride;
+  int32_t* page_error; /* CHECK_PAGES */
 } dgrt_attn_decode_args;
-#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0}
+#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0, NULL}
 
 /* ---- attn_extend ----------------------------------------------------------------------------- */
 
@@ -185,6 +195,7 @@ typedef struct dgrt_attn_decode_args {
  *          without NEW_KEYS NULL, and their strides 0.
  * Sizes    As in attn_decode; what max_pages * page_size cuts are keys of the table, counted from kv_start, and
  *          not the new ones. Any page_size; multiples of 16 are fastest.
+ * Checks   As in attn_decode. New keys have no entries.
  * Masks    As in attn_decode; neither with NEW_KEYS nor with kv_start.
  * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used; entries of pages
  *          of such slots alone are not read. A row's bits may depend on batch, max_q_len and max_kv_len, unless
@@ -229,8 +240,9 @@ typedef struct dgrt_attn_extend_args {
   const int32_t* kv_start;
   const void *k_new, *v_new; /* NEW_KEYS */
   int64_t k_new_token_stride, k_new_head_stride, v_new_token_stride, v_new_head_stride;
+  int32_t* page_error; /* CHECK_PAGES */
 } dgrt_attn_extend_args;
-#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0}
+#define DGRT_ATTN_EXTEND_ARGS {{DGRT_OP_ATTN_EXTEND, sizeof(dgrt_attn_extend_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL}
 
 /* ---- attn_merge ------------------------------------------------------------------------------ */
 

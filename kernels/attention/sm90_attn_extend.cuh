@@ -18,7 +18,7 @@ using Params = AttnExtendParams;
 
 namespace dgrt::sm90::attn_extend {
 
-// Cfg: besides what run_attn wants, gather.
+// Cfg: besides what run_attn wants, gather and check_pages.
 template <class Cfg>
 __device__ void run(const Params& p) {
   if constexpr (Cfg::gather)

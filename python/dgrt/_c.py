@@ -41,7 +41,7 @@ CONSTANTS = {
     # attention.h
     "ATTN_SOFTCAP": 1 << 16, "ATTN_LSE_BASE2": 1 << 17, "ATTN_LSE_WITH_SINK": 1 << 18,
     "ATTN_MASK_BYTES": 1 << 19, "ATTN_MASK_BITS": 1 << 20, "ATTN_MASK_SKIP_PREFIX": 1 << 21,
-    "ATTN_NEW_KEYS": 1 << 23,
+    "ATTN_NEW_KEYS": 1 << 23, "ATTN_CHECK_PAGES": 1 << 24,
     "KV_SLOTS_INT64": 1 << 16,
 }
 
@@ -334,7 +334,8 @@ class AttnDecodeArgs(Structure):
                 ("window_right", c_int64), ("scale", c_float), ("softcap", c_float),
                 ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64),
                 ("k_scale", c_void_p), ("v_scale", c_void_p),
-                ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64)]
+                ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64),
+                ("page_error", c_void_p)]
 
 
 class AttnExtendDesc(Structure):
@@ -365,7 +366,8 @@ class AttnExtendArgs(Structure):
                 ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64),
                 ("kv_start", c_void_p), ("k_new", c_void_p), ("v_new", c_void_p),
                 ("k_new_token_stride", c_int64), ("k_new_head_stride", c_int64),
-                ("v_new_token_stride", c_int64), ("v_new_head_stride", c_int64)]
+                ("v_new_token_stride", c_int64), ("v_new_head_stride", c_int64),
+                ("page_error", c_void_p)]
 
 
 class AttnMergeDesc(Structure):

@@ -6,6 +6,7 @@
 #include "dgrt/attention.h"
 #include "runtime/ops/attention_common.h"
 #include "runtime/ops/attention_mask.h"
+#include "runtime/ops/attention_pages.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt {
@@ -42,7 +43,8 @@ struct AttnDecode {
   }
 
   static Status check_desc(const Desc& d) {
-    DGRT_TRY(attention::check_masked_desc(op, d));
+    DGRT_TRY(attention::check_masked_desc(op, d, DGRT_ATTN_CHECK_PAGES,
+                                          ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX and CHECK_PAGES"));
     for (const auto& [name, value] : {std::pair{"head_dim_qk", d.head_dim_qk}, {"head_dim_v", d.head_dim_v}})
       if (attention::has_fp8_cache(d) && value % 16 != 0)
         return invalid("{}={}: must be a multiple of 16 with dtype_kv=e4m3", name, value);
@@ -115,6 +117,7 @@ struct AttnDecode {
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
     i.cfg.set("invariant", is_invariant(d));
     attention::set_mask_constants(d.flags, &i);
+    attention::set_page_constants(d.flags, &i);
     i.num_threads = num_threads(tile);
     i.min_blocks = static_cast<uint32_t>(c["ctas_per_sm"]);
     i.params_bytes = sizeof(k90::Params);
@@ -233,6 +236,7 @@ Status AttnDecode::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_paged_counts(d, x));
   if (is_empty(x)) return ok();
   DGRT_TRY(attention::check_paged_cache(d, x));
+  DGRT_TRY(attention::check_page_error(d.flags, x.page_error));
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
   DGRT_TRY(attention::check_mask(d.flags, x));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
@@ -278,7 +282,7 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.total_q = static_cast<uint32_t>(x.total_q);
   p.page_size = static_cast<uint32_t>(x.page_size);
   p.num_pages = static_cast<uint32_t>(x.num_pages);
-  p.max_kv_len = static_cast<uint32_t>(x.max_pages * x.page_size);
+  p.max_kv_len = attention::has_pages(x) ? static_cast<uint32_t>(x.max_pages * x.page_size) : 0;
   p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
   p.v_columns = static_cast<uint32_t>(d.head_dim_v);
   p.tile_heads = std::min(p.group, s.tile.block_m);
@@ -290,6 +294,7 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.k_scale_head = elements(x.k_scale_head_stride), p.v_scale_head = elements(x.v_scale_head_stride);
   attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
   p.mask = attention::make_mask(x);
+  p.page_error = x.page_error;
   launch->grid[0] = s.max_ctas;
   launch->num_threads = num_threads(s.tile);
   launch->smem_bytes = attn_paged_smem_bytes(s.tile);

@@ -3,6 +3,7 @@
 
 #include "attention/sm90_attn_extend.cuh"  // interface half: Params
 #include "dgrt/attention.h"
+#include "runtime/ops/attention_pages.h"
 #include "runtime/ops/attention_tiles.h"
 
 namespace dgrt {
@@ -22,8 +23,8 @@ struct AttnExtend
   static constexpr const char* stem = "attn_extend";
 
   static Status check_desc(const Desc& d) {
-    DGRT_TRY(attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS,
-                                          ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX and NEW_KEYS"));
+    DGRT_TRY(attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS | DGRT_ATTN_CHECK_PAGES,
+                                          ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX, NEW_KEYS and CHECK_PAGES"));
     if (has(d, DGRT_ATTN_NEW_KEYS) && attention::mask_form(d.flags) != attn_mask_none)
       return error(DGRT_UNSUPPORTED, "flags={:#x}: NEW_KEYS and a mask do not go together", d.flags);
     return ok();
@@ -57,6 +58,7 @@ struct AttnExtend
   static Instance instance(const Desc& d, const Target& target, const Config& c) {
     Instance i = Base::instance(d, target, c);
     if (c["gather"] != 0) i.entry += "_gather";
+    attention::set_page_constants(d.flags, &i);
     if (attention::mask_form(d.flags) != attn_mask_none)
       i.allow_spills |= registers_of(decode(c)) > attention::masked_registers(decode(c)).spill_free;
     if (has(d, DGRT_ATTN_NEW_KEYS)) i.entry += "_new";
@@ -133,6 +135,7 @@ Status AttnExtend::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_paged_counts(d, x));
   if (is_empty(x)) return ok();
   DGRT_TRY(attention::check_paged_cache(d, x));
+  DGRT_TRY(attention::check_page_error(d.flags, x.page_error));
   // Byte strides of tensor maps have 40 bits.
   if (attention::has_pages(x))
     for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
@@ -197,6 +200,7 @@ Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
   p.page_size = static_cast<uint32_t>(x.page_size);
   p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
   p.mask = attention::make_mask(x);
+  p.page_error = x.page_error;
   const auto rows = [](const void* base, int64_t page, int64_t token, int64_t head) {
     return AttnPageRows{base, static_cast<uint64_t>(page), static_cast<uint64_t>(token),
                         static_cast<uint64_t>(head)};

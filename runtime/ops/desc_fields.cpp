@@ -44,9 +44,10 @@ constexpr FieldValue extend_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"mask_bytes", DGRT_ATTN_MASK_BYTES},
                                        {"mask_bits", DGRT_ATTN_MASK_BITS},
                                        {"mask_skip_prefix", DGRT_ATTN_MASK_SKIP_PREFIX},
+                                       {"check_pages", DGRT_ATTN_CHECK_PAGES},
                                        {"new_keys", DGRT_ATTN_NEW_KEYS}};
 // The other ops know the first of these.
-constexpr std::span<const FieldValue> masked_attn_flags = std::span(extend_flags).first<8>();
+constexpr std::span<const FieldValue> masked_attn_flags = std::span(extend_flags).first<9>();
 constexpr std::span<const FieldValue> attn_flags = std::span(extend_flags).first<5>();
 
 constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},

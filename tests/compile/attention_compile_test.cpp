@@ -160,6 +160,25 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
   compile_all(kernels, budget_ms);
 }
 
+TEST_CASE("attn_decode and attn_extend: configs that check pages compile", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  dgrt_attn_decode_desc decode = decode_descs()[4];  // heads of 128
+  decode.flags = DGRT_ATTN_CHECK_PAGES;
+  collect(decode, SIZE_MAX, &kernels);
+  decode.dtype_kv = DGRT_E4M3, decode.flags |= DGRT_FLAG_BATCH_INVARIANT;
+  collect(decode, SIZE_MAX, &kernels);
+  dgrt_attn_extend_desc extend = DGRT_ATTN_EXTEND_DESC;
+  extend.num_q_heads = 8, extend.num_kv_heads = 4;
+  extend.head_dim_qk = extend.head_dim_v = 256;
+  extend.max_batch = 1, extend.max_q_len = extend.max_kv_len = 4096;
+  extend.dtype = DGRT_BF16;
+  for (const auto& [flags, page_rows] : {std::pair{0u, 1}, {DGRT_ATTN_NEW_KEYS, 16}}) {
+    extend.flags = DGRT_ATTN_CHECK_PAGES | flags;
+    collect(extend, SIZE_MAX, &kernels, page_rows);
+  }
+  compile_all(kernels, budget_ms);
+}
+
 TEST_CASE("attn_decode: configs of an e4m3 cache compile", "[compile]") {
   std::map<std::string, Instance> kernels;
   for (dgrt_attn_decode_desc desc : decode_descs()) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstring>
 #include <random>
 
 #include "tools/lib/lab_attn_check.h"
@@ -10,13 +12,22 @@
 namespace dgrt::test {
 namespace {
 
-// The library pads shorter args.
+// What both ops' args begin with; the library pads shorter ones.
+constexpr size_t common_bytes = offsetof(dgrt_attn_decode_args, page_error);
 static_assert(sizeof(dgrt_attn_decode_desc) == sizeof(dgrt_attn_extend_desc) &&
-              sizeof(dgrt_attn_decode_args) <= sizeof(dgrt_attn_extend_args));
+              common_bytes == offsetof(dgrt_attn_extend_args, kv_start));
 
 int64_t pages_of(int64_t keys, int64_t page_size) { return (keys + page_size - 1) / page_size; }
 
 }  // namespace
+
+dgrt_attn_extend_args to_extend(const dgrt_attn_decode_args& args) {
+  dgrt_attn_extend_args x = DGRT_ATTN_EXTEND_ARGS;
+  const dgrt_op op = x.op;
+  std::memcpy(static_cast<void*>(&x), &args, common_bytes);
+  x.op = op, x.page_error = args.page_error;
+  return x;
+}
 
 int64_t DecodeCase::num_q() const {
   int64_t sum = 0;
@@ -42,6 +53,7 @@ std::string DecodeCase::name() const {
   if (sigma != 1) text += fmt::format(" sigma={}", sigma);
   constexpr const char* layouts[] = {"", " heads-first", " padded"};
   text += layouts[static_cast<int>(layout)];
+  if ((flags & DGRT_ATTN_CHECK_PAGES) != 0) text += " check-pages";
   if (sm_budget > 0) text += fmt::format(" sms={}", sm_budget);
   if (hint_factor > 1) text += " hints";
   if (mask != MaskShape::none) text += fmt::format(" mask={}", name_of(mask));
@@ -219,10 +231,21 @@ Status DecodeRun::set_kv_lens(const std::vector<int32_t>& lens) const {
   return seq_lens_.upload(lens.data(), lens.size() * sizeof(int32_t));
 }
 
+Status DecodeRun::set_entries(const std::vector<PageEntry>& entries) const {
+  DGRT_TRY(gpu_->lab->synchronize());
+  for (const auto& [cache, columns] : {std::pair{&k_, test_.head_dim_qk}, {&v_, test_.head_dim_v}})
+    DGRT_TRY(lab::fill_words(*gpu_->lab, cache->data(), cache_strides(columns).page * test_.kv_bytes() / 4, 0));
+  std::vector<int32_t> pages = pages_;
+  for (const PageEntry& entry : entries)
+    pages[static_cast<size_t>(entry.sequence * max_pages_ + entry.column)] = entry.page;
+  return page_table_.upload(pages.data(), page_table_.bytes());
+}
+
 void DecodeRun::set_args(dgrt_attn_decode_args* args) const {
   const DecodeCase& t = test_;
   dgrt_attn_decode_args& x = *args;
   x.op.id = t.op_id;
+  if (t.op_id == DGRT_OP_ATTN_EXTEND) x.op.struct_size = common_bytes;
   x.q = q_.data(), x.k = k_.data(), x.v = v_.data();
   if (t.sinks) x.sinks = sinks_.as<float>();
   if (t.dtype_kv == DGRT_E4M3) {

@@ -1,4 +1,4 @@
-// Operands, plans and checks of the tests of attn_decode and of attn_extend, whose structs are laid out
+// Operands, plans and checks of the tests of attn_decode and of attn_extend, whose structs begin
 // alike: a cache whose pages lie in random order, with NaN in every slot that no query may see.
 #pragma once
 #include <string>
@@ -57,12 +57,26 @@ inline Lens uneven(int64_t count, int64_t longest) {
   return lens;
 }
 
+// An entry of the page table.
+struct PageEntry {
+  int64_t sequence, column;
+  int32_t page;
+};
+
+// Whose call is attn_extend's.
+dgrt_attn_extend_args to_extend(const dgrt_attn_decode_args& args);
+
 class DecodeRun {
  public:
   static Result<DecodeRun> make(Gpu& gpu, const DecodeCase& test);
 
   // Other numbers of keys, none above the case's. What they leave unused is no longer NaN.
   Status set_kv_lens(const std::vector<int32_t>& lens) const;
+
+  // The case's page table, but for these entries. Zeroes page 0, which is nobody's.
+  // Requires: CacheLayout::tokens_first.
+  Status set_entries(const std::vector<PageEntry>& entries) const;
+  int64_t num_pages() const { return num_pages_; }
 
   // Elements of the cache of values, from its start.
   Status set_values(const std::vector<uint8_t>& bytes) const {

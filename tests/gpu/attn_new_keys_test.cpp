@@ -1,7 +1,5 @@
 // attn_extend whose sequences' own keys are not in the cache, or whose page tables begin late, against a
 // reference in fp64; and bit for bit against itself. Cases' lengths are queries and keys in the cache.
-#include <cstring>
-
 #include "tests/gpu/attn_decode_case.h"
 #include "tests/gpu/graph.h"
 #include "tools/lib/lab_attn_check.h"
@@ -68,9 +66,7 @@ class NewKeysRun {
     Outputs out;
     DGRT_ASSIGN(out.paged, paged_.outputs());
     dgrt_attn_extend_args& x = out.args;
-    const dgrt_op op = x.op;
-    std::memcpy(static_cast<void*>(&x), &out.paged.args, sizeof(out.paged.args));
-    x.op = op;
+    x = to_extend(out.paged.args);
     x.seq_lens = seq_lens_.as<int32_t>();
     if (!test_.starts.empty()) x.kv_start = starts_.as<int32_t>();
     if (test_.no_pages) x.num_pages = 0, x.k = x.v = nullptr, x.page_table = nullptr;

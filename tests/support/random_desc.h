@@ -266,6 +266,7 @@ inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
   random_attention(rng, &desc);
   random_mask(rng, &desc);
   desc.max_q_len = pick_size(rng, 0, 16);
+  if (rng() % 4 == 0) desc.flags |= DGRT_ATTN_CHECK_PAGES;
   if (desc.head_dim_qk % 16 == 0 && desc.head_dim_v % 16 == 0 && rng() % 4 == 0) desc.dtype_kv = DGRT_E4M3;
   return desc;
 }
@@ -275,6 +276,7 @@ inline dgrt_attn_extend_desc random_attn_extend(Rng& rng) {
   random_attention(rng, &desc);
   random_mask(rng, &desc);
   desc.max_q_len = pick_size(rng, 0, random_max_m);
+  if (rng() % 4 == 0) desc.flags |= DGRT_ATTN_CHECK_PAGES;
   const bool masked = (desc.flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0;
   if (!masked && rng() % 2) desc.flags |= DGRT_ATTN_NEW_KEYS;
   return desc;

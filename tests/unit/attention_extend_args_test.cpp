@@ -156,6 +156,23 @@ TEST_CASE("attn_extend refuses bad new keys by name", "[unit]") {
        {[](Args* x) { x->v_new_head_stride = 0; }, "v_new_head_stride=0: must be at least 128"}});
 }
 
+TEST_CASE("attn_extend: page_error", "[unit]") {
+  OpsFixture fixture;
+  Desc desc = good_desc();
+  Args args = good_args();
+  check_breaches<Args>(fixture, &desc.op, args,
+                       {{[](Args* x) { x->page_error = address<int32_t>(0xd010); },
+                         "page_error=0xd010: must be NULL without CHECK_PAGES"}});
+  desc.flags = DGRT_ATTN_CHECK_PAGES;
+  args.page_error = address<int32_t>(0xd010);
+  CHECK(fixture.launch(*fixture.plan_of(&desc.op), &args.op).is_ok());
+  CHECK(last_params().page_error == args.page_error);
+  check_breaches<Args>(
+      fixture, &desc.op, args,
+      {{[](Args* x) { x->page_error = nullptr; }, "page_error=NULL: must point to device memory"},
+       {[](Args* x) { x->page_error = address<int32_t>(0xd004); }, "page_error=0xd004: must be 16-byte aligned"}});
+}
+
 TEST_CASE("attn_extend refuses a bad cache by name", "[unit]") {
   OpsFixture fixture;
   const Desc desc = good_desc();

@@ -108,6 +108,9 @@ TEST_CASE("attn_decode: nothing to do launches nothing; no cache and no lse are 
   args.num_pages = args.max_pages = args.max_kv_len = 0;
   args.k = args.v = nullptr, args.page_table = nullptr, args.lse = nullptr, args.sinks = nullptr;
   CHECK(fixture.launch(*plan, &args.op).is_ok());
+  args.max_pages = 400;  // there is no table to look into either
+  CHECK(fixture.launch(*plan, &args.op).is_ok());
+  CHECK(last_params().max_kv_len == 0);
   CHECK(plan->launch(&args.op, fixture.workspace, 0, fixture.stream).code() ==
         DGRT_WORKSPACE_TOO_SMALL);
 }
@@ -147,6 +150,24 @@ TEST_CASE("attn_decode refuses bad sizes, pointers and strides by name", "[unit]
        {[](Args* x) { x->max_pages = x->page_table_stride = 200000000, x->total_q = 1 << 20; },
         "total_q=1048576 batch=2 max_pages=200000000: more than 2^32 tiles"},
        {[](Args* x) { x->k_scale = address<float>(0x6004); }, "k_scale: must be NULL"}});
+}
+
+TEST_CASE("attn_decode: page_error", "[unit]") {
+  OpsFixture fixture;
+  const Desc plain = good_desc(), checked = good_desc(DGRT_ATTN_CHECK_PAGES);
+  Args args = good_args();
+  CHECK(fixture.launch(*fixture.plan_of(&plain.op), &args.op).is_ok());
+  CHECK(last_params().page_error == nullptr);
+  check_breaches<Args>(fixture, &plain.op, args,
+                       {{[](Args* x) { x->page_error = address<int32_t>(0xc010); },
+                         "page_error=0xc010: must be NULL without CHECK_PAGES"}});
+  args.page_error = address<int32_t>(0xc010);
+  CHECK(fixture.launch(*fixture.plan_of(&checked.op), &args.op).is_ok());
+  CHECK(last_params().page_error == args.page_error);
+  check_breaches<Args>(
+      fixture, &checked.op, args,
+      {{[](Args* x) { x->page_error = nullptr; }, "page_error=NULL: must point to device memory"},
+       {[](Args* x) { x->page_error = address<int32_t>(0xc008); }, "page_error=0xc008: must be 16-byte aligned"}});
 }
 
 TEST_CASE("attn_decode: an e4m3 cache has scales, and rows of 16 elements", "[unit]") {

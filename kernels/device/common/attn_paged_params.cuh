@@ -35,6 +35,7 @@ struct AttnPagedParams {
   AttnMask mask;
   const float *k_scale, *v_scale;      // of an 8-bit cache: [key heads], or null: 1
   uint64_t k_scale_head, v_scale_head;
+  int32_t* page_error;                 // see report_page(); CHECK_PAGES only
 };
 
 // Values of a config, in the order in which tables name them.

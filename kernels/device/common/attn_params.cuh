@@ -57,6 +57,7 @@ struct AttnExtendParams : AttnParams {
   uint32_t qk_columns;            // of q and k
   const int32_t* kv_start;        // [batch]: the table's first key, or null: 0
   TensorMap k_new, v_new;         // of q's tokens; NEW_KEYS only
+  int32_t* page_error;            // see report_page(); CHECK_PAGES only
 };
 
 }  // namespace dgrt

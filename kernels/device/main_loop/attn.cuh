@@ -506,6 +506,7 @@ __device__ void run_attn(const typename Keys::Params& p) {
   __syncthreads();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
+  Keys::check(p);
   if (warp >= producer) {
     ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 + Keys::more_registers * 3
                                                    : 40 + Keys::more_registers * 2>();

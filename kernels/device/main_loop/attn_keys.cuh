@@ -6,6 +6,7 @@
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/copy_async.cuh"
 #include "device/ptx/tma.cuh"
+#include "device/sched/page_check.cuh"
 #include "device/sched/ragged_walk.cuh"
 
 namespace dgrt {
@@ -40,6 +41,9 @@ class ContiguousKeys {
     tile.kv_begin = bounded_indptr(p.kv_indptr, sequence, p.total_kv);
     tile.kv_len = max(bounded_indptr(p.kv_indptr, sequence + 1, p.total_kv) - tile.kv_begin, 0);
   }
+
+  // All threads of the grid, before any key is loaded.
+  __device__ static void check(const Params&) {}
 
   __device__ ContiguousKeys(const Params& p, const RaggedTile& tile, const Range&)
       : p_(p), first_(tile.kv_begin), head_(tile.head / static_cast<int32_t>(p.group)) {}
@@ -84,6 +88,17 @@ class PagedSource {
   __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
     tile.kv_begin = static_cast<int32_t>(sequence);
     tile.kv_len = num_keys<Cfg::new_keys>(p, sequence, tile.q_len);
+  }
+
+  __device__ static void check(const Params& p) {
+    if constexpr (Cfg::check_pages)
+      check_pages<Cfg::new_keys>(p, [&](uint32_t sequence) {
+        RaggedTile tile;
+        tile.q_len = bounded_indptr(p.q_indptr, sequence + 1, p.total_q) -
+                     bounded_indptr(p.q_indptr, sequence, p.total_q);
+        locate(p, sequence, tile);
+        return tile;
+      });
   }
 
  protected:

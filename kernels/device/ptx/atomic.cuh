@@ -17,6 +17,30 @@ __device__ __forceinline__ uint32_t atomic_inc_wrap(uint32_t* counter, uint32_t 
   return before;
 }
 
+// Writes `to` where the memory holds `from`. Returns what was there. Aligned to 16 bytes, device memory.
+__device__ __forceinline__ int4 atomic_cas_b128(int32_t* at, int4 from, int4 to) {
+  int4 before;
+  asm volatile(
+      "{\n"
+      ".reg .b64 low, high;\n"
+      ".reg .b128 from, to, before;\n"
+      "mov.b64 low, {%5, %6};\n"
+      "mov.b64 high, {%7, %8};\n"
+      "mov.b128 from, {low, high};\n"
+      "mov.b64 low, {%9, %10};\n"
+      "mov.b64 high, {%11, %12};\n"
+      "mov.b128 to, {low, high};\n"
+      "atom.relaxed.gpu.global.cas.b128 before, [%4], from, to;\n"
+      "mov.b128 {low, high}, before;\n"
+      "mov.b64 {%0, %1}, low;\n"
+      "mov.b64 {%2, %3}, high;\n"
+      "}"
+      : "=r"(before.x), "=r"(before.y), "=r"(before.z), "=r"(before.w)
+      : "l"(at), "r"(from.x), "r"(from.y), "r"(from.z), "r"(from.w), "r"(to.x), "r"(to.y), "r"(to.z), "r"(to.w)
+      : "memory");
+  return before;
+}
+
 __device__ __forceinline__ float2 load_relaxed_f32x2(const void* from) {
   float2 v;
   asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(from) : "memory");
