@@ -13,12 +13,16 @@ using Params = AttnPagedParams;
 #ifdef __CUDACC_RTC__
 // ---- Kernel: NVRTC only ----
 #include "device/main_loop/attn_paged.cuh"
+#include "device/main_loop/attn_paged_teams.cuh"
 
 namespace dgrt::sm90::attn_decode {
 
 template <class Cfg>
 __device__ void run(const Params& p) {
-  run_attn_paged<Cfg>(p);
+  if constexpr (Cfg::block_m == attn_team_rows)
+    run_attn_paged_teams<Cfg>(p);
+  else
+    run_attn_paged<Cfg>(p);
 }
 
 }  // namespace dgrt::sm90::attn_decode

@@ -73,14 +73,16 @@ struct AttnDecode {
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point& point) {
     if (target.arch != "sm_90a") return {};
     const int64_t qk = (d.head_dim_qk + 15) / 16 * 16, v = attention::padded_v(d.head_dim_v);
-    const int64_t rows = std::clamp<int64_t>(point[1], 1, 64) * (d.num_q_heads / d.num_kv_heads);
+    // Few rows and many take different ways to their bits: the batch must not choose.
+    const int64_t tokens = std::clamp<int64_t>(is_invariant(d) ? d.max_q_len : point[1], 1, 64);
+    const int64_t rows = tokens * (d.num_q_heads / d.num_kv_heads);
     std::vector<Config> found;
     for (const int64_t ctas : {2, 1, 3})
       for (const int64_t block_n : {64, 32, 128}) {
         // The bits of a row depend on how its keys are cut, and on nothing else of a config.
         if (is_invariant(d) && block_n != (qk + v > 256 ? 32 : 64)) continue;
         for (int64_t stages = 8; stages >= 2; --stages) {
-          const Config c = {{"block_m", rows <= 16 ? 16 : 64},
+          const Config c = {{"block_m", rows <= attn_team_rows ? 16 : 64},
                             {"block_n", block_n},
                             {"head_dim_qk", qk},
                             {"head_dim_v", v},
@@ -153,6 +155,7 @@ struct AttnDecode {
   static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
   static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
   static uint32_t num_threads(const AttnPagedConfig& tile) { return tile.split_v * 128; }
+  static uint32_t registers(const AttnPagedConfig& tile, uint32_t ctas);
   static bool is_invariant(const Desc& d) { return has(d, DGRT_FLAG_BATCH_INVARIANT); }
 
   // With BATCH_INVARIANT every part of every unit has a slot. tile_tokens: of a row tile, at least. Far
@@ -195,19 +198,27 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
     return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
   if (ctas > 2 && attention::mask_form(d.flags) != attn_mask_none)
     return invalid("ctas_per_sm={}: a mask's words need registers, must be 1 or 2", ctas);
-  // Accumulators and weights, and what the rest takes, which is more where rows are not a power of two of
-  // chunks.
-  const bool irregular = !std::has_single_bit(t.head_dim_qk) || !std::has_single_bit(t.head_dim_v);
-  const uint32_t upcast = attention::has_fp8_cache(d) ? 32 : 0;
-  const uint32_t rest = (irregular ? 100 : 76) + (ctas > 2 ? t.block_n / 4 + upcast : 0);
-  const uint32_t registers = t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4 + rest;
-  if (registers > std::min(65536 / (ctas * num_threads(t)), 255u))
-    return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers);
+  if (registers(t, ctas) > std::min(65536 / (ctas * num_threads(t)), 255u))
+    return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers(t, ctas));
+  if (attn_paged_by_teams(t) && attn_paged_stage_bytes(t) < attn_team_rows * attn_teams * 64 * t.split_v)
+    return invalid("block_n={}: a stage must hold 16 columns of every team's o", t.block_n);
   // 1024: what the system keeps of every CTA's.
   if (ctas * (attn_paged_smem_bytes(t) + 1024) > sm90_max_smem_bytes + 1024)
     return invalid("stages={}: {} bytes of shared memory for {} CTAs", t.stages,
                    attn_paged_smem_bytes(t), ctas);
   return ok();
+}
+
+// Of a thread: accumulators and weights, and what the rest takes, which is more where rows are not a power of
+// two of chunks.
+uint32_t AttnDecode::registers(const AttnPagedConfig& t, uint32_t ctas) {
+  const bool irregular = !std::has_single_bit(t.head_dim_qk) || !std::has_single_bit(t.head_dim_v);
+  const uint32_t o = t.head_dim_v / t.split_v / 2;
+  if (attn_paged_by_teams(t))
+    return o + t.block_n / attn_teams / 2 + (attn_teams_hold_queries(t) ? t.head_dim_qk / 4 : 8) +
+           (irregular ? 110 : 100);
+  const uint32_t upcast = t.kv_bytes == 1 ? 32 : 0;
+  return o + t.block_n / 2 + t.block_n / 4 + (irregular ? 100 : 76) + (ctas > 2 ? t.block_n / 4 + upcast : 0);
 }
 
 // CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of

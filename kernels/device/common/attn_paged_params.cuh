@@ -47,25 +47,41 @@ struct AttnPagedConfig {
   uint32_t kv_bytes;  // of an element of the cache. 1: e4m3
 };
 
-// Products read 64 rows of q; where block_m is less, those past it are of whatever lies behind.
+// Few rows are the work of teams of warps, each with keys of its own (attn_paged_teams.cuh), many that of
+// warpgroups (attn_paged.cuh).
+constexpr uint32_t attn_team_rows = 16, attn_teams = 4;
+DGRT_HD constexpr bool attn_paged_by_teams(const AttnPagedConfig& c) { return c.block_m == attn_team_rows; }
+
+// Warpgroups' products of 8-bit elements are of a tile of 16 bits beside the slots.
+DGRT_HD constexpr bool attn_paged_upcasts(const AttnPagedConfig& c) {
+  return c.kv_bytes == 1 && !attn_paged_by_teams(c);
+}
 DGRT_HD constexpr uint32_t attn_paged_tile_bytes(const AttnPagedConfig& c) {
   return attn_tile_bytes(c.block_n, c.head_dim_qk) + attn_tile_bytes(c.block_n, c.head_dim_v);
 }
-// Elements of 8 bits lie as they came, and are made a tile of 16 bits beside the slots.
 DGRT_HD constexpr uint32_t attn_paged_stage_bytes(const AttnPagedConfig& c) {
-  return c.kv_bytes == 1 ? c.block_n * (c.head_dim_qk + c.head_dim_v) : attn_paged_tile_bytes(c);
+  return attn_paged_by_teams(c) || c.kv_bytes == 1 ? c.block_n * (c.head_dim_qk + c.head_dim_v) * c.kv_bytes
+                                                   : attn_paged_tile_bytes(c);
 }
 DGRT_HD constexpr uint32_t attn_paged_upcast_bytes(const AttnPagedConfig& c) {
-  return c.kv_bytes == 1 ? attn_paged_tile_bytes(c) : 0;
+  return attn_paged_upcasts(c) ? attn_paged_tile_bytes(c) : 0;
 }
 DGRT_HD constexpr uint32_t attn_paged_q_bytes(const AttnPagedConfig& c) {
-  return attn_tile_bytes(c.block_m, c.head_dim_qk);
+  return attn_paged_by_teams(c) ? c.block_m * c.head_dim_qk * 2 : attn_tile_bytes(c.block_m, c.head_dim_qk);
+}
+// Registers hold a team's queries, beside o, or each tile reads them anew.
+DGRT_HD constexpr bool attn_teams_hold_queries(const AttnPagedConfig& c) {
+  return c.head_dim_qk <= 128 && c.head_dim_v <= 128;
+}
+// Maximum and sum of every row and team, and two factors of every row.
+DGRT_HD constexpr uint32_t attn_paged_rows_bytes(const AttnPagedConfig& c) {
+  return attn_paged_by_teams(c) ? c.block_m * (attn_teams + 1) * 8 : 0;
 }
 // What find_range needs, then segments from the one that is worked on to the last that is being loaded.
 constexpr uint32_t attn_paged_scratch_bytes = 64, attn_paged_segment_bytes = 64;
 DGRT_HD constexpr uint32_t attn_paged_smem_bytes(const AttnPagedConfig& c) {
   return align_up(attn_paged_q_bytes(c) + attn_paged_upcast_bytes(c) +
-                      c.stages * attn_paged_stage_bytes(c) + attn_paged_scratch_bytes +
+                      c.stages * attn_paged_stage_bytes(c) + attn_paged_rows_bytes(c) + attn_paged_scratch_bytes +
                       (c.stages + 1) * attn_paged_segment_bytes,
                   smem_alignment);
 }

@@ -30,6 +30,15 @@ DGRT_HD constexpr uint32_t attn_tile_bytes(uint32_t rows, uint32_t columns) {
 DGRT_HD constexpr uint32_t attn_chunk_offset(uint32_t rows, uint32_t row, uint32_t chunk) {
   return (chunk / 8 * rows + row) * attn_row_bytes + (chunk % 8 ^ row % 8) * 16;
 }
+// The same in rows of `chunks` one behind the other. What a warp reads at a time, the same chunk of eight rows
+// that lie side by side, is in different banks.
+DGRT_HD constexpr uint32_t packed_spread(uint32_t chunks) {
+  return chunks % 8 == 0 ? 8 : chunks % 4 == 0 ? 4 : chunks % 2 == 0 ? 2 : 1;
+}
+DGRT_HD constexpr uint32_t packed_chunk_offset(uint32_t chunks, uint32_t row, uint32_t chunk) {
+  const uint32_t spread = packed_spread(chunks);
+  return (row * chunks + (chunk ^ row * spread / 8 % spread)) * 16;
+}
 DGRT_HD constexpr uint32_t attn_math_warpgroups(const AttnConfig& c) {
   return c.block_m / attn_slab_rows * c.split_v;
 }

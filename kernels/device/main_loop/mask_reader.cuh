@@ -19,8 +19,8 @@ struct MaskRows {
   uint32_t own[2];
 };
 
-// Without a mask: nothing.
-template <class Cfg, bool given = Cfg::mask != attn_mask_none>
+// keys: that are looked up at a time. Without a mask: nothing.
+template <class Cfg, uint32_t keys = Cfg::block_n, bool given = Cfg::mask != attn_mask_none>
 class MaskReader {
  public:
   __device__ MaskReader(const AttnMask&, const MaskRows&) {}
@@ -29,8 +29,8 @@ class MaskReader {
   __device__ void apply(float (&)[count], int32_t) const {}
 };
 
-template <class Cfg>
-class MaskReader<Cfg, true> {
+template <class Cfg, uint32_t keys>
+class MaskReader<Cfg, keys, true> {
  public:
   __device__ MaskReader(const AttnMask& mask, const MaskRows& rows)
       : mask_(mask),
@@ -63,10 +63,10 @@ class MaskReader<Cfg, true> {
   }
 
  private:
-  static constexpr uint32_t words = ceil_div(Cfg::block_n, 32);
+  static constexpr uint32_t words = ceil_div(keys, 32);
   static constexpr uint32_t all_lanes = 0xffffffff;
 
-  __device__ bool reads(int32_t first) const { return first + static_cast<int32_t>(Cfg::block_n) > prefix_; }
+  __device__ bool reads(int32_t first) const { return first + static_cast<int32_t>(keys) > prefix_; }
   __device__ int64_t element(uint32_t token, int32_t key) const {
     return int64_t{rows_.first + static_cast<int32_t>(token)} * rows_.kv_len + key;
   }

@@ -25,6 +25,11 @@ struct OnlineSoftmax {
   // weights are 0.
   template <uint32_t count>
   __device__ __forceinline__ void update(float (&s)[count], float scale, float (&rescale)[2]) {
+    update<0>(s, {scale, scale}, rescale);
+  }
+  // The same with a scale for each row, and weights times 2^lift: of fp16, the smaller ones stay normal.
+  template <int lift, uint32_t count>
+  __device__ __forceinline__ void update(float (&s)[count], const float (&scale)[2], float (&rescale)[2]) {
 #pragma unroll
     for (uint32_t row = 0; row < 2; ++row) {
       float most = s[2 * row];
@@ -32,15 +37,15 @@ struct OnlineSoftmax {
       for (uint32_t i = 0; i < count; i += 4)
         most = fmaxf(most, fmaxf(s[i + 2 * row], s[i + 2 * row + 1]));
       most = fmaxf(max[row], row_max(most));
-      const float shift = most == -ptx::infinity() ? 0.0f : most * scale;
-      rescale[row] = ptx::ex2_approx_f32(max[row] * scale - shift);
+      const float shift = most == -ptx::infinity() ? 0.0f : most * scale[row];
+      rescale[row] = ptx::ex2_approx_f32(max[row] * scale[row] - shift);
       max[row] = most;
       float part = 0.0f;
 #pragma unroll
       for (uint32_t i = 0; i < count; i += 4)
 #pragma unroll
         for (uint32_t j = i + 2 * row; j < i + 2 * row + 2; ++j) {
-          s[j] = ptx::ex2_approx_f32(s[j] * scale - shift);
+          s[j] = ptx::ex2_approx_f32(s[j] * scale[row] - (shift - lift));
           part += s[j];
         }
       sum[row] = sum[row] * rescale[row] + part;

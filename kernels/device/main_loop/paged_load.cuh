@@ -118,9 +118,10 @@ class PagedLoader {
       const uint64_t offset = __shfl_sync(0xffffffff, own, row);
       if (count % 32 != 0 && at >= count) continue;
       const bool real = (valid >> row & 1) != 0 && chunk * width < real_columns;
-      const uint32_t place = Cfg::kv_bytes == 1
-                                 ? raw_chunk_offset(count, at)
-                                 : attn_chunk_offset(Cfg::block_n, threadIdx.x / 32 * rows + row, chunk);
+      const uint32_t of_tile = threadIdx.x / 32 * rows + row;
+      const uint32_t place = Cfg::block_m == attn_team_rows ? packed_chunk_offset(chunks, of_tile, chunk)
+                             : Cfg::kv_bytes == 1           ? raw_chunk_offset(count, at)
+                                                            : attn_chunk_offset(Cfg::block_n, of_tile, chunk);
       ptx::copy_async_b128(to + place, from + (offset + chunk * width) * Cfg::kv_bytes, real ? 16 : 0);
     }
   }

@@ -1,5 +1,5 @@
 // Instructions of a warp or warpgroup that fit nowhere else: election, named barriers, register
-// budgets, stmatrix. https://docs.nvidia.com/cuda/parallel-thread-execution/
+// budgets, stmatrix, ldmatrix. https://docs.nvidia.com/cuda/parallel-thread-execution/
 #pragma once
 #include "device/common/interface.cuh"
 
@@ -52,6 +52,22 @@ __device__ __forceinline__ void stmatrix_x4(uint32_t address, uint32_t r0, uint3
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
                "r"(r0), "r"(r1), "r"(r2), "r"(r3)
                : "memory");
+}
+
+// The reverse. Lane l receives of matrix i, in r[i], columns l % 4 * 2 and the next of row l / 4; transposed:
+// rows l % 4 * 2 and the next of column l / 4.
+template <bool transposed>
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) {
+  if constexpr (transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
 }
 
 }  // namespace dgrt::ptx
