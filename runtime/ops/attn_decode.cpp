@@ -26,8 +26,8 @@ struct Shape {
 
 AttnPagedConfig decode(const dgrt_attn_decode_desc& d, const Config& c) {
   const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
-  return {get("block_m"),    get("block_n"), get("head_dim_qk"),
-          get("head_dim_v"), get("stages"),  get("split_v"), attention::has_fp8_cache(d) ? 1u : 2u};
+  return {get("block_m"), get("block_n"), get("head_dim_qk"),                     get("head_dim_v"),
+          get("stages"),  get("split_v"), attention::has_fp8_cache(d) ? 1u : 2u, get("ctas_per_sm")};
 }
 
 struct AttnDecode {
@@ -155,7 +155,7 @@ struct AttnDecode {
   static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
   static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
   static uint32_t num_threads(const AttnPagedConfig& tile) { return tile.split_v * 128; }
-  static uint32_t registers(const AttnPagedConfig& tile, uint32_t ctas);
+  static uint32_t registers(const AttnPagedConfig& tile);
   static bool is_invariant(const Desc& d) { return has(d, DGRT_FLAG_BATCH_INVARIANT); }
 
   // With BATCH_INVARIANT every part of every unit has a slot. tile_tokens: of a row tile, at least. Far
@@ -198,8 +198,8 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
     return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
   if (ctas > 2 && attention::mask_form(d.flags) != attn_mask_none)
     return invalid("ctas_per_sm={}: a mask's words need registers, must be 1 or 2", ctas);
-  if (registers(t, ctas) > std::min(65536 / (ctas * num_threads(t)), 255u))
-    return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers(t, ctas));
+  if (registers(t) > std::min(65536 / (ctas * num_threads(t)), 255u))
+    return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers(t));
   if (attn_paged_by_teams(t) && attn_paged_stage_bytes(t) < attn_team_rows * attn_teams * 64 * t.split_v)
     return invalid("block_n={}: a stage must hold 16 columns of every team's o", t.block_n);
   // 1024: what the system keeps of every CTA's.
@@ -211,14 +211,14 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
 
 // Of a thread: accumulators and weights, and what the rest takes, which is more where rows are not a power of
 // two of chunks.
-uint32_t AttnDecode::registers(const AttnPagedConfig& t, uint32_t ctas) {
+uint32_t AttnDecode::registers(const AttnPagedConfig& t) {
   const bool irregular = !std::has_single_bit(t.head_dim_qk) || !std::has_single_bit(t.head_dim_v);
   const uint32_t o = t.head_dim_v / t.split_v / 2;
   if (attn_paged_by_teams(t))
-    return o + t.block_n / attn_teams / 2 + (attn_teams_hold_queries(t) ? t.head_dim_qk / 4 : 8) +
-           (irregular ? 110 : 100);
+    return o + t.block_n / attn_teams / 2 + (attn_teams_hold_queries(t) ? t.head_dim_qk / 4 : 0) +
+           (irregular ? 115 : 88);
   const uint32_t upcast = t.kv_bytes == 1 ? 32 : 0;
-  return o + t.block_n / 2 + t.block_n / 4 + (irregular ? 100 : 76) + (ctas > 2 ? t.block_n / 4 + upcast : 0);
+  return o + t.block_n / 2 + t.block_n / 4 + (irregular ? 100 : 76) + (t.ctas_per_sm > 2 ? t.block_n / 4 + upcast : 0);
 }
 
 // CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of

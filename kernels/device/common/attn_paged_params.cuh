@@ -45,6 +45,7 @@ struct AttnPagedConfig {
   uint32_t stages;   // slots of keys and values together
   uint32_t split_v;  // warpgroups that share rows and divide the columns of v
   uint32_t kv_bytes;  // of an element of the cache. 1: e4m3
+  uint32_t ctas_per_sm;
 };
 
 // Few rows are the work of teams of warps, each with keys of its own (attn_paged_teams.cuh), many that of
@@ -71,7 +72,8 @@ DGRT_HD constexpr uint32_t attn_paged_q_bytes(const AttnPagedConfig& c) {
 }
 // Registers hold a team's queries, beside o, or each tile reads them anew.
 DGRT_HD constexpr bool attn_teams_hold_queries(const AttnPagedConfig& c) {
-  return c.head_dim_qk <= 128 && c.head_dim_v <= 128;
+  const uint32_t most = c.ctas_per_sm <= 2 ? 128 : 64;
+  return c.head_dim_qk <= most && c.head_dim_v <= most;
 }
 // Maximum and sum of every row and team, and two factors of every row.
 DGRT_HD constexpr uint32_t attn_paged_rows_bytes(const AttnPagedConfig& c) {

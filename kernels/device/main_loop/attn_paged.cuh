@@ -21,8 +21,8 @@ namespace dgrt {
 
 template <class Cfg>
 struct AttnPagedSmem {
-  static constexpr AttnPagedConfig config{Cfg::block_m,     Cfg::block_n, Cfg::head_dim_qk,
-                                          Cfg::head_dim_v, Cfg::stages,  Cfg::split_v, Cfg::kv_bytes};
+  static constexpr AttnPagedConfig config{Cfg::block_m, Cfg::block_n, Cfg::head_dim_qk, Cfg::head_dim_v,
+                                          Cfg::stages,  Cfg::split_v, Cfg::kv_bytes,    Cfg::ctas_per_sm};
   static constexpr uint32_t q_bytes = attn_paged_q_bytes(config);
   static constexpr uint32_t k_tile_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
   static constexpr uint32_t k_bytes = Cfg::kv_bytes == 1 ? Cfg::block_n * Cfg::head_dim_qk : k_tile_bytes;

@@ -20,8 +20,8 @@ namespace dgrt {
 
 template <class Cfg>
 struct AttnTeamsSmem {
-  static constexpr AttnPagedConfig config{Cfg::block_m,     Cfg::block_n, Cfg::head_dim_qk,
-                                          Cfg::head_dim_v, Cfg::stages,  Cfg::split_v, Cfg::kv_bytes};
+  static constexpr AttnPagedConfig config{Cfg::block_m, Cfg::block_n, Cfg::head_dim_qk, Cfg::head_dim_v,
+                                          Cfg::stages,  Cfg::split_v, Cfg::kv_bytes,    Cfg::ctas_per_sm};
   static constexpr uint32_t q_bytes = attn_paged_q_bytes(config);
   static constexpr uint32_t stage_bytes = attn_paged_stage_bytes(config);
   static constexpr uint32_t k_row_bytes = Cfg::head_dim_qk * Cfg::kv_bytes, v_row_bytes = Cfg::head_dim_v * Cfg::kv_bytes;

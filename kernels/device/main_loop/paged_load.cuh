@@ -85,6 +85,22 @@ class PagedLoader {
     key_first_ = segment_.key_first(p_);
     key_end_ = segment_.key_end(p_);
     find_page();
+    prefetch_queries();
+  }
+
+  // They are loaded when the segment begins, and waited for.
+  __device__ __forceinline__ void prefetch_queries() const {
+    constexpr uint32_t lines = ceil_div(Cfg::head_dim_qk * 2, 128), count = Cfg::block_m * lines;
+    const KeySegment& s = segment_;
+    const auto* q = static_cast<const uint16_t*>(p_.q) +
+                    static_cast<uint64_t>(s.q_begin + s.first_token) * p_.q_token + s.first_head * p_.q_head;
+#pragma unroll
+    for (uint32_t i = threadIdx.x; i < count; i += num_threads) {
+      const uint32_t row = i / lines, line = i % lines;
+      const uint32_t token = token_of_row(row, p_.row_scale), head = row - token * p_.tile_heads;
+      if (token < s.tokens(p_) && head < s.heads && line * 64 < p_.qk_columns)
+        ptx::prefetch_l2(q + token * p_.q_token + head * p_.q_head + line * 64);
+    }
   }
 
   __device__ __forceinline__ uint32_t own_row() const { return threadIdx.x / 32 * rows + threadIdx.x % rows; }
@@ -122,7 +138,9 @@ class PagedLoader {
       const uint32_t place = Cfg::block_m == attn_team_rows ? packed_chunk_offset(chunks, of_tile, chunk)
                              : Cfg::kv_bytes == 1           ? raw_chunk_offset(count, at)
                                                             : attn_chunk_offset(Cfg::block_n, of_tile, chunk);
-      ptx::copy_async_b128(to + place, from + (offset + chunk * width) * Cfg::kv_bytes, real ? 16 : 0);
+      // The other half of a line may be another head's, which other CTAs read at another time.
+      constexpr uint32_t l2 = columns * Cfg::kv_bytes % 128 == 0 ? 128 : 64;
+      ptx::copy_async_b128<l2>(to + place, from + (offset + chunk * width) * Cfg::kv_bytes, real ? 16 : 0);
     }
   }
 

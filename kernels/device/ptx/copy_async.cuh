@@ -5,10 +5,16 @@
 
 namespace dgrt::ptx {
 
-// Reads `bytes` (0 or 16), writes 16: zeros for what was not read. Nothing is read where bytes is 0.
+// Reads `bytes` (0 or 16), writes 16: zeros for what was not read. Nothing is read where bytes is 0. l2: bytes
+// around that come to L2, 64 or 128.
+template <uint32_t l2 = 128>
 __device__ __forceinline__ void copy_async_b128(uint32_t smem, const void* from, uint32_t bytes) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(smem), "l"(from), "r"(bytes)
-               : "memory");
+  if constexpr (l2 == 128)
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(smem), "l"(from), "r"(bytes)
+                 : "memory");
+  else
+    asm volatile("cp.async.cg.shared.global.L2::64B [%0], [%1], 16, %2;" ::"r"(smem), "l"(from), "r"(bytes)
+                 : "memory");
 }
 
 __device__ __forceinline__ void copy_async_commit() {

@@ -60,6 +60,11 @@ __device__ __forceinline__ void store_f32x4(void* to, float4 v) {
                : "memory");
 }
 
+// The line around.
+__device__ __forceinline__ void prefetch_l2(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
+}
+
 // Both multiples of 16.
 __device__ __forceinline__ void prefetch_bulk_l2(const void* from, uint32_t bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
