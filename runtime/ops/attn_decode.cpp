@@ -26,8 +26,9 @@ struct Shape {
 
 AttnPagedConfig decode(const dgrt_attn_decode_desc& d, const Config& c) {
   const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
-  return {get("block_m"), get("block_n"), get("head_dim_qk"),                     get("head_dim_v"),
-          get("stages"),  get("split_v"), attention::has_fp8_cache(d) ? 1u : 2u, get("ctas_per_sm")};
+  return {get("block_m"), get("block_n"),  get("head_dim_qk"),
+          get("head_dim_v"), get("stages"), get("split_v"),
+          attention::has_fp8_cache(d) ? 1u : 2u, get("ctas_per_sm"), get("cluster")};
 }
 
 struct AttnDecode {
@@ -77,26 +78,29 @@ struct AttnDecode {
     const int64_t tokens = std::clamp<int64_t>(is_invariant(d) ? d.max_q_len : point[1], 1, 64);
     const int64_t rows = tokens * (d.num_q_heads / d.num_kv_heads);
     std::vector<Config> found;
-    for (const int64_t ctas : {2, 1, 3})
-      for (const int64_t block_n : {64, 32, 128}) {
-        // The bits of a row depend on how its keys are cut, and on nothing else of a config.
-        if (is_invariant(d) && block_n != (qk + v > 256 ? 32 : 64)) continue;
-        for (int64_t stages = 8; stages >= 2; --stages) {
-          const Config c = {{"block_m", rows <= attn_team_rows ? 16 : 64},
-                            {"block_n", block_n},
-                            {"head_dim_qk", qk},
-                            {"head_dim_v", v},
-                            {"stages", stages},
-                            {"split_v", v > 256 ? 2 : 1},
-                            {"ctas_per_sm", ctas}};
-          if (!check_config(d, target, c).is_ok()) continue;
-          found.push_back(c);
-          break;
+    for (const int64_t cluster : {0, 1, 2, 4, 8})
+      for (const int64_t ctas : {2, 1, 3})
+        for (const int64_t block_n : {64, 32, 128}) {
+          // The bits of a row depend on how its keys are cut, and on nothing else of a config.
+          if (is_invariant(d) && block_n != (qk + v > 256 ? 32 : 64)) continue;
+          for (int64_t stages = 8; stages >= 2; --stages) {
+            const Config c = {{"block_m", rows <= attn_team_rows ? 16 : 64},
+                              {"block_n", block_n},
+                              {"head_dim_qk", qk},
+                              {"head_dim_v", v},
+                              {"stages", stages},
+                              {"split_v", v > 256 ? 2 : 1},
+                              {"ctas_per_sm", ctas},
+                              {"cluster", cluster}};
+            if (!check_config(d, target, c).is_ok()) continue;
+            if (cluster == 0 || suits_clusters(d, target, point, c)) found.push_back(c);
+            break;
+          }
         }
-      }
     return found;
   }
 
+  static bool suits_clusters(const Desc& d, const Target& target, const Point& point, const Config& c);
   static Status check_config(const Desc& d, const Target& target, const Config& c);
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c);
 
@@ -109,6 +113,7 @@ struct AttnDecode {
     i.entry = fmt::format("sm90_attn_decode_{}_{}x{}_d{}x{}_s{}_c{}",
                           attention::dtype_name(d.dtype), tile.block_m, tile.block_n,
                           tile.head_dim_qk, tile.head_dim_v, tile.stages, c["ctas_per_sm"]);
+    if (tile.cluster > 0) i.entry += fmt::format("_cl{}", tile.cluster);
     if (attention::has_fp8_cache(d)) i.entry += "_kve4m3";
     if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
     if (is_invariant(d)) i.entry += "_inv";
@@ -158,6 +163,11 @@ struct AttnDecode {
   static uint32_t registers(const AttnPagedConfig& tile);
   static bool is_invariant(const Desc& d) { return has(d, DGRT_FLAG_BATCH_INVARIANT); }
 
+  // Of a sequence and key head.
+  static int64_t row_tiles(const Desc& d, const AttnPagedConfig& t, int64_t q_len) {
+    const int64_t group = d.num_q_heads / d.num_kv_heads, heads = std::min<int64_t>(group, t.block_m);
+    return div_up(q_len, t.block_m / heads) * div_up(group, heads);
+  }
   // With BATCH_INVARIANT every part of every unit has a slot. tile_tokens: of a row tile, at least. Far
   // too many are 2^40 and more.
   static int64_t max_parts(const Desc& d, int64_t batch, int64_t q_len, int64_t tile_tokens) {
@@ -177,10 +187,12 @@ struct AttnDecode {
 Status AttnDecode::check_config(const Desc& d, const Target& target, const Config& c) {
   if (target.arch != "sm_90a")
     return error(DGRT_UNSUPPORTED, "arch={}: attn_decode has kernels for sm_90a", target.arch);
-  for (const char* name : {"block_m", "block_n", "head_dim_qk", "head_dim_v", "stages", "split_v", "ctas_per_sm"}) {
+  for (const char* name :
+       {"block_m", "block_n", "head_dim_qk", "head_dim_v", "stages", "split_v", "ctas_per_sm", "cluster"}) {
     const int64_t* value = c.find(name);
     if (!value) return invalid("{}: missing", name);
-    if (*value < 1 || *value > 512) return invalid("{}={}: must be 1 to 512", name, *value);
+    const int64_t least = std::string_view(name) == "cluster" ? 0 : 1;
+    if (*value < least || *value > 512) return invalid("{}={}: must be {} to 512", name, *value, least);
   }
   const AttnPagedConfig t = decode(d, c);
   const auto ctas = static_cast<uint32_t>(c["ctas_per_sm"]);
@@ -196,6 +208,10 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
   if (t.stages < 2 || t.stages > 8) return invalid("stages={}: must be 2 to 8", t.stages);
   if (ctas > most_ctas_per_sm)
     return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
+  if (t.cluster > 8 || (t.cluster > 0 && !std::has_single_bit(t.cluster)))
+    return invalid("cluster={}: must be 0, 1, 2, 4 or 8", t.cluster);
+  if (t.cluster > 0 && (!attn_paged_by_teams(t) || is_invariant(d)))
+    return invalid("cluster={}: must be 0 with block_m={}, or with BATCH_INVARIANT", t.cluster, t.block_m);
   if (ctas > 2 && attention::mask_form(d.flags) != attn_mask_none)
     return invalid("ctas_per_sm={}: a mask's words need registers, must be 1 or 2", ctas);
   if (registers(t) > std::min(65536 / (ctas * num_threads(t)), 255u))
@@ -221,6 +237,16 @@ uint32_t AttnDecode::registers(const AttnPagedConfig& t) {
   return o + t.block_n / 2 + t.block_n / 4 + (irregular ? 100 : 76) + (t.ctas_per_sm > 2 ? t.block_n / 4 + upcast : 0);
 }
 
+// Units are so few that they are worked on at the same time, and so short that it hardly matters if they are not
+// alike.
+bool AttnDecode::suits_clusters(const Desc& d, const Target& target, const Point& point, const Config& c) {
+  const AttnPagedConfig t = decode(d, c);
+  const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20), q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
+  const int64_t units = batch * d.num_kv_heads * row_tiles(d, t, q_len);
+  return units * t.cluster <= prepare(d, target, c).as<Shape>().max_ctas &&
+         point[2] <= int64_t{t.block_n} * t.cluster * 4;
+}
+
 // CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of
 // rows and every part of one that CTAs share takes its time. Fitted to an H100 with heads of 64 to 512
 // (CUDA 13.0, 2026-11-26).
@@ -231,11 +257,12 @@ int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& po
   const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20);
   const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
   const int64_t kv_len = std::clamp<int64_t>(point[2], 1, 1 << 20);
-  const int64_t row_tiles = div_up(q_len * (d.num_q_heads / d.num_kv_heads), t.block_m);
-  const int64_t units = batch * d.num_kv_heads * row_tiles, unit_tiles = div_up(kv_len, t.block_n);
+  const int64_t units = batch * d.num_kv_heads * row_tiles(d, t, q_len), unit_tiles = div_up(kv_len, t.block_n);
   const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 25;
   const int64_t compute_ps = 600'000 + int64_t{t.block_n} * t.head_dim_v / t.split_v * 30;
   const int64_t shorter = std::min(load_ps, compute_ps), longer = std::max(load_ps, compute_ps);
+  if (t.cluster > 0)
+    return (t.cluster > 1 ? 6'000'000 : 5'500'000) + div_up(unit_tiles, t.cluster) * (longer + shorter * 3 / 8);
   const int64_t steps = div_up(attention::capped_product(units, unit_tiles), ctas);
   const int64_t parts = std::min(unit_tiles, std::max<int64_t>(1, ctas / units));
   return 7'000'000 + attention::capped_product(steps, longer + shorter * 3 / 8) +
@@ -307,6 +334,14 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.mask = attention::make_mask(x);
   p.page_error = x.page_error;
   launch->grid[0] = s.max_ctas;
+  if (s.tile.cluster > 0) {
+    const int64_t heads = x.batch * d.num_kv_heads;  // check_args: less than 2^32 tiles
+    const int64_t tiles = std::min(row_tiles(d, s.tile, x.max_q_len), (int64_t{1} << 31) / heads);
+    p.grid_row_tiles = static_cast<uint32_t>(std::max<int64_t>(tiles, 1));
+    const int64_t clusters = std::min<int64_t>(heads * p.grid_row_tiles, s.max_ctas / s.tile.cluster);
+    launch->grid[0] = static_cast<uint32_t>(clusters) * s.tile.cluster;
+    launch->cluster[0] = s.tile.cluster;
+  }
   launch->num_threads = num_threads(s.tile);
   launch->smem_bytes = attn_paged_smem_bytes(s.tile);
   launch->block_m = s.tile.block_m;

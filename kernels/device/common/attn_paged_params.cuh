@@ -28,6 +28,7 @@ struct AttnPagedParams {
   uint32_t tile_heads, tile_tokens;     // of a row tile; head_tiles of them make a group
   uint32_t head_tiles;
   uint32_t row_scale;                   // see token_of_row
+  uint32_t grid_row_tiles;              // see ClusterWalk
   int32_t window_left, window_right;    // keys p - left to p + right are visible
   float scale_log2;  // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;   // softcap only: product to the tangent's argument
@@ -46,6 +47,7 @@ struct AttnPagedConfig {
   uint32_t split_v;  // warpgroups that share rows and divide the columns of v
   uint32_t kv_bytes;  // of an element of the cache. 1: e4m3
   uint32_t ctas_per_sm;
+  uint32_t cluster;  // CTAs that divide a unit's keys. 0: all CTAs divide those of the whole batch
 };
 
 // Few rows are the work of teams of warps, each with keys of its own (attn_paged_teams.cuh), many that of
@@ -75,9 +77,9 @@ DGRT_HD constexpr bool attn_teams_hold_queries(const AttnPagedConfig& c) {
   const uint32_t most = c.ctas_per_sm <= 2 ? 128 : 64;
   return c.head_dim_qk <= most && c.head_dim_v <= most;
 }
-// Maximum and sum of every row and team, and two factors of every row.
+// Maximum and sum of every row, of teams and all of them, and two factors of every row.
 DGRT_HD constexpr uint32_t attn_paged_rows_bytes(const AttnPagedConfig& c) {
-  return attn_paged_by_teams(c) ? c.block_m * (attn_teams + 1) * 8 : 0;
+  return attn_paged_by_teams(c) ? c.block_m * (attn_teams + 2) * 8 : 0;
 }
 // What find_range needs, then segments from the one that is worked on to the last that is being loaded.
 constexpr uint32_t attn_paged_scratch_bytes = 64, attn_paged_segment_bytes = 64;

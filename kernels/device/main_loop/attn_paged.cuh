@@ -21,8 +21,8 @@ namespace dgrt {
 
 template <class Cfg>
 struct AttnPagedSmem {
-  static constexpr AttnPagedConfig config{Cfg::block_m, Cfg::block_n, Cfg::head_dim_qk, Cfg::head_dim_v,
-                                          Cfg::stages,  Cfg::split_v, Cfg::kv_bytes,    Cfg::ctas_per_sm};
+  static constexpr AttnPagedConfig config{Cfg::block_m, Cfg::block_n,  Cfg::head_dim_qk, Cfg::head_dim_v, Cfg::stages,
+                                          Cfg::split_v, Cfg::kv_bytes, Cfg::ctas_per_sm, Cfg::cluster};
   static constexpr uint32_t q_bytes = attn_paged_q_bytes(config);
   static constexpr uint32_t k_tile_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_qk);
   static constexpr uint32_t k_bytes = Cfg::kv_bytes == 1 ? Cfg::block_n * Cfg::head_dim_qk : k_tile_bytes;
@@ -202,7 +202,7 @@ struct AttnPaged {
 
   __device__ __forceinline__ void run() {
     const KeyRangeOfCta range = find_range<Cfg, Smem::num_threads>(p, smem.scratch());
-    PagedLoader<Cfg, Smem::num_threads> loader(p, range, smem.scratch() + attn_paged_scratch_bytes);
+    PagedLoader<Cfg, Smem::num_threads, KeyWalk<Cfg>> loader(p, {p, range}, smem.scratch() + attn_paged_scratch_bytes);
 #pragma unroll 1
     for (uint32_t i = 0; i < Cfg::stages; ++i) issue_load(loader);
     if constexpr (Cfg::kv_bytes == 1) upcast_next_keys();

@@ -15,18 +15,19 @@
 #include "device/main_loop/paged_rows.cuh"
 #include "device/mma/team_product.cuh"
 #include "device/ptx/grid.cuh"
+#include "device/sched/key_cluster.cuh"
 
 namespace dgrt {
 
 template <class Cfg>
 struct AttnTeamsSmem {
-  static constexpr AttnPagedConfig config{Cfg::block_m, Cfg::block_n, Cfg::head_dim_qk, Cfg::head_dim_v,
-                                          Cfg::stages,  Cfg::split_v, Cfg::kv_bytes,    Cfg::ctas_per_sm};
+  static constexpr AttnPagedConfig config{Cfg::block_m, Cfg::block_n,  Cfg::head_dim_qk, Cfg::head_dim_v, Cfg::stages,
+                                          Cfg::split_v, Cfg::kv_bytes, Cfg::ctas_per_sm, Cfg::cluster};
   static constexpr uint32_t q_bytes = attn_paged_q_bytes(config);
   static constexpr uint32_t stage_bytes = attn_paged_stage_bytes(config);
   static constexpr uint32_t k_row_bytes = Cfg::head_dim_qk * Cfg::kv_bytes, v_row_bytes = Cfg::head_dim_v * Cfg::kv_bytes;
   static constexpr uint32_t rows_offset = q_bytes + Cfg::stages * stage_bytes;
-  static constexpr uint32_t factors_offset = rows_offset + attn_teams * Cfg::block_m * 8;
+  static constexpr uint32_t factors_offset = rows_offset + (attn_teams + 1) * Cfg::block_m * 8;
   static constexpr uint32_t scratch_offset = rows_offset + attn_paged_rows_bytes(config);
   static constexpr uint32_t num_threads = attn_teams * Cfg::split_v * 32;
   static constexpr uint32_t keys = Cfg::block_n / attn_teams;          // of a team
@@ -38,7 +39,7 @@ struct AttnTeamsSmem {
   __device__ uint32_t slot(uint32_t slot) const { return base + q_bytes + slot * stage_bytes; }
   __device__ uint32_t k(uint32_t slot) const { return this->slot(slot); }
   __device__ uint32_t v(uint32_t slot) const { return k(slot) + Cfg::block_n * k_row_bytes; }
-  // Maximum and sum of a team's row.
+  // Maximum and sum of a team's row; team attn_teams: of all.
   __device__ uint32_t statistics(uint32_t team, uint32_t row) const {
     return base + rows_offset + (team * Cfg::block_m + row) * 8;
   }
@@ -259,37 +260,88 @@ struct AttnTeams {
     }
   }
 
-  // What all teams have of the columns that meet: to o, or to the part's slot.
+  // Eight columns of a row of those that meet.
+  struct Place {
+    static constexpr uint32_t groups = meeting / 8, of_row = groups * Cfg::split_v;
+
+    uint32_t row, part, group;
+
+    __device__ explicit Place(uint32_t i) : row(i / of_row), part(i / groups % Cfg::split_v), group(i % groups) {}
+    __device__ uint32_t column(uint32_t first) const { return part * Smem::columns + first + group * 8; }
+    __device__ uint32_t chunk(uint32_t at, uint32_t team, uint32_t half) const {
+      return meeting_chunk(at, team, part, row, group * 2 + half);
+    }
+  };
+
+  __device__ __forceinline__ void store_columns(const AttnRow& to, uint32_t column, const float4 (&x)[2],
+                                                float factor) const {
+    if (column >= p.v_columns) return;
+    ptx::store_b32x4(static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head + column,
+                     make_uint4(ptx::pack_half2<Cfg::dtype>(x[0].x * factor, x[0].y * factor),
+                                ptx::pack_half2<Cfg::dtype>(x[0].z * factor, x[0].w * factor),
+                                ptx::pack_half2<Cfg::dtype>(x[1].x * factor, x[1].y * factor),
+                                ptx::pack_half2<Cfg::dtype>(x[1].z * factor, x[1].w * factor)));
+  }
+
+  // What all teams have of the columns that meet: to o, to the part's slot, or where the first team's was.
   __device__ __forceinline__ void add_teams(const KeySegment& segment, uint32_t at, uint32_t first) const {
-    constexpr uint32_t groups = meeting / 8;
     const uint32_t rows = segment.tokens(p) * p.tile_heads;
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x; i < rows * (groups * Cfg::split_v); i += Smem::num_threads) {
-      const uint32_t group = i % groups, of_part = i / groups % Cfg::split_v, to_row = i / (groups * Cfg::split_v);
-      const AttnRow to(p, segment, to_row);
+    for (uint32_t i = threadIdx.x; i < rows * Place::of_row; i += Smem::num_threads) {
+      const Place place(i);
+      const AttnRow to(p, segment, place.row);
       if (!to.exists) continue;
       float4 sum[2] = {};
 #pragma unroll
       for (uint32_t j = 0; j < attn_teams; ++j)
 #pragma unroll
         for (uint32_t half = 0; half < 2; ++half)
-          sum[half] = plus(sum[half],
-                           ptx::load_shared_f32x4(meeting_chunk(at, j, of_part, to_row, group * 2 + half)));
-      const float factor = ptx::load_shared_f32(smem.value_factor(to_row));
-      const uint32_t column = of_part * Smem::columns + first + group * 8;
+          sum[half] = plus(sum[half], ptx::load_shared_f32x4(place.chunk(at, j, half)));
+      if constexpr (Cfg::cluster > 1) {
 #pragma unroll
-      for (float4& x : sum) x = make_float4(x.x * factor, x.y * factor, x.z * factor, x.w * factor);
-      if (segment.parts > 1) {
-        float* values = PartSlots<Cfg>::values(p, segment.slot_of(segment.part)) + to_row * Cfg::head_dim_v + column;
-        ptx::store_f32x4(values, sum[0]);
-        ptx::store_f32x4(values + 4, sum[1]);
-      } else if (column < p.v_columns) {
-        ptx::store_b32x4(static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head + column,
-                         make_uint4(ptx::pack_half2<Cfg::dtype>(sum[0].x, sum[0].y),
-                                    ptx::pack_half2<Cfg::dtype>(sum[0].z, sum[0].w),
-                                    ptx::pack_half2<Cfg::dtype>(sum[1].x, sum[1].y),
-                                    ptx::pack_half2<Cfg::dtype>(sum[1].z, sum[1].w)));
+        for (uint32_t half = 0; half < 2; ++half) ptx::store_shared_f32x4(place.chunk(at, 0, half), sum[half]);
+        continue;
       }
+      const float factor = ptx::load_shared_f32(smem.value_factor(place.row));
+      if (segment.parts == 1) {
+        store_columns(to, place.column(first), sum, factor);
+        continue;
+      }
+      float* values = PartSlots<Cfg>::values(p, segment.slot_of(segment.part)) + place.row * Cfg::head_dim_v +
+                      place.column(first);
+#pragma unroll
+      for (uint32_t half = 0; half < 2; ++half)
+        ptx::store_f32x4(values + half * 4, make_float4(sum[half].x * factor, sum[half].y * factor,
+                                                        sum[half].z * factor, sum[half].w * factor));
+    }
+  }
+
+  // The same of all CTAs of the cluster, by each a part of it.
+  __device__ __forceinline__ void add_ctas(const KeySegment& segment, const PagedScales& scales, uint32_t at,
+                                           uint32_t first) const {
+    const uint32_t rows = segment.tokens(p) * p.tile_heads;
+#pragma unroll 1
+    for (uint32_t i = ptx::cluster_cta_rank() * Smem::num_threads + threadIdx.x; i < rows * Place::of_row;
+         i += Cfg::cluster * Smem::num_threads) {
+      const Place place(i);
+      const AttnRow to(p, segment, place.row);
+      if (!to.exists) continue;
+      float2 statistics[Cfg::cluster];
+      float4 values[Cfg::cluster][2];
+#pragma unroll
+      for (uint32_t j = 0; j < Cfg::cluster; ++j) {
+        statistics[j] = ptx::load_cluster_f32x2(ptx::mapa(smem.statistics(attn_teams, place.row), j));
+#pragma unroll
+        for (uint32_t half = 0; half < 2; ++half)
+          values[j][half] = ptx::load_cluster_f32x4(ptx::mapa(place.chunk(at, 0, half), j));
+      }
+      MergedColumns merged;
+      merged.add(statistics, values);
+      const uint32_t column = place.column(first);
+      const float factor =
+          scales.value * close_row(p, to.token, to.head, merged.sum, merged.most, column == 0);
+      const auto& o = merged.o;
+      store_columns(to, column, {make_float4(o[0], o[1], o[2], o[3]), make_float4(o[4], o[5], o[6], o[7])}, factor);
     }
   }
 
@@ -320,6 +372,10 @@ struct AttnTeams {
       for (uint32_t j = 0; j < attn_teams; ++j) total += ptx::ex2_approx_f32(of_team[j].x - shift) * of_team[j].y;
       weight[i] = ptx::ex2_approx_f32(most[i] - shift);
       if (threadIdx.x >= 32 || threadIdx.x % 4 != 0 || !exists[i]) continue;
+      if constexpr (Cfg::cluster > 1) {
+        ptx::store_shared_f32x2(smem.statistics(attn_teams, row + i * 8), make_float2(top, total));
+        continue;
+      }
       float factor = scales.value;
       if (segment.parts > 1) {
         ptx::store_f32x2(PartSlots<Cfg>::statistics(p, segment.slot_of(segment.part), row + i * 8, false),
@@ -334,26 +390,45 @@ struct AttnTeams {
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= weight[i / 2 % 2];
   }
 
+  __device__ static void meet_cluster() {
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
+
   template <uint32_t first = 0>
-  __device__ __forceinline__ void join_teams(const KeySegment& segment, uint32_t at, const bool (&exists)[2]) const {
-    if (first > 0) __syncthreads();  // the columns before are read
+  __device__ __forceinline__ void join_teams(const KeySegment& segment, const PagedScales& scales, uint32_t at,
+                                             const bool (&exists)[2]) const {
+    if (first > 0 && Cfg::cluster <= 1) __syncthreads();  // the columns before are read
     store_meeting<first>(at, exists);
     __syncthreads();
     add_teams(segment, at, first);
-    if constexpr (first + meeting < Smem::columns) join_teams<first + meeting>(segment, at, exists);
+    if constexpr (Cfg::cluster > 1) {
+      meet_cluster();
+      add_ctas(segment, scales, at, first);
+      meet_cluster();  // all have read
+    }
+    if constexpr (first + meeting < Smem::columns) join_teams<first + meeting>(segment, scales, at, exists);
   }
 
   __device__ __forceinline__ void finish(const KeySegment& segment, const PagedScales& scales,
                                          const OnlineSoftmax& softmax) {
     const bool exists[2] = {AttnRow(p, segment, row).exists, AttnRow(p, segment, row + 8).exists};
     weigh_team(segment, scales, softmax, exists);
-    join_teams(segment, smem.slot(load_slot), exists);  // where the next load goes: nobody reads it any more
-    if (segment.parts > 1) gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
+    join_teams(segment, scales, smem.slot(load_slot), exists);  // where the next load goes: nobody reads it any more
+    if constexpr (Cfg::cluster == 0)
+      if (segment.parts > 1) gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
   }
 
   __device__ __forceinline__ void run() {
-    const KeyRangeOfCta range = find_range<Cfg, Smem::num_threads>(p, smem.scratch());
-    PagedLoader<Cfg, Smem::num_threads> loader(p, range, smem.scratch() + attn_paged_scratch_bytes);
+    if constexpr (Cfg::cluster == 0)
+      run(KeyWalk<Cfg>(p, find_range<Cfg, Smem::num_threads>(p, smem.scratch())));
+    else
+      run(ClusterWalk<Cfg>(p));
+  }
+
+  template <class Walk>
+  __device__ __forceinline__ void run(const Walk& walk) {
+    PagedLoader<Cfg, Smem::num_threads, Walk> loader(p, walk, smem.scratch() + attn_paged_scratch_bytes);
 #pragma unroll 1
     for (uint32_t i = 0; i < Cfg::stages; ++i) issue_load(loader);
 #pragma unroll 1

@@ -40,12 +40,13 @@ __device__ __forceinline__ void load_queries(const AttnPagedParams& p, const Key
   }
 }
 
-template <class Cfg, uint32_t num_threads>
+// Walk: KeyWalk, ClusterWalk.
+template <class Cfg, uint32_t num_threads, class Walk>
 class PagedLoader {
  public:
   // segments: shared memory for as many as there are stages, and one.
-  __device__ PagedLoader(const AttnPagedParams& p, const KeyRangeOfCta& range, uint32_t segments)
-      : p_(p), walk_(p, range), segments_(segments) {}
+  __device__ PagedLoader(const AttnPagedParams& p, const Walk& walk, uint32_t segments)
+      : p_(p), walk_(walk), segments_(segments) {}
 
   // Segments whose loads have begun, or will with the next tile. Published by the next barrier.
   __device__ uint32_t num_segments() const { return num_segments_; }
@@ -145,7 +146,7 @@ class PagedLoader {
   }
 
   const AttnPagedParams& p_;
-  KeyWalk<Cfg> walk_;
+  Walk walk_;
   KeySegment segment_;
   uint32_t segments_, num_segments_ = 0, slot_ = 0;
   int32_t tile_ = 0, end_ = 0, page_ = 0, key_first_ = 0, key_end_ = 0;

@@ -35,4 +35,10 @@ __device__ __forceinline__ float4 load_cluster_f32x4(uint32_t address) {
   return v;
 }
 
+__device__ __forceinline__ float2 load_cluster_f32x2(uint32_t address) {
+  float2 v;
+  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address) : "memory");
+  return v;
+}
+
 }  // namespace dgrt::ptx

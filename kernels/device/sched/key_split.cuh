@@ -14,6 +14,49 @@
 
 namespace dgrt {
 
+// Consecutive key tiles of a unit, and where the unit's parts are.
+struct KeySegment {
+  int32_t q_begin, q_len, kv_len;
+  int32_t first_token;                 // of the row tile, among the sequence's
+  int32_t first_head, heads;           // query heads of the row tile
+  int32_t kv_head, sequence;
+  int32_t begin, end;                  // key tiles
+  uint32_t part, parts;                // this one, of so many
+  uint32_t first_slot, second_slot;    // of the first two parts; further ones are slot_step apart
+  uint32_t slot_step;
+
+  __device__ int32_t offset() const { return kv_len - q_len; }
+  __device__ uint32_t tokens(const AttnPagedParams& p) const {
+    return min(static_cast<int32_t>(p.tile_tokens), q_len - first_token);
+  }
+  // Keys [key_first, key_end) are all that some row may see.
+  __device__ int32_t key_first(const AttnPagedParams& p) const {
+    return max(offset() + first_token - p.window_left, 0);
+  }
+  __device__ int32_t key_end(const AttnPagedParams& p) const {
+    return min(offset() + first_token + static_cast<int32_t>(tokens(p)) + p.window_right, kv_len);
+  }
+  __device__ uint32_t slot_of(uint32_t index) const {
+    return index == 0 ? first_slot : second_slot + (index - 1) * slot_step;
+  }
+
+  // attn_paged_segment_bytes.
+  __device__ void store(uint32_t to) const {
+    ptx::store_shared_s32x4(to, make_int4(q_begin, q_len, kv_len, first_token));
+    ptx::store_shared_s32x4(to + 16, make_int4(first_head, heads, kv_head, sequence));
+    ptx::store_shared_s32x4(to + 32, make_int4(begin, end, part, parts));
+    ptx::store_shared_s32x4(to + 48, make_int4(first_slot, second_slot, slot_step, 0));
+  }
+  __device__ void load(uint32_t from) {
+    const int4 a = ptx::load_shared_s32x4(from), b = ptx::load_shared_s32x4(from + 16);
+    const int4 c = ptx::load_shared_s32x4(from + 32), d = ptx::load_shared_s32x4(from + 48);
+    q_begin = a.x, q_len = a.y, kv_len = a.z, first_token = a.w;
+    first_head = b.x, heads = b.y, kv_head = b.z, sequence = b.w;
+    begin = c.x, end = c.y, part = c.z, parts = c.w;
+    first_slot = d.x, second_slot = d.y, slot_step = d.z;
+  }
+};
+
 // What a sequence has, from lengths that may be anything.
 template <class Cfg>
 struct PagedSequence {
@@ -53,6 +96,18 @@ struct PagedSequence {
     return ceil_div(tiles, part_tiles(tiles)) + overhead;
   }
   __device__ uint32_t cost(const AttnPagedParams& p) const { return units(p) * unit_cost(p); }
+  // The rows of a segment.
+  __device__ __forceinline__ void place(const AttnPagedParams& p, KeySegment& s, uint32_t sequence, uint32_t kv_head,
+                                        uint32_t row_tile) const {
+    const uint32_t token_tile = row_tile / p.head_tiles;
+    const uint32_t group_head = (row_tile - token_tile * p.head_tiles) * p.tile_heads;
+    s.q_begin = q_begin, s.q_len = q_len, s.kv_len = kv_len;
+    s.sequence = static_cast<int32_t>(sequence);
+    s.kv_head = static_cast<int32_t>(kv_head);
+    s.first_token = static_cast<int32_t>(token_tile * p.tile_tokens);
+    s.first_head = static_cast<int32_t>(kv_head * p.group + group_head);
+    s.heads = static_cast<int32_t>(min(p.tile_heads, p.group - group_head));
+  }
 };
 
 struct KeyRangeOfCta {
@@ -120,49 +175,6 @@ __device__ KeyRangeOfCta find_range(const AttnPagedParams& p, uint32_t scratch) 
   return range;
 }
 
-// Consecutive key tiles of a unit, and where the unit's parts are.
-struct KeySegment {
-  int32_t q_begin, q_len, kv_len;
-  int32_t first_token;                 // of the row tile, among the sequence's
-  int32_t first_head, heads;           // query heads of the row tile
-  int32_t kv_head, sequence;
-  int32_t begin, end;                  // key tiles
-  uint32_t part, parts;                // this one, of so many
-  uint32_t first_slot, second_slot;    // of the first two parts; further ones are slot_step apart
-  uint32_t slot_step;
-
-  __device__ int32_t offset() const { return kv_len - q_len; }
-  __device__ uint32_t tokens(const AttnPagedParams& p) const {
-    return min(static_cast<int32_t>(p.tile_tokens), q_len - first_token);
-  }
-  // Keys [key_first, key_end) are all that some row may see.
-  __device__ int32_t key_first(const AttnPagedParams& p) const {
-    return max(offset() + first_token - p.window_left, 0);
-  }
-  __device__ int32_t key_end(const AttnPagedParams& p) const {
-    return min(offset() + first_token + static_cast<int32_t>(tokens(p)) + p.window_right, kv_len);
-  }
-  __device__ uint32_t slot_of(uint32_t index) const {
-    return index == 0 ? first_slot : second_slot + (index - 1) * slot_step;
-  }
-
-  // attn_paged_segment_bytes.
-  __device__ void store(uint32_t to) const {
-    ptx::store_shared_s32x4(to, make_int4(q_begin, q_len, kv_len, first_token));
-    ptx::store_shared_s32x4(to + 16, make_int4(first_head, heads, kv_head, sequence));
-    ptx::store_shared_s32x4(to + 32, make_int4(begin, end, part, parts));
-    ptx::store_shared_s32x4(to + 48, make_int4(first_slot, second_slot, slot_step, 0));
-  }
-  __device__ void load(uint32_t from) {
-    const int4 a = ptx::load_shared_s32x4(from), b = ptx::load_shared_s32x4(from + 16);
-    const int4 c = ptx::load_shared_s32x4(from + 32), d = ptx::load_shared_s32x4(from + 48);
-    q_begin = a.x, q_len = a.y, kv_len = a.z, first_token = a.w;
-    first_head = b.x, heads = b.y, kv_head = b.z, sequence = b.w;
-    begin = c.x, end = c.y, part = c.z, parts = c.w;
-    first_slot = d.x, second_slot = d.y, slot_step = d.z;
-  }
-};
-
 template <class Cfg>
 class KeyWalk {
  public:
@@ -180,7 +192,8 @@ class KeyWalk {
       const uint32_t unit = (at_ - base_) / cost_, start = base_ + unit * cost_, from = at_;
       at_ = Cfg::invariant ? from + 1 : min(range_.end, start + cost_);
       if (at_ <= start + Sequence::overhead) continue;  // no keys
-      place(segment, unit);
+      const uint32_t row_tiles = now_.row_tiles(p_), kv_head = unit / row_tiles;
+      now_.place(p_, segment, sequence_, kv_head, unit - kv_head * row_tiles);
       cut(segment, start, from);
       return true;
     }
@@ -194,18 +207,6 @@ class KeyWalk {
     now_ = Sequence(p_, sequence_);
     units_ = now_.units(p_);
     cost_ = now_.unit_cost(p_);
-  }
-
-  __device__ __forceinline__ void place(KeySegment& s, uint32_t unit) const {
-    const uint32_t row_tiles = now_.row_tiles(p_), kv_head = unit / row_tiles;
-    const uint32_t row_tile = unit - kv_head * row_tiles, token_tile = row_tile / p_.head_tiles;
-    const uint32_t group_head = (row_tile - token_tile * p_.head_tiles) * p_.tile_heads;
-    s.q_begin = now_.q_begin, s.q_len = now_.q_len, s.kv_len = now_.kv_len;
-    s.sequence = static_cast<int32_t>(sequence_);
-    s.kv_head = static_cast<int32_t>(kv_head);
-    s.first_token = static_cast<int32_t>(token_tile * p_.tile_tokens);
-    s.first_head = static_cast<int32_t>(kv_head * p_.group + group_head);
-    s.heads = static_cast<int32_t>(min(p_.tile_heads, p_.group - group_head));
   }
 
   __device__ __forceinline__ void cut(KeySegment& s, uint32_t start, uint32_t from) const {
