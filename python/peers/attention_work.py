@@ -16,7 +16,7 @@ from family_case import Case, bf16_out, dgrt_call, some_rows
 # Weights and outputs are each rounded once to bf16: 1.2e-3 on average, 1.95e-3 at most, each.
 LIMIT_GLOBAL, LIMIT_TILE = 3e-3, 5e-3
 TOKENS = 16384
-FULL, CAUSAL = -1, 0  # window_right
+FULL, CAUSAL = -1, 0  # window_right; FULL also window_left
 
 # batch, queries, query heads, key heads, head sizes of q and of v, mask
 GEMMA = tuple((batch, m, 8, 4, 256, 256, CAUSAL)
@@ -37,15 +37,18 @@ def prefill_cases(context):
             yield prefill_case(plan, batch, m, q_heads, kv_heads, qk, dv, mask)
 
 
-def reference(q, k, v, rows, mask):
-    """[rows, heads, dv] of one sequence: q [m, heads, qk], k and v with fewer heads."""
+def reference(q, k, v, rows, mask, window_left=FULL):
+    """[rows, heads, dv] of one sequence: q [m, heads, qk], k and v with fewer heads. The last query has the
+    last key's position."""
     group = q.shape[1] // k.shape[1]
     of_q = q[rows].float().transpose(0, 1)
     of_k, of_v = (x.float().repeat_interleave(group, 1).transpose(0, 1) for x in (k, v))
     logits = of_q @ of_k.transpose(1, 2) / math.sqrt(q.shape[2])
+    keys, positions = torch.arange(len(k), device="cuda"), (rows + len(k) - len(q))[:, None]
     if mask == CAUSAL:
-        unseen = torch.arange(len(k), device="cuda") > rows[:, None]
-        logits.masked_fill_(unseen, float("-inf"))
+        logits.masked_fill_(keys > positions, float("-inf"))
+    if window_left != FULL:
+        logits.masked_fill_(keys < positions - window_left, float("-inf"))
     return (logits.softmax(-1) @ of_v).transpose(0, 1)
 
 
@@ -86,6 +89,3 @@ def prefill_case(plan, batch, m, q_heads, kv_heads, qk, dv, mask):
              "mask": "causal" if mask == CAUSAL else "full"}
     return Case("attn_prefill", shape, flops, floor_us(moved, flops, "bf16"), calls, {"dgrt": kernel},
                 sample, [want.flatten(1)], (LIMIT_GLOBAL, LIMIT_TILE))
-
-
-MAKERS = {"attn_prefill": prefill_cases}

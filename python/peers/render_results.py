@@ -145,18 +145,27 @@ def family_means(op, record):
     return f"- {op}, {len(rows)} shapes: {', '.join(parts)}\n"
 
 
+def attention_record(records, op):
+    """(the newest record of attention_peers.py with rows of this op, those rows), or (None, [])."""
+    for record in records:
+        rows = [row for row in record["rows"] if row["op"] == op] if record["kind"] == "attention_peers" else []
+        if rows:
+            return record, rows
+    return None, []
+
+
 def attention_table(records):
-    record = next((r for r in records if r["kind"] == "attention_peers"), None)
+    record, measured = attention_record(records, "attn_prefill")
     if record is None:
         return NOTHING
     columns = [(name, title) for name, title in (("cudnn", "cuDNN"), ("flash", "flash"))
-               if any(name in row["impls"] for row in record["rows"])]
+               if any(name in row["impls"] for row in measured)]
     header = ["batch × queries", "heads", "head size", "mask", "dgrt us", "p10–p90", "TFLOPS",
               "share of floor"]
     for _, title in columns:
         header += [f"{title} us", "over dgrt"]
-    rows = [attention_line(row, columns) for row in record["rows"]]
-    good = [row for row in record["rows"] if row["check"]["ok"]]
+    rows = [attention_line(row, columns) for row in measured]
+    good = [row for row in measured if row["check"]["ok"]]
     parts = []
     for name, title in columns:
         ratios = [row["impls"][name]["us"] / row["impls"]["dgrt"]["us"] for row in good
@@ -178,6 +187,34 @@ def attention_line(row, columns):
         us = row["impls"].get(name, {}).get("us")
         line += [cell(us), cell(None if us is None else us / own["us"], 2)]
     return line
+
+
+def cases_table(records):
+    """The case table of attention, beside Triton."""
+    record, measured = attention_record(records, "attn_cases")
+    if record is None:
+        return NOTHING
+    header = ["case", "sequences × tokens", "earlier keys", "window", "dgrt us", "p10–p90", "share of floor",
+              "Triton us", "tile", "over dgrt"]
+    rows, ratios = [], []
+    for row in measured:
+        window = "" if row["window_left"] < 0 else str(row["window_left"])
+        line = [row["case"], f"{row['batch']} × {row['m']}", str(row["prefix"]), window]
+        own, peer = row["impls"]["dgrt"], row["impls"].get("triton")
+        if not row["check"]["ok"]:
+            rows.append(line + ["wrong result"] + ["–"] * 5)
+            continue
+        line += [f"**{own['us']:.1f}**", f"{own['p10']:.1f}–{own['p90']:.1f}",
+                 cell(row["floor_us"] / own["us"], 2)]
+        if peer is None:
+            rows.append(line + ["not measured", "–", "–"])
+            continue
+        ratios.append(peer["us"] / own["us"])
+        rows.append(line + [cell(peer["us"]), peer["variant"], cell(ratios[-1], 2)])
+    text = caption(record) + "\n" + table(header, rows)
+    if ratios:
+        text += f"\nGeometric mean of the speed against Triton: {statistics.geometric_mean(ratios):.2f} ×.\n"
+    return text
 
 
 def bench_record(records, op):
@@ -358,6 +395,7 @@ def render(text, records):
               "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
               "family": lambda: family_table(records),
               "attention": lambda: attention_table(records),
+              "attn_cases": lambda: cases_table(records),
               "attn_decode": lambda: paged_table(records, "attn_decode"),
               "attn_extend": lambda: paged_table(records, "attn_extend"),
               "attn_memory": lambda: memory_table(records),

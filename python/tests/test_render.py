@@ -11,8 +11,8 @@ sys.path.insert(0, str(PEERS))
 
 import render_results  # noqa: E402
 
-NAMES = ("gemm_fp8", "gemm_bf16", "family", "attention", "attn_decode", "attn_extend", "attn_memory",
-         "input_ops", "host")
+NAMES = ("gemm_fp8", "gemm_bf16", "family", "attention", "attn_cases", "attn_decode", "attn_extend",
+         "attn_memory", "input_ops", "host")
 BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n" for name in NAMES)
 
 
@@ -116,6 +116,22 @@ class Render(unittest.TestCase):
         self.assertIn("| 4 × 3000 | 8/4 | 256 | causal | wrong result |", text)
         self.assertIn("1.50 × cuDNN (1 shapes)", text)
         self.assertNotIn("flash", text)
+
+    def test_cases_show_the_fastest_tile_of_triton(self):
+        row = {"op": "attn_cases", "case": "G", "batch": 32, "m": 4, "prefix": 1000, "window_left": 1024,
+               "kernel": "k", "flops": 1, "floor_us": 15.0, "check": {"ok": True},
+               "impls": {"dgrt": {"us": 20.0, "p10": 19.0, "p90": 21.0},
+                         "triton": {"us": 50.0, "p10": 49.0, "p90": 51.0, "variant": "16x64 w4 s2"}}}
+        alone = dict(row, case="A", window_left=-1, impls={"dgrt": row["impls"]["dgrt"]})
+        wrong = dict(row, case="B", check={"ok": False})
+        record = dict(family_record("2026-01-04", "attn_cases", 20.0), kind="attention_peers",
+                      rows=[row, alone, wrong])
+        text = self.render(record)
+        self.assertIn("| G | 32 × 4 | 1000 | 1024 | **20.0** | 19.0–21.0 | 0.75 | 50.0 | 16x64 w4 s2 | 2.50 |", text)
+        self.assertIn("| A | 32 × 4 | 1000 |  | **20.0** | 19.0–21.0 | 0.75 | not measured | – | – |", text)
+        self.assertIn("| B | 32 × 4 | 1000 | 1024 | wrong result |", text)
+        self.assertIn("speed against Triton: 2.50 ×", text)
+        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 1)  # also of prefill's
 
     def test_a_paged_cache_shows_what_was_checked(self):
         attn = {"batch": 32, "num_q_heads": 8, "num_kv_heads": 4, "head_dim_qk": 192, "head_dim_v": 128,
