@@ -172,7 +172,8 @@ void add_bench(CLI::App& app, int& exit_code) {
   const auto options = std::make_shared<BenchOptions>();
   options->ops = {"gemm_fp8",         "gemm_bf16",  "quant_fp8",          "scale_layout",
                   "scale_pack_ue8m0", "hc_prenorm", "hc_prenorm_weights", "attn_prefill",
-                  "attn_decode",      "attn_extend", "attn_merge",        "kv_append"};
+                  "attn_decode",      "attn_extend", "attn_merge",        "kv_append",
+                  "topk_transform"};
   add_bench_options(*command, *options);
   command->callback([options, &exit_code] { exit_code = run_bench(*options); });
 }

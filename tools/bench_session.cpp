@@ -13,6 +13,7 @@
 #include "tools/hyper_bench.h"
 #include "tools/input_ops_bench.h"
 #include "tools/segmented_bench.h"
+#include "tools/sparse_bench.h"
 
 namespace dgrt {
 namespace {

@@ -145,6 +145,7 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     DGRT_ASSIGN(desc.dtype, read_float_dtype(json.at("desc"), "dtype"));
     return BenchDesc(desc);
   }
+  if (op == "topk_transform") return BenchDesc(dgrt_topk_transform_desc DGRT_TOPK_TRANSFORM_DESC);
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
@@ -359,6 +360,9 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_kv_append_desc* desc) {
   desc->num_kv_heads = shape.n, desc->head_dim_qk = desc->head_dim_v = shape.k;
   desc->dtype_cache = shape.fp8_cache ? dgrt_dtype{DGRT_E4M3} : desc->dtype;
   desc->max_tokens = m;
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_topk_transform_desc* desc) {
+  desc->max_columns = shape.n, desc->top_k = shape.k, desc->max_rows = m;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
+#include "dgrt/mla.h"
 #include "runtime/base/status.h"
 
 namespace dgrt {
@@ -42,7 +43,8 @@ using BenchDesc =
                  dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
                  dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc,
-                 DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc>;
+                 DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc,
+                 dgrt_topk_transform_desc>;
 
 // Sequences of an attention shape; no heads: another op.
 struct AttnSizes {

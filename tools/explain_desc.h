@@ -21,5 +21,7 @@ int run_desc(const dgrt_desc* desc, const Point& point, const ExplainTarget& opt
 
 // The subcommands of attention.
 void add_explain_attention(CLI::App& explain, int& exit_code);
+// Those of the helper ops around sparse MLA.
+void add_explain_sparse(CLI::App& explain, int& exit_code);
 
 }  // namespace dgrt

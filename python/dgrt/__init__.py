@@ -17,6 +17,7 @@ from .ops import (address, gemm_args, gemm_batched_args, gemm_batched_desc, gemm
 from .ops import (attn_decode_args, attn_decode_desc, attn_extend_args, attn_extend_desc,
                   attn_prefill_args, attn_prefill_desc)
 from .ops import attn_merge_args, attn_merge_desc, kv_append_args, kv_append_desc
+from .ops import topk_transform_args, topk_transform_desc
 from .ops import (hc_prenorm_args, hc_prenorm_desc, hc_prenorm_weights_args,
                   hc_prenorm_weights_desc)
 from .runtime import CallInfo, Context, Error, KernelInfo, Key, Plan, PlanInfo, Progress, version
@@ -34,4 +35,4 @@ __all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInf
            "hc_prenorm_weights_args", "hc_prenorm_weights_desc", "attn_prefill_args",
            "attn_prefill_desc", "attn_decode_args", "attn_decode_desc", "attn_extend_args",
            "attn_extend_desc", "attn_merge_args", "attn_merge_desc", "kv_append_args",
-           "kv_append_desc", "version", *CONSTANTS]
+           "kv_append_desc", "topk_transform_args", "topk_transform_desc", "version", *CONSTANTS]

@@ -20,6 +20,9 @@ CONSTANTS = {
     "OP_SCALE_PACK_UE8M0": 11,
     "OP_HC_PRENORM": 9, "OP_HC_PRENORM_WEIGHTS": 10, "OP_ATTN_PREFILL": 12,
     "OP_ATTN_DECODE": 13, "OP_ATTN_EXTEND": 14, "OP_ATTN_MERGE": 15, "OP_KV_APPEND": 16,
+    "OP_MLA_DECODE": 17, "OP_MQA_LOGITS": 18, "OP_PAGED_MQA_LOGITS": 19, "OP_CLEAN_LOGITS": 20,
+    "OP_TOPK_TRANSFORM": 21, "OP_KV_DEQUANT_PAGED": 22, "OP_BUILD_SWA_TOKEN_IDS": 23,
+    "OP_COMBINE_TOPK_SWA_INDICES": 24, "OP_MLA_KV_APPEND": 25,
     # dgrt_dtype
     "BF16": 1, "FP16": 2, "FP32": 3, "E4M3": 4,
     # flags
@@ -408,6 +411,21 @@ class KvAppendArgs(Structure):
                 ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64)]
 
 
+class TopkTransformDesc(Structure):
+    op_id = CONSTANTS["OP_TOPK_TRANSFORM"]
+    _fields_ = [("op", Op), ("top_k", c_int64), ("max_rows", c_int64), ("max_columns", c_int64),
+                ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class TopkTransformArgs(Structure):
+    op_id = CONSTANTS["OP_TOPK_TRANSFORM"]
+    _fields_ = [("op", Op), ("scores", c_void_p), ("lengths", c_void_p), ("page_table", c_void_p),
+                ("positions", c_void_p), ("slots", c_void_p), ("rows", c_int64), ("columns", c_int64),
+                ("page_size", c_int64), ("num_pages", c_int64), ("scores_row_stride", c_int64),
+                ("page_table_row_stride", c_int64), ("positions_row_stride", c_int64),
+                ("slots_row_stride", c_int64)]
+
+
 # C name -> mirror, for the layout test.
 STRUCTS = {
     "dgrt_op": Op, "dgrt_context_options": ContextOptions, "dgrt_stats": Stats,
@@ -434,6 +452,7 @@ STRUCTS = {
     "dgrt_attn_extend_desc": AttnExtendDesc, "dgrt_attn_extend_args": AttnExtendArgs,
     "dgrt_attn_merge_desc": AttnMergeDesc, "dgrt_attn_merge_args": AttnMergeArgs,
     "dgrt_kv_append_desc": KvAppendDesc, "dgrt_kv_append_args": KvAppendArgs,
+    "dgrt_topk_transform_desc": TopkTransformDesc, "dgrt_topk_transform_args": TopkTransformArgs,
 }
 
 # Name -> (result, arguments).

@@ -158,6 +158,14 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.v_cache_page_stride, args.k_cache_head_stride), (16384, 3072))
         self.assertEqual((args.k_scale_head_stride, args.k_scale), (0, None))
 
+    def test_topk_transform_default_strides(self):
+        desc = dgrt.topk_transform_desc(top_k=512, max_rows=100, max_columns=10000)
+        args = dgrt.topk_transform_args(desc, scores=1, lengths=1, slots=1, page_table=1, rows=5, columns=5001,
+                                        page_size=64, num_pages=79, slots_row_stride=1024)
+        self.assertEqual((desc.top_k, args.positions, args.columns), (512, None, 5001))
+        self.assertEqual((args.scores_row_stride, args.page_table_row_stride), (5004, 79))
+        self.assertEqual((args.positions_row_stride, args.slots_row_stride), (512, 1024))
+
     def test_attn_decode_over_an_e4m3_cache(self):
         desc = dgrt.attn_decode_desc(num_q_heads=32, num_kv_heads=8, head_dim_qk=128, max_batch=4,
                                      max_kv_len=4096, dtype_kv=dgrt.E4M3)

@@ -11,7 +11,7 @@ import unittest
 from dgrt import _c
 
 INCLUDE = pathlib.Path(__file__).resolve().parent.parent.parent / "include"
-HEADERS = ("dgrt.h", "gemm.h", "hyper.h", "attention.h")
+HEADERS = ("dgrt.h", "gemm.h", "hyper.h", "attention.h", "mla.h")
 COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
 
 

@@ -5,6 +5,7 @@
 #include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
+#include "dgrt/mla.h"
 
 namespace dgrt {
 namespace {
@@ -280,6 +281,14 @@ constexpr DescField kv_append[] = {
     DGRT_FIELD(dgrt_kv_append_desc, reserved, reserved),
 };
 
+constexpr DescField topk_transform[] = {
+    DGRT_FIELD(dgrt_topk_transform_desc, top_k, int64),
+    DGRT_FIELD(dgrt_topk_transform_desc, max_rows, int64),
+    DGRT_FIELD(dgrt_topk_transform_desc, max_columns, int64),
+    DGRT_FIELD(dgrt_topk_transform_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_topk_transform_desc, reserved, reserved),
+};
+
 constexpr DescFields all[] = {
     {DGRT_OP_GEMM, "gemm", sizeof(dgrt_gemm_desc), gemm},
     {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, "gemm_grouped_contiguous",
@@ -302,6 +311,7 @@ constexpr DescFields all[] = {
     {DGRT_OP_ATTN_EXTEND, "attn_extend", sizeof(dgrt_attn_extend_desc), attn_extend},
     {DGRT_OP_ATTN_MERGE, "attn_merge", sizeof(dgrt_attn_merge_desc), attn_merge},
     {DGRT_OP_KV_APPEND, "kv_append", sizeof(dgrt_kv_append_desc), kv_append},
+    {DGRT_OP_TOPK_TRANSFORM, "topk_transform", sizeof(dgrt_topk_transform_desc), topk_transform},
 };
 
 }  // namespace

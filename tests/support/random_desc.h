@@ -13,6 +13,7 @@
 #include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
+#include "dgrt/mla.h"
 #include "runtime/ops/op.h"
 
 namespace dgrt::test {
@@ -52,6 +53,7 @@ class AnyDesc {
           if constexpr (requires { desc.max_k; }) return desc.max_k;
           if constexpr (requires { desc.max_batch; }) return desc.max_batch;
           if constexpr (requires { desc.max_tokens; }) return desc.max_tokens;
+          if constexpr (requires { desc.max_rows; }) return desc.max_rows;
           return 0;
         },
         desc_);
@@ -64,6 +66,7 @@ class AnyDesc {
           if constexpr (requires { desc.max_k; }) desc.max_k = max_m;
           if constexpr (requires { desc.max_batch; }) desc.max_batch = std::min(max_m, most_tokens);
           if constexpr (requires { desc.max_tokens; }) desc.max_tokens = std::min(max_m, most_tokens);
+          if constexpr (requires { desc.max_rows; }) desc.max_rows = std::min(max_m, most_tokens);
         },
         copy.desc_);
     return copy;
@@ -75,7 +78,7 @@ class AnyDesc {
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
                dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_prefill_desc,
                dgrt_attn_decode_desc, dgrt_attn_extend_desc, dgrt_attn_merge_desc,
-               dgrt_kv_append_desc>
+               dgrt_kv_append_desc, dgrt_topk_transform_desc>
       desc_;
 };
 
@@ -310,6 +313,16 @@ inline dgrt_kv_append_desc random_kv_append(Rng& rng) {
   return desc;
 }
 
+inline dgrt_topk_transform_desc random_topk_transform(Rng& rng) {
+  dgrt_topk_transform_desc desc = DGRT_TOPK_TRANSFORM_DESC;
+  desc.top_k = rng() % 2 ? pick_of(rng, {512, 1024, 2048}) : pick_size(rng, 1, 2048);
+  desc.max_rows = pick_size(rng, 0, random_max_m);
+  desc.max_columns = pick_size(rng, 0, INT32_MAX);
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT})
+    if (rng() % 4 == 0) desc.flags |= flag;
+  return desc;
+}
+
 // A desc that `op` accepts. Nothing: this header does not know the op yet.
 inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   const std::string_view stem = op.stem;
@@ -334,6 +347,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "attn_extend") return AnyDesc(random_attn_extend(rng));
   if (stem == "attn_merge") return AnyDesc(random_attn_merge(rng));
   if (stem == "kv_append") return AnyDesc(random_kv_append(rng));
+  if (stem == "topk_transform") return AnyDesc(random_topk_transform(rng));
   return std::nullopt;
 }
 

@@ -136,6 +136,11 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(std::get<dgrt_kv_append_desc>(
             parse(append, R"({"name": "x", "n": 4, "k": 256, "dtype_cache": "e4m3"})"))
             .dtype_cache == DGRT_E4M3);
+  const auto topk = std::get<dgrt_topk_transform_desc>(
+      parse(R"("op": "topk_transform", "desc": {})", R"({"name": "x", "n": 8192, "k": 512})"));
+  CHECK(topk.max_columns == 8192);
+  CHECK(topk.top_k == 512);
+  CHECK(topk.max_rows == 9);
   const auto quant = std::get<dgrt_quant_fp8_desc>(
       parse(R"("op": "quant_fp8", "desc": {"block": "128x128", "scale_major": "mn"})",
             R"({"name": "x", "k": 100})"));

@@ -5,7 +5,7 @@
 
 namespace dgrt::ptx {
 
-// Reads `bytes` (0 or 16), writes 16: zeros for what was not read. Nothing is read where bytes is 0. l2: bytes
+// Reads `bytes` (up to 16), writes 16: zeros for what was not read. Nothing is read where bytes is 0. l2: bytes
 // around that come to L2, 64 or 128.
 template <uint32_t l2 = 128>
 __device__ __forceinline__ void copy_async_b128(uint32_t smem, const void* from, uint32_t bytes) {

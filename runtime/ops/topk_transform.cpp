@@ -1,0 +1,179 @@
+// topk_transform, host side: what is accepted, how many CTAs share a row and how much of it each holds, how a
+// call is launched.
+#include <algorithm>
+
+#include "dgrt/mla.h"
+#include "mla/sm90_topk_transform.cuh"  // interface half: Params, smem_bytes()
+#include "runtime/ops/sparse_common.h"
+#include "runtime/ops/op.h"
+
+namespace dgrt {
+namespace {
+
+namespace k90 = sm90::topk_transform;
+
+// A decoded config, with what the target adds.
+struct Shape {
+  uint32_t threads, items_per_thread, cluster;
+  uint32_t sm_count;
+
+  static Shape of(const Target& target, const Config& c) {
+    const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
+    return {get("threads"), get("items_per_thread"), get("cluster"), target.sm_count};
+  }
+  // On one SM; registers stay below 64 (tests/compile checks).
+  uint32_t resident_blocks() const { return 1024 / threads; }
+  uint32_t clusters_at_once() const { return std::max(sm_count * resident_blocks() / cluster, 1u); }
+  int64_t chunk() const { return k90::chunk_items(threads, items_per_thread); }
+};
+
+struct TopkTransform {
+  using Desc = dgrt_topk_transform_desc;
+  using Args = dgrt_topk_transform_args;
+  static constexpr uint32_t op_id = DGRT_OP_TOPK_TRANSFORM;
+  static constexpr const char* op = "topk_transform";
+  static constexpr const char* stem = "topk_transform";
+
+  static bool matches(const Desc&) { return true; }
+
+  static Status check_desc(const Desc& d) {
+    if (d.top_k < 1 || d.top_k > k90::max_top_k)
+      return invalid("top_k={}: must be 1 to {}", d.top_k, k90::max_top_k);
+    DGRT_TRY(sparse::check_count("max_rows", d.max_rows, sparse::max_tokens));
+    DGRT_TRY(sparse::check_count("max_columns", d.max_columns, sparse::max_size));
+    return sparse::check_flags(op, d);
+  }
+
+  static std::vector<SelectorVar> selector(const Desc& d) {
+    return {sparse::powers("rows", d.max_rows, 1, sparse::max_tokens),
+            sparse::powers("columns", d.max_columns, 1024, sparse::max_size)};
+  }
+
+  static Config shape(const Desc& d) { return {{"top_k", d.top_k}}; }
+
+  static std::vector<Config> candidates(const Desc&, const Target& target, const Point&) {
+    std::vector<Config> configs;
+    if (target.arch != "sm_90a") return configs;
+    configs.push_back(config(256, 8, 1));
+    for (const int64_t cluster : {1, 2, 4, 8}) {
+      configs.push_back(config(512, 16, cluster));
+      configs.push_back(config(1024, 32, cluster));
+    }
+    return configs;
+  }
+
+  static Status check_config(const Desc& d, const Target& target, const Config& c) {
+    DGRT_TRY(sparse::check_arch(op, target));
+    for (const char* name : {"threads", "items_per_thread", "cluster"})
+      if (!c.find(name)) return invalid("{}: missing", name);
+    const std::vector<Config> known = candidates(d, target, {});
+    for (const Config& k : known)
+      if (k["threads"] == c["threads"] && k["items_per_thread"] == c["items_per_thread"] &&
+          k["cluster"] == c["cluster"])
+        return ok();
+    return invalid("threads={} items_per_thread={} cluster={}: must be 256 x 8, or 512 x 16 or 1024 x 32 with "
+                   "clusters of 1, 2, 4 or 8",
+                   c["threads"], c["items_per_thread"], c["cluster"]);
+  }
+
+  // The larger of device memory and, in rounds of rows that are worked on at once, each row's fixed part and
+  // its keys' instructions.
+  static int64_t cost_ps(const Desc&, const Target& target, const Point& point, const Config& c) {
+    const Shape s = Shape::of(target, c);
+    const int64_t rows = std::max<int64_t>(point[0], 1), columns = std::max<int64_t>(point[1], 1);
+    const int64_t part = div_up(columns, s.cluster);
+    const int64_t passes = part > s.chunk() ? 4 : 1;  // over memory
+    const int64_t memory_ps = sparse::capped_product(rows * 94, columns) / 100 * passes;  // 4 bytes, 4.27 TB/s
+    // A key takes about 30 instructions, of which an SM issues a warp's in half a nanosecond.
+    const int64_t keys_ps = sparse::capped_product(part, 400 * s.resident_blocks());
+    const int64_t sm_load_ps = part * passes * 50;  // 80 GB/s into one SM
+    const int64_t fixed_ps = 4'000'000 + (s.cluster > 1 ? 3'000'000 : 0) + 500 * s.threads;
+    const int64_t rounds = div_up(rows, s.clusters_at_once());
+    return 2'850'000 +
+           std::max(memory_ps, sparse::capped_product(rounds, fixed_ps + std::max(keys_ps, sm_load_ps)));
+  }
+
+  static Instance instance(const Desc&, const Target& target, const Config& c) {
+    const Shape s = Shape::of(target, c);
+    Instance i;
+    i.stem = stem;
+    i.header = "mla/sm90_topk_transform.cuh";
+    i.name_space = "dgrt::sm90::topk_transform";
+    i.entry = fmt::format("sm90_topk_transform_{}x{}_c{}", s.threads, s.items_per_thread, s.cluster);
+    i.arch = target.arch;
+    i.cfg = c;
+    i.num_threads = s.threads;
+    i.min_blocks = s.resident_blocks();
+    i.params_bytes = sizeof(k90::Params);
+    return i;
+  }
+
+  static uint32_t smem_bytes(const Desc&, const Config& c) {
+    return k90::smem_bytes(static_cast<uint32_t>(c["threads"]), static_cast<uint32_t>(c["items_per_thread"]));
+  }
+  static Prepared prepare(const Desc&, const Target& target, const Config& c) {
+    return Prepared::of(Shape::of(target, c));
+  }
+
+  static Point point(const Args& x) { return {x.rows, x.columns}; }
+
+  static Status check_args(const Desc& d, const Args& x) {
+    DGRT_TRY(sparse::check_within("rows", x.rows, "max_rows", d.max_rows));
+    DGRT_TRY(sparse::check_within("columns", x.columns, "max_columns", d.max_columns));
+    if (x.rows == 0) return ok();
+    if (x.columns > 0) DGRT_TRY(check_pointer("scores", x.scores, 16));
+    DGRT_TRY(sparse::check_stride("scores_row_stride", x.scores_row_stride, x.columns, 4));
+    DGRT_TRY(check_pointer("lengths", x.lengths, 4));
+    if (x.slots == nullptr && x.positions == nullptr)
+      return invalid("slots, positions: one of them must point to device memory");
+    if (x.positions != nullptr) {
+      DGRT_TRY(check_pointer("positions", x.positions, 4));
+      DGRT_TRY(sparse::check_stride("positions_row_stride", x.positions_row_stride, d.top_k));
+    }
+    if (x.slots == nullptr) return ok();
+    DGRT_TRY(check_pointer("slots", x.slots, 4));
+    DGRT_TRY(sparse::check_stride("slots_row_stride", x.slots_row_stride, d.top_k));
+    DGRT_TRY(check_pointer("page_table", x.page_table, 4));
+    DGRT_TRY(sparse::check_range("page_size", x.page_size, 1, sparse::max_tokens));
+    DGRT_TRY(sparse::check_range("num_pages", x.num_pages, 0, sparse::max_tokens));
+    return x.page_table_row_stride == 0
+               ? ok()  // all rows have one table
+               : sparse::check_stride("page_table_row_stride", x.page_table_row_stride, x.num_pages);
+  }
+
+  static uint64_t workspace_bytes(const Desc&, const Prepared&, const Point&) { return 0; }
+
+  static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver&, void*,
+                     Launch* launch) {
+    if (x.rows == 0) return ok();
+    const Shape& s = prepared.as<Shape>();
+    auto& p = launch->make_params<k90::Params>();
+    p.scores = x.scores, p.lengths = x.lengths, p.page_table = x.page_table;
+    p.slots = x.slots, p.positions = x.positions;
+    p.score_row = static_cast<uint64_t>(x.scores_row_stride);
+    p.page_table_row = static_cast<uint64_t>(x.page_table_row_stride);
+    p.slot_row = static_cast<uint64_t>(x.slots_row_stride);
+    p.position_row = static_cast<uint64_t>(x.positions_row_stride);
+    p.num_rows = static_cast<uint32_t>(x.rows), p.num_columns = static_cast<uint32_t>(x.columns);
+    p.num_pages = static_cast<uint32_t>(x.num_pages), p.page_size = static_cast<uint32_t>(x.page_size);
+    p.top_k = static_cast<uint32_t>(d.top_k);
+    launch->grid[0] = std::min(p.num_rows, s.clusters_at_once()) * s.cluster;
+    launch->cluster[0] = s.cluster;
+    launch->num_threads = s.threads;
+    launch->smem_bytes = k90::smem_bytes(s.threads, s.items_per_thread);
+    launch->block_m = 1;
+    launch->pdl = (d.flags & DGRT_FLAG_PDL) != 0;
+    return ok();
+  }
+
+ private:
+  static Config config(int64_t threads, int64_t items_per_thread, int64_t cluster) {
+    return {{"threads", threads}, {"items_per_thread", items_per_thread}, {"cluster", cluster}};
+  }
+};
+
+}  // namespace
+
+DGRT_OP(TopkTransform, topk_transform);
+
+}  // namespace dgrt
