@@ -145,6 +145,15 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     DGRT_ASSIGN(desc.dtype, read_float_dtype(json.at("desc"), "dtype"));
     return BenchDesc(desc);
   }
+  if (op == "mla_kv_append") return BenchDesc(dgrt_mla_kv_append_desc DGRT_MLA_KV_APPEND_DESC);
+  if (op == "kv_dequant_paged") return BenchDesc(dgrt_kv_dequant_paged_desc DGRT_KV_DEQUANT_PAGED_DESC);
+  if (op == "build_swa_token_ids")
+    return BenchDesc(dgrt_build_swa_token_ids_desc DGRT_BUILD_SWA_TOKEN_IDS_DESC);
+  if (op == "combine_topk_swa_indices") {
+    CombineBenchDesc desc{DGRT_COMBINE_TOPK_SWA_INDICES_DESC};
+    DGRT_ASSIGN(desc.ratio, read_size(json.at("desc"), "ratio"));
+    return BenchDesc(desc);
+  }
   if (op == "topk_transform") return BenchDesc(dgrt_topk_transform_desc DGRT_TOPK_TRANSFORM_DESC);
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
@@ -222,7 +231,9 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     DGRT_ASSIGN(shape->k, read_size(layer, "k"));
     return ok();
   }
-  if (!std::holds_alternative<dgrt_quant_fp8_desc>(desc)) {
+  const bool has_n = !std::holds_alternative<dgrt_quant_fp8_desc>(desc) &&
+                     !std::holds_alternative<dgrt_mla_kv_append_desc>(desc);
+  if (has_n && (layer.contains("n") || !std::holds_alternative<dgrt_kv_dequant_paged_desc>(desc))) {
     DGRT_ASSIGN(shape->n, read_size(layer, "n"));
   }
   const bool is_grouped = std::visit(
@@ -360,6 +371,26 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_kv_append_desc* desc) {
   desc->num_kv_heads = shape.n, desc->head_dim_qk = desc->head_dim_v = shape.k;
   desc->dtype_cache = shape.fp8_cache ? dgrt_dtype{DGRT_E4M3} : desc->dtype;
   desc->max_tokens = m;
+}
+// k: columns of a row of the cache, which tell the formats apart.
+dgrt_mla_kv_format format_of(const BenchShape& shape) {
+  return shape.k == 576 ? DGRT_MLA_KV_V32 : DGRT_MLA_KV_V4;
+}
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_mla_kv_append_desc* desc) {
+  desc->format = format_of(shape), desc->max_tokens = m;
+}
+// n: sequences; 0: by slot.
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_kv_dequant_paged_desc* desc) {
+  desc->format = format_of(shape), desc->max_rows = m, desc->max_batch = shape.n;
+}
+// n: requests; k: the window.
+void set_sizes(const BenchShape& shape, int64_t m, dgrt_build_swa_token_ids_desc* desc) {
+  desc->window = shape.k, desc->max_batch = shape.n;
+  desc->max_capacity = m + shape.n * (shape.k - 1);
+}
+// n: the window.
+void set_sizes(const BenchShape& shape, int64_t m, CombineBenchDesc* desc) {
+  desc->window = shape.n, desc->top_k = shape.k, desc->max_tokens = m;
 }
 void set_sizes(const BenchShape& shape, int64_t m, dgrt_topk_transform_desc* desc) {
   desc->max_columns = shape.n, desc->top_k = shape.k, desc->max_rows = m;

@@ -37,6 +37,10 @@ struct PagedBenchDesc : Desc {
 using DecodeBenchDesc = PagedBenchDesc<dgrt_attn_decode_desc>;
 using ExtendBenchDesc = PagedBenchDesc<dgrt_attn_extend_desc>;
 
+struct CombineBenchDesc : dgrt_combine_topk_swa_indices_desc {
+  int64_t top_k = 0;
+};
+
 // Complete but for what a BenchShape adds.
 using BenchDesc =
     std::variant<dgrt_gemm_desc, dgrt_gemm_grouped_contiguous_desc, dgrt_gemm_grouped_masked_desc,
@@ -44,7 +48,8 @@ using BenchDesc =
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
                  dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc,
                  DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc,
-                 dgrt_topk_transform_desc>;
+                 dgrt_topk_transform_desc, dgrt_mla_kv_append_desc, dgrt_kv_dequant_paged_desc,
+                 dgrt_build_swa_token_ids_desc, CombineBenchDesc>;
 
 // Sequences of an attention shape; no heads: another op.
 struct AttnSizes {

@@ -9,7 +9,12 @@ namespace dgrt {
 namespace {
 
 struct SparseOptions : ExplainTarget {
-  int64_t m = 0, top_k = 512, columns = 0;
+  int64_t m = 0, top_k = 512, columns = 0, batch = 0, window = 128;
+  std::string format = "v4";
+  bool slots_int64 = false;
+
+  dgrt_mla_kv_format kv_format() const { return format == "v32" ? DGRT_MLA_KV_V32 : DGRT_MLA_KV_V4; }
+  uint32_t slot_flags() const { return slots_int64 ? DGRT_KV_SLOTS_INT64 : 0; }
 };
 
 int run_explain_topk(const SparseOptions& options) {
@@ -18,24 +23,83 @@ int run_explain_topk(const SparseOptions& options) {
   return run_desc(&desc.op, {options.m, options.columns}, options);
 }
 
-CLI::App* add_sparse_op(CLI::App& explain, const char* op, const char* example, const char* m,
-                        const std::shared_ptr<SparseOptions>& options, int (*run)(const SparseOptions&), int& exit_code) {
+int run_explain_latent_append(const SparseOptions& options) {
+  dgrt_mla_kv_append_desc desc = DGRT_MLA_KV_APPEND_DESC;
+  desc.max_tokens = options.m, desc.format = options.kv_format(), desc.flags = options.slot_flags();
+  return run_desc(&desc.op, {options.m}, options);
+}
+
+int run_explain_dequant(const SparseOptions& options) {
+  dgrt_kv_dequant_paged_desc desc = DGRT_KV_DEQUANT_PAGED_DESC;
+  desc.max_rows = options.m, desc.max_batch = options.batch, desc.format = options.kv_format();
+  desc.flags = options.slot_flags();
+  return run_desc(&desc.op, {options.m, options.batch}, options);
+}
+
+int run_explain_swa_ids(const SparseOptions& options) {
+  dgrt_build_swa_token_ids_desc desc = DGRT_BUILD_SWA_TOKEN_IDS_DESC;
+  desc.window = options.window, desc.max_batch = options.batch, desc.max_capacity = options.m;
+  return run_desc(&desc.op, {options.m}, options);
+}
+
+int run_explain_combine(const SparseOptions& options) {
+  dgrt_combine_topk_swa_indices_desc desc = DGRT_COMBINE_TOPK_SWA_INDICES_DESC;
+  desc.window = options.window, desc.max_tokens = options.m;
+  return run_desc(&desc.op, {options.m}, options);
+}
+
+struct SparseCommand {
+  CLI::App* command;
+  std::shared_ptr<SparseOptions> options;
+};
+
+SparseCommand add_sparse_op(CLI::App& explain, const char* op, const char* example, const char* m,
+                            int (*run)(const SparseOptions&), int& exit_code) {
+  const auto options = std::make_shared<SparseOptions>();
   CLI::App* command = explain.add_subcommand(op, std::string("Explain a call of ") + op);
   command->footer(fmt::format("Example: dgrt explain {} {}", op, example));
   command->add_option("--m", options->m, m)->check(CLI::Range(int64_t{0}, int64_t{INT32_MAX}))->required();
   add_explain_options(*command, *options);
   command->callback([options, run, &exit_code] { exit_code = run(*options); });
-  return command;
+  return {command, options};
+}
+
+void add_format(const SparseCommand& sparse) {
+  sparse.command->add_option("--format", sparse.options->format, "Of the cache")
+      ->check(CLI::IsMember({"v32", "v4"}))
+      ->capture_default_str();
+  sparse.command->add_flag("--slots-int64", sparse.options->slots_int64, "With DGRT_KV_SLOTS_INT64");
+}
+
+void add_window(const SparseCommand& sparse) {
+  sparse.command->add_option("--window", sparse.options->window, "Tokens that a query sees, its own among them")
+      ->capture_default_str();
 }
 
 }  // namespace
 
 void add_explain_sparse(CLI::App& explain, int& exit_code) {
-  const auto options = std::make_shared<SparseOptions>();
-  CLI::App* topk = add_sparse_op(explain, "topk_transform", "--columns 32768 --top-k 512 --m 64", "Rows",
-                                 options, run_explain_topk, exit_code);
-  topk->add_option("--columns", options->columns, "Scores of a row")->required();
-  topk->add_option("--top-k", options->top_k, "How many are taken")->capture_default_str();
+  const SparseCommand topk = add_sparse_op(explain, "topk_transform", "--columns 32768 --top-k 512 --m 64", "Rows",
+                                           run_explain_topk, exit_code);
+  topk.command->add_option("--columns", topk.options->columns, "Scores of a row")->required();
+  topk.command->add_option("--top-k", topk.options->top_k, "How many are taken")->capture_default_str();
+
+  add_format(add_sparse_op(explain, "mla_kv_append", "--format v32 --m 64", "Tokens", run_explain_latent_append,
+                           exit_code));
+
+  const SparseCommand dequant = add_sparse_op(explain, "kv_dequant_paged", "--format v4 --m 8192",
+                                              "Rows, of a sequence where there are some", run_explain_dequant,
+                                              exit_code);
+  add_format(dequant);
+  dequant.command->add_option("--batch", dequant.options->batch, "Sequences (0: by slot)")->capture_default_str();
+
+  const SparseCommand ids = add_sparse_op(explain, "build_swa_token_ids", "--batch 4 --m 8700", "Capacity",
+                                          run_explain_swa_ids, exit_code);
+  add_window(ids);
+  ids.command->add_option("--batch", ids.options->batch, "Requests")->capture_default_str();
+
+  add_window(add_sparse_op(explain, "combine_topk_swa_indices", "--m 8192", "Tokens", run_explain_combine,
+                           exit_code));
 }
 
 }  // namespace dgrt

@@ -3,7 +3,7 @@
 #ifndef DGRT_MLA_H_
 #define DGRT_MLA_H_
 
-#include "dgrt/dgrt.h"
+#include "dgrt/attention.h" /* DGRT_KV_SLOTS_INT64 */
 
 #ifdef __cplusplus
 extern "C" {
@@ -55,9 +55,197 @@ typedef struct dgrt_topk_transform_args {
 } dgrt_topk_transform_args;
 #define DGRT_TOPK_TRANSFORM_ARGS {{DGRT_OP_TOPK_TRANSFORM, sizeof(dgrt_topk_transform_args)}, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0}
 
+/* ---- Quantised caches of sparse MLA ---------------------------------------------------------------- */
+
+/* A cache is num_pages pages of page_size tokens; slot s is place s % page_size of page s / page_size. Pages are
+ * cache_page_stride bytes apart: a multiple of 16, at least page_size tokens' bytes. The cache is 16-byte aligned.
+ * num_pages * page_size < 2^31. Offsets are 64-bit: a cache may have any number of bytes. */
+typedef uint32_t dgrt_mla_kv_format;
+enum {
+  /* 656 bytes a token, side by side: 512 e4m3, 4 fp32 scales of 128 columns each, 64 bf16 (DeepSeek-V3.2). */
+  DGRT_MLA_KV_V32 = 1,
+  /* 584 bytes a token (DeepSeek-V4): first 576 for each token of the page: 448 e4m3, 64 bf16; then 8 for each: e8m0
+   * scales 2^(byte - 127) of 64 columns each, and one byte that nobody reads. FlashMLA wants page strides that
+   * are multiples of 576. */
+  DGRT_MLA_KV_V4 = 2
+};
+
+/* ---- mla_kv_append --------------------------------------------------------------------------- */
+
+/* mla_kv_append: quantises the latent rows of new tokens into their slots of a cache. Tokens whose slot is negative
+ * or num_pages * page_size and more are skipped: -1 is what engines write.
+ *   amax = of a group's |x|, without NaN; at least 1e-4, at most the largest fp32 number
+ *   V32: scale = amax / 448, q = e4m3(x * (1 / scale)).  V4: scale = 2^ceil(log2(amax / 448)), q = e4m3(x / scale).
+ *
+ * Shapes   latent [tokens, 512], with V4 [tokens, 448], rotary [tokens, 64], slot_mapping [tokens].
+ * Types    latent and rotary bf16; rotary is copied bit for bit. Scales in fp32, e4m3 rounded to nearest even; beyond
+ *          448 it becomes 448, NaN stays NaN. slot_mapping int32, with KV_SLOTS_INT64 int64.
+ * Layout   Last axis contiguous. *_token_stride: elements between tokens, at least the columns and a multiple of 8.
+ *          latent and rotary 16-byte aligned: they may be parts of the same rows. slot_mapping aligned to its
+ *          elements. The cache overlaps neither of them.
+ * Sizes    0 <= tokens <= max_tokens < 2^30. tokens or num_pages 0 launches nothing.
+ * Numerics Both divisions are IEEE: the bytes are those of the formula. Of tokens that share a slot, any may win,
+ *          for each part of it anew. Nothing but the tokens' slots is written, of V4 the eighth scale byte as 0.
+ *          Equal inputs give bitwise equal caches otherwise.
+ * Memory   No workspace.
+ * Needs    SM90.
+ * Errors   As topk_transform.
+ * Source   kernels/mla/sm90_mla_kv_append.cuh */
+typedef struct dgrt_mla_kv_append_desc {
+  dgrt_op op; /* start from DGRT_MLA_KV_APPEND_DESC */
+  int64_t max_tokens;
+  dgrt_mla_kv_format format;
+  uint32_t flags; /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_KV_SLOTS_INT64 */
+} dgrt_mla_kv_append_desc;
+#define DGRT_MLA_KV_APPEND_DESC {{DGRT_OP_MLA_KV_APPEND, sizeof(dgrt_mla_kv_append_desc)}, 0, 0, 0}
+
+typedef struct dgrt_mla_kv_append_args {
+  dgrt_op op; /* start from DGRT_MLA_KV_APPEND_ARGS */
+  const void *latent, *rotary;
+  void* cache;
+  const void* slot_mapping;
+  int64_t tokens, page_size, num_pages;
+  int64_t latent_token_stride, rotary_token_stride;
+  int64_t cache_page_stride;
+} dgrt_mla_kv_append_args;
+#define DGRT_MLA_KV_APPEND_ARGS {{DGRT_OP_MLA_KV_APPEND, sizeof(dgrt_mla_kv_append_args)}, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+
+/* ---- kv_dequant_paged ------------------------------------------------------------------------ */
+
+/* kv_dequant_paged: rows of a quantised cache as bf16, for attention that reads a plain workspace.
+ *   By slot:     out[i] = the row of slot slots[i].
+ *   By sequence: out[b, i] = the row of position seq_lens[b] - n + i of sequence b, i < n = min(gather_lens[b],
+ *                seq_lens[b], rows): the last n. Position j is place j % page_size of page page_table[b, j / page_size].
+ * An out row of a slot or page that does not exist is zeros.
+ *
+ * Shapes   out [rows, columns], by sequence [batch, rows, columns]; columns 576 with V32, 512 with V4. slots [rows];
+ *          seq_lens and gather_lens [batch], page_table [batch, max_pages]. gather_lens may be NULL: all. By sequence
+ *          rows of out past n are not written.
+ * Types    out bf16: e4m3 * scale in fp32, rounded once to nearest even; rotary columns copied. slots int32, with
+ *          KV_SLOTS_INT64 int64; the others int32.
+ * Layout   Last axis contiguous. out_row_stride, out_sequence_stride: elements, the first at least columns, multiples
+ *          of 8; page_table_row_stride at least max_pages. out 16-byte aligned, slots to its elements, the others
+ *          4-byte. out overlaps nothing.
+ * Sizes    0 <= rows <= max_rows < 2^30. By slot batch is 0, as is max_batch, which says which of the two a plan is
+ *          for; by sequence 0 <= batch <= max_batch < 2^30. rows, or by sequence batch, 0 launches nothing.
+ * Numerics Any fp32 scales. A scale byte of 255 is infinity. Equal inputs give bitwise equal outputs.
+ * Memory   No workspace.
+ * Needs    SM90.
+ * Errors   As topk_transform.
+ * Source   kernels/mla/sm90_kv_dequant_paged.cuh */
+typedef struct dgrt_kv_dequant_paged_desc {
+  dgrt_op op; /* start from DGRT_KV_DEQUANT_PAGED_DESC */
+  int64_t max_rows;
+  int64_t max_batch; /* 0: by slot */
+  dgrt_mla_kv_format format;
+  uint32_t flags; /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_KV_SLOTS_INT64 */
+} dgrt_kv_dequant_paged_desc;
+#define DGRT_KV_DEQUANT_PAGED_DESC {{DGRT_OP_KV_DEQUANT_PAGED, sizeof(dgrt_kv_dequant_paged_desc)}, 0, 0, 0, 0}
+
+typedef struct dgrt_kv_dequant_paged_args {
+  dgrt_op op; /* start from DGRT_KV_DEQUANT_PAGED_ARGS */
+  const void* cache;
+  void* out;
+  const void* slots;
+  const int32_t *seq_lens, *gather_lens, *page_table;
+  int64_t rows, batch;
+  int64_t page_size, num_pages, max_pages;
+  int64_t cache_page_stride; /* bytes */
+  int64_t out_row_stride, out_sequence_stride, page_table_row_stride;
+} dgrt_kv_dequant_paged_args;
+#define DGRT_KV_DEQUANT_PAGED_ARGS {{DGRT_OP_KV_DEQUANT_PAGED, sizeof(dgrt_kv_dequant_paged_args)}, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* ---- build_swa_token_ids --------------------------------------------------------------------- */
+
+/* build_swa_token_ids: which slots of the sliding-window cache a chunk of prefill needs: of every request the last
+ * tokens that the windows of its extend_lens[b] new ones reach.
+ *   gather_lens[b] = min(seq_lens[b], extend_lens[b] + window - 1), first[b] = seq_lens[b] - gather_lens[b]
+ *   offsets[b] = gather_lens[0] + ... + gather_lens[b - 1], up to offsets[batch]
+ *   token_ids[offsets[b] + i] = full_to_swa[req_to_token[request_rows[b], first[b] + i]], i < gather_lens[b]
+ * What is left of token_ids up to capacity is -1, as are ids of rows, tokens or slots that do not exist.
+ *
+ * Shapes   seq_lens, extend_lens, request_rows, first and gather_lens [batch], offsets [batch + 1], req_to_token
+ *          [num_request_rows, max_tokens], full_to_swa [num_full], token_ids [capacity]. capacity: at least
+ *          offsets[batch]; batch * (window - 1) + all new tokens always suffices. Ids past it are not written.
+ * Types    int32; full_to_swa int64.
+ * Layout   Contiguous, but for req_to_token's rows, req_to_token_row_stride elements apart. Aligned to the elements.
+ * Sizes    window at least 1. 0 <= batch <= max_batch, 0 <= capacity <= max_capacity, num_request_rows, max_tokens,
+ *          num_full < 2^30. Negative lengths are 0; the sum must stay below 2^31.
+ * Numerics Equal inputs give bitwise equal outputs. With batch 0 all of token_ids is -1, and offsets[0] is 0.
+ * Memory   No workspace.
+ * Needs    SM90.
+ * Errors   As topk_transform.
+ * Source   kernels/mla/sm90_build_swa_token_ids.cuh */
+typedef struct dgrt_build_swa_token_ids_desc {
+  dgrt_op op; /* start from DGRT_BUILD_SWA_TOKEN_IDS_DESC */
+  int64_t window;
+  int64_t max_batch, max_capacity;
+  uint32_t flags; /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT */
+  uint32_t reserved;
+} dgrt_build_swa_token_ids_desc;
+#define DGRT_BUILD_SWA_TOKEN_IDS_DESC {{DGRT_OP_BUILD_SWA_TOKEN_IDS, sizeof(dgrt_build_swa_token_ids_desc)}, 0, 0, 0, 0, 0}
+
+typedef struct dgrt_build_swa_token_ids_args {
+  dgrt_op op; /* start from DGRT_BUILD_SWA_TOKEN_IDS_ARGS */
+  const int32_t *seq_lens, *extend_lens, *request_rows, *req_to_token;
+  const int64_t* full_to_swa;
+  int32_t *token_ids, *first, *gather_lens, *offsets;
+  int64_t batch, capacity;
+  int64_t num_request_rows, max_tokens, num_full;
+  int64_t req_to_token_row_stride;
+} dgrt_build_swa_token_ids_args;
+#define DGRT_BUILD_SWA_TOKEN_IDS_ARGS {{DGRT_OP_BUILD_SWA_TOKEN_IDS, sizeof(dgrt_build_swa_token_ids_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+
+/* ---- combine_topk_swa_indices ---------------------------------------------------------------- */
+
+/* combine_topk_swa_indices: the workspace rows that each query token of a chunk of prefill attends to: compressed rows
+ * that were selected for it, then its sliding window's. For token t of request b at position p:
+ *   n = min((p + 1) / ratio, top_k), w = min(p + 1, window), lengths[t] = n + w
+ *   indices[t] = compressed_base[b] + topk_indices[t, 0 .. n)
+ *                | swa_base[b] + p - w + 1 - (seq_lens[b] - gather_lens[b]) + 0 .. w - 1 | -1 to the end of the row
+ * An index is -1 where topk_indices is negative or not below (p + 1) / ratio, where the window leaves the
+ * gather_lens[b] rows of its request, and past int32: never another request's row.
+ *
+ * Shapes   topk_indices [tokens, top_k], query_start_loc [batch + 1], seq_lens, gather_lens, compressed_base and swa_base
+ *          [batch], query_pos [tokens], indices [tokens, width], lengths [tokens]. Request b has the tokens from
+ *          query_start_loc[b] to query_start_loc[b + 1] - 1, less query_start_loc[0]; tokens of no request, and of
+ *          negative positions, have length 0. topk_indices may be NULL: 0, 1, 2, ... (all compressed rows are attended
+ *          to); query_pos may be NULL: p = seq_lens[b] - query_start_loc[b + 1] + query_start_loc[0] + t.
+ * Types    int32.
+ * Layout   Last axis contiguous. *_row_stride: elements between rows, multiples of 4, at least top_k and width.
+ *          topk_indices and indices 16-byte aligned, the others 4-byte. Outputs must not overlap inputs.
+ * Sizes    window and ratio at least 1, top_k at least 0; top_k + window <= width < 2^30, width a multiple of 4.
+ *          0 <= tokens <= max_tokens, batch < 2^30. tokens 0 launches nothing.
+ * Numerics Equal inputs give bitwise equal outputs. Whole rows are written.
+ * Memory   No workspace.
+ * Needs    SM90.
+ * Errors   As topk_transform.
+ * Source   kernels/mla/sm90_combine_topk_swa_indices.cuh */
+typedef struct dgrt_combine_topk_swa_indices_desc {
+  dgrt_op op; /* start from DGRT_COMBINE_TOPK_SWA_INDICES_DESC */
+  int64_t window, ratio;
+  int64_t max_tokens;
+  uint32_t flags; /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT */
+  uint32_t reserved;
+} dgrt_combine_topk_swa_indices_desc;
+#define DGRT_COMBINE_TOPK_SWA_INDICES_DESC {{DGRT_OP_COMBINE_TOPK_SWA_INDICES, sizeof(dgrt_combine_topk_swa_indices_desc)}, 0, 1, 0, 0, 0}
+
+typedef struct dgrt_combine_topk_swa_indices_args {
+  dgrt_op op; /* start from DGRT_COMBINE_TOPK_SWA_INDICES_ARGS */
+  const int32_t *topk_indices, *query_start_loc, *seq_lens, *gather_lens, *compressed_base, *swa_base, *query_pos;
+  int32_t *indices, *lengths;
+  int64_t tokens, batch, top_k, width;
+  int64_t topk_row_stride, indices_row_stride;
+} dgrt_combine_topk_swa_indices_args;
+#define DGRT_COMBINE_TOPK_SWA_INDICES_ARGS {{DGRT_OP_COMBINE_TOPK_SWA_INDICES, sizeof(dgrt_combine_topk_swa_indices_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
 DGRT_TYPED_CALLS(topk_transform)
+DGRT_TYPED_CALLS(mla_kv_append)
+DGRT_TYPED_CALLS(kv_dequant_paged)
+DGRT_TYPED_CALLS(build_swa_token_ids)
+DGRT_TYPED_CALLS(combine_topk_swa_indices)
 
 #ifdef __cplusplus
 }

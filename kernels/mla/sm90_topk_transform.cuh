@@ -42,10 +42,12 @@ struct Params {
 
 constexpr uint32_t max_top_k = 2048;
 
-// Keys that one CTA holds at once, and the bytes of the next ones.
+// Keys that one CTA holds at once.
 DGRT_HD constexpr uint32_t chunk_items(uint32_t threads, uint32_t items_per_thread) {
   return threads * items_per_thread;
 }
+// Dynamic shared memory. What else there is is static: up to 43 KiB, so that either both are less than the 48 KiB
+// that a kernel may have without asking, or this is more, for which the loader asks.
 DGRT_HD constexpr uint32_t smem_bytes(uint32_t threads, uint32_t items_per_thread) {
   return chunk_items(threads, items_per_thread) * 4;
 }
@@ -465,6 +467,9 @@ __device__ __forceinline__ void write_row(const Params& p, Smem<Cfg>& smem, uint
 template <class Cfg>
 __device__ __forceinline__ void run(const Params& p) {
   static_assert(Cfg::items_per_thread % 4 == 0, "scores are loaded by 4");
+  static_assert(smem_bytes(Cfg::threads, Cfg::items_per_thread) > 49152 ||
+                    smem_bytes(Cfg::threads, Cfg::items_per_thread) + sizeof(Smem<Cfg>) <= 49152,
+                "more than 48 KiB must be asked for, and dynamic shared memory alone says so");
   static_assert(chunk_items(Cfg::threads, Cfg::items_per_thread) < 65536, "16 bits count a chunk's keys");
   __shared__ __align__(16) Smem<Cfg> smem;
   const uint32_t buffer = ptx::dynamic_shared_address();

@@ -46,6 +46,8 @@ CONSTANTS = {
     "ATTN_MASK_BYTES": 1 << 19, "ATTN_MASK_BITS": 1 << 20, "ATTN_MASK_SKIP_PREFIX": 1 << 21,
     "ATTN_NEW_KEYS": 1 << 23, "ATTN_CHECK_PAGES": 1 << 24,
     "KV_SLOTS_INT64": 1 << 16,
+    # mla.h, whose structs are in _c_mla.py
+    "MLA_KV_V32": 1, "MLA_KV_V4": 2,
 }
 
 
@@ -411,21 +413,6 @@ class KvAppendArgs(Structure):
                 ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64)]
 
 
-class TopkTransformDesc(Structure):
-    op_id = CONSTANTS["OP_TOPK_TRANSFORM"]
-    _fields_ = [("op", Op), ("top_k", c_int64), ("max_rows", c_int64), ("max_columns", c_int64),
-                ("flags", c_uint32), ("reserved", c_uint32)]
-
-
-class TopkTransformArgs(Structure):
-    op_id = CONSTANTS["OP_TOPK_TRANSFORM"]
-    _fields_ = [("op", Op), ("scores", c_void_p), ("lengths", c_void_p), ("page_table", c_void_p),
-                ("positions", c_void_p), ("slots", c_void_p), ("rows", c_int64), ("columns", c_int64),
-                ("page_size", c_int64), ("num_pages", c_int64), ("scores_row_stride", c_int64),
-                ("page_table_row_stride", c_int64), ("positions_row_stride", c_int64),
-                ("slots_row_stride", c_int64)]
-
-
 # C name -> mirror, for the layout test.
 STRUCTS = {
     "dgrt_op": Op, "dgrt_context_options": ContextOptions, "dgrt_stats": Stats,
@@ -452,7 +439,6 @@ STRUCTS = {
     "dgrt_attn_extend_desc": AttnExtendDesc, "dgrt_attn_extend_args": AttnExtendArgs,
     "dgrt_attn_merge_desc": AttnMergeDesc, "dgrt_attn_merge_args": AttnMergeArgs,
     "dgrt_kv_append_desc": KvAppendDesc, "dgrt_kv_append_args": KvAppendArgs,
-    "dgrt_topk_transform_desc": TopkTransformDesc, "dgrt_topk_transform_args": TopkTransformArgs,
 }
 
 # Name -> (result, arguments).

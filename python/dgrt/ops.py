@@ -214,10 +214,6 @@ def kv_append_desc(*, num_kv_heads, head_dim_qk, head_dim_v=None, max_tokens, dt
                  dtype=dtype, dtype_cache=dtype if dtype_cache is None else dtype_cache, flags=flags)
 
 
-def topk_transform_desc(*, top_k, max_rows, max_columns, flags=0):
-    return _fill(_c.TopkTransformDesc, top_k=top_k, max_rows=max_rows, max_columns=max_columns, flags=flags)
-
-
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
 
 
@@ -511,17 +507,6 @@ def kv_append_args(desc, *, k, v, k_cache, v_cache, slot_mapping, tokens, page_s
         v_scale=v_scale, tokens=tokens, page_size=page_size, num_pages=num_pages)
 
 
-def topk_transform_args(desc, *, scores, lengths, rows, columns, page_table=None, positions=None, slots=None,
-                        page_size=0, num_pages=0, **strides):
-    """slots want a page_table with its sizes. Strides default to packed rows, of scores to whole vectors of 4."""
-    return _with_strides(
-        _c.TopkTransformArgs, strides,
-        dict(scores_row_stride=_ceil_div(columns, 4) * 4, page_table_row_stride=num_pages,
-             positions_row_stride=desc.top_k, slots_row_stride=desc.top_k),
-        scores=scores, lengths=lengths, page_table=page_table, positions=positions, slots=slots, rows=rows,
-        columns=columns, page_size=page_size, num_pages=num_pages)
-
-
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
@@ -540,5 +525,4 @@ MAKE_ARGS = {
     _c.AttnExtendDesc: attn_extend_args,
     _c.AttnMergeDesc: attn_merge_args,
     _c.KvAppendDesc: kv_append_args,
-    _c.TopkTransformDesc: topk_transform_args,
 }

@@ -7,8 +7,10 @@ import ctypes
 import dataclasses
 import weakref
 
-from . import _c, ops
+from . import _c, mla_ops, ops
 from ._c import CONSTANTS
+
+_MAKE_ARGS = {**ops.MAKE_ARGS, **mla_ops.MAKE_ARGS}
 
 
 class Error(Exception):
@@ -205,7 +207,7 @@ class Plan:
     def args(self, **fields):
         """The args struct of this plan's op; strides that are not given are those of dense tensors.
         Making it once and passing it to launch() keeps Python's share of a launch small."""
-        return ops.MAKE_ARGS[type(self.desc)](self.desc, **fields)
+        return _MAKE_ARGS[type(self.desc)](self.desc, **fields)
 
     def query(self, args):
         """How a call would run: a CallInfo."""

@@ -166,6 +166,30 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.scores_row_stride, args.page_table_row_stride), (5004, 79))
         self.assertEqual((args.positions_row_stride, args.slots_row_stride), (512, 1024))
 
+    def test_quantised_caches_default_strides(self):
+        desc = dgrt.mla_kv_append_desc(max_tokens=100, format=dgrt.MLA_KV_V4)
+        args = dgrt.mla_kv_append_args(desc, latent=1, rotary=1, cache=1, slot_mapping=1, tokens=5, page_size=256,
+                                       num_pages=9)
+        self.assertEqual((args.latent_token_stride, args.rotary_token_stride), (512, 512))
+        self.assertEqual(args.cache_page_stride, 149760)
+        desc = dgrt.kv_dequant_paged_desc(max_rows=100, max_batch=4, format=dgrt.MLA_KV_V32)
+        args = dgrt.kv_dequant_paged_args(desc, cache=1, out=1, rows=10, page_size=64, num_pages=9, seq_lens=1,
+                                          page_table=1, batch=3, max_pages=2)
+        self.assertEqual((args.out_row_stride, args.out_sequence_stride), (576, 5760))
+        self.assertEqual((args.cache_page_stride, args.page_table_row_stride, args.slots), (41984, 2, None))
+
+    def test_indices_default_strides(self):
+        desc = dgrt.build_swa_token_ids_desc(window=128, max_batch=4, max_capacity=1000)
+        args = dgrt.build_swa_token_ids_args(desc, seq_lens=1, extend_lens=1, request_rows=1, req_to_token=1,
+                                             full_to_swa=1, token_ids=1, first=1, gather_lens=1, offsets=1, batch=3,
+                                             capacity=900, num_request_rows=8, max_tokens=77, num_full=100)
+        self.assertEqual((desc.window, args.req_to_token_row_stride), (128, 77))
+        desc = dgrt.combine_topk_swa_indices_desc(window=128, ratio=4, max_tokens=100)
+        args = dgrt.combine_topk_swa_indices_args(desc, query_start_loc=1, seq_lens=1, gather_lens=1,
+                                                  compressed_base=1, swa_base=1, indices=1, lengths=1, tokens=5,
+                                                  batch=1, top_k=510, topk_indices=1)
+        self.assertEqual((args.width, args.topk_row_stride, args.indices_row_stride), (640, 512, 640))
+
     def test_attn_decode_over_an_e4m3_cache(self):
         desc = dgrt.attn_decode_desc(num_q_heads=32, num_kv_heads=8, head_dim_qk=128, max_batch=4,
                                      max_kv_len=4096, dtype_kv=dgrt.E4M3)

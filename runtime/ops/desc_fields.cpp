@@ -55,6 +55,8 @@ constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
                                        {"slots_int64", DGRT_KV_SLOTS_INT64}};
 
+constexpr FieldValue mla_kv_formats[] = {{"v32", DGRT_MLA_KV_V32}, {"v4", DGRT_MLA_KV_V4}};
+
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
 
 constexpr std::span<const FieldValue> values_of(std::span<const FieldValue> values = {}) {
@@ -289,6 +291,35 @@ constexpr DescField topk_transform[] = {
     DGRT_FIELD(dgrt_topk_transform_desc, reserved, reserved),
 };
 
+constexpr DescField mla_kv_append[] = {
+    DGRT_FIELD(dgrt_mla_kv_append_desc, max_tokens, int64),
+    DGRT_FIELD(dgrt_mla_kv_append_desc, format, choice, mla_kv_formats),
+    DGRT_FIELD(dgrt_mla_kv_append_desc, flags, flags, append_flags),
+};
+
+constexpr DescField kv_dequant_paged[] = {
+    DGRT_FIELD(dgrt_kv_dequant_paged_desc, max_rows, int64),
+    DGRT_FIELD(dgrt_kv_dequant_paged_desc, max_batch, int64),
+    DGRT_FIELD(dgrt_kv_dequant_paged_desc, format, choice, mla_kv_formats),
+    DGRT_FIELD(dgrt_kv_dequant_paged_desc, flags, flags, append_flags),
+};
+
+constexpr DescField build_swa_token_ids[] = {
+    DGRT_FIELD(dgrt_build_swa_token_ids_desc, window, int64),
+    DGRT_FIELD(dgrt_build_swa_token_ids_desc, max_batch, int64),
+    DGRT_FIELD(dgrt_build_swa_token_ids_desc, max_capacity, int64),
+    DGRT_FIELD(dgrt_build_swa_token_ids_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_build_swa_token_ids_desc, reserved, reserved),
+};
+
+constexpr DescField combine_topk_swa_indices[] = {
+    DGRT_FIELD(dgrt_combine_topk_swa_indices_desc, window, int64),
+    DGRT_FIELD(dgrt_combine_topk_swa_indices_desc, ratio, int64),
+    DGRT_FIELD(dgrt_combine_topk_swa_indices_desc, max_tokens, int64),
+    DGRT_FIELD(dgrt_combine_topk_swa_indices_desc, flags, flags, common_flags),
+    DGRT_FIELD(dgrt_combine_topk_swa_indices_desc, reserved, reserved),
+};
+
 constexpr DescFields all[] = {
     {DGRT_OP_GEMM, "gemm", sizeof(dgrt_gemm_desc), gemm},
     {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, "gemm_grouped_contiguous",
@@ -312,6 +343,12 @@ constexpr DescFields all[] = {
     {DGRT_OP_ATTN_MERGE, "attn_merge", sizeof(dgrt_attn_merge_desc), attn_merge},
     {DGRT_OP_KV_APPEND, "kv_append", sizeof(dgrt_kv_append_desc), kv_append},
     {DGRT_OP_TOPK_TRANSFORM, "topk_transform", sizeof(dgrt_topk_transform_desc), topk_transform},
+    {DGRT_OP_MLA_KV_APPEND, "mla_kv_append", sizeof(dgrt_mla_kv_append_desc), mla_kv_append},
+    {DGRT_OP_KV_DEQUANT_PAGED, "kv_dequant_paged", sizeof(dgrt_kv_dequant_paged_desc), kv_dequant_paged},
+    {DGRT_OP_BUILD_SWA_TOKEN_IDS, "build_swa_token_ids", sizeof(dgrt_build_swa_token_ids_desc),
+     build_swa_token_ids},
+    {DGRT_OP_COMBINE_TOPK_SWA_INDICES, "combine_topk_swa_indices", sizeof(dgrt_combine_topk_swa_indices_desc),
+     combine_topk_swa_indices},
 };
 
 }  // namespace

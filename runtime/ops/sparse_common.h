@@ -3,8 +3,11 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "dgrt/mla.h"
+#include "mla/latent_row.cuh"
+#include "runtime/base/config.h"
 #include "runtime/base/status.h"
 #include "runtime/ops/arg_rules.h"
 #include "runtime/ops/op.h"
@@ -48,7 +51,8 @@ Status check_flags(const char* op, const Desc& d, uint32_t more = 0, const char*
   constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT;
   if ((d.flags & ~(known | more)) != 0)
     return invalid("flags={:#x}: {} knows PDL, BATCH_INVARIANT{}", d.flags, op, names);
-  if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
+  if constexpr (requires { d.reserved; })
+    if (d.reserved != 0) return invalid("reserved={}: must be 0", d.reserved);
   return ok();
 }
 
@@ -64,6 +68,69 @@ inline SelectorVar powers(const char* name, int64_t max, int64_t first, int64_t 
   for (int64_t value = first; value < most; value *= 2) variable.breaks.push_back(value);
   variable.breaks.push_back(most);
   return variable;
+}
+
+// ---- Configs that are one number ----
+
+inline std::vector<Config> only(const Target& target, const char* name, int64_t value) {
+  if (target.arch != "sm_90a") return {};
+  return {{{name, value}}};
+}
+inline Status check_only(const char* op, const Target& target, const Config& c, const char* name, int64_t value) {
+  DGRT_TRY(check_arch(op, target));
+  const int64_t* given = c.find(name);
+  if (!given) return invalid("{}: missing", name);
+  if (*given != value) return invalid("{}={}: must be {}", name, *given, value);
+  return ok();
+}
+
+inline std::vector<Config> one_or_two(const Target& target, const char* name) {
+  if (target.arch != "sm_90a") return {};
+  return {{{name, 1}}, {{name, 2}}};
+}
+inline Status check_one_or_two(const char* op, const Target& target, const Config& c, const char* name) {
+  DGRT_TRY(check_arch(op, target));
+  const int64_t* value = c.find(name);
+  if (!value) return invalid("{}: missing", name);
+  if (*value != 1 && *value != 2) return invalid("{}={}: must be 1 or 2", name, *value);
+  return ok();
+}
+
+// ---- Ops over the quantised caches, whose warps move a row each ----
+
+constexpr uint32_t resident_blocks = 4;  // of 256 threads on one SM; 64 registers (tests/compile checks)
+
+static_assert(latent_v32 == DGRT_MLA_KV_V32 && latent_v4 == DGRT_MLA_KV_V4);
+
+inline Status check_format(dgrt_mla_kv_format format) {
+  if (format != DGRT_MLA_KV_V32 && format != DGRT_MLA_KV_V4)
+    return invalid("format={}: must be DGRT_MLA_KV_V32 or DGRT_MLA_KV_V4", format);
+  return ok();
+}
+inline const char* format_name(dgrt_mla_kv_format format) { return format == DGRT_MLA_KV_V32 ? "v32" : "v4"; }
+
+template <class Desc>
+bool has_wide_slots(const Desc& d) {
+  return (d.flags & DGRT_KV_SLOTS_INT64) != 0;
+}
+
+// num_pages is in its range.
+template <class Args>
+Status check_cache(dgrt_mla_kv_format format, const Args& x) {
+  if (x.page_size < 1 || x.page_size > max_size || x.num_pages * x.page_size > max_size)
+    return invalid("page_size={}: must be at least 1, and {} pages have at most {} slots", x.page_size,
+                   x.num_pages, max_size);
+  DGRT_TRY(check_pointer("cache", x.cache, 16));
+  return check_stride("cache_page_stride", x.cache_page_stride,
+                      x.page_size * latent_token_bytes(static_cast<int>(format)), 16);
+}
+
+// Of `rows` that take `row_bytes`: the larger of device memory and, in rounds of resident blocks, one wait for
+// memory and the stores.
+inline int64_t warp_rows_ps(const Target& target, int64_t rows, int64_t row_bytes, int64_t rows_per_warp) {
+  const int64_t memory_ps = capped_product(rows, row_bytes) / 427 * 100;  // 4.27 TB/s, H200, measured
+  const int64_t rounds = div_up(rows, 8 * rows_per_warp * target.sm_count * resident_blocks);
+  return 2'850'000 + std::max(memory_ps, capped_product(rounds, 800'000 + rows_per_warp * 100'000));
 }
 
 }  // namespace dgrt::sparse

@@ -5,6 +5,7 @@
 #include <dgrt/gemm.h>
 #include <dgrt/attention.h>
 #include <dgrt/hyper.h>
+#include <dgrt/mla.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,17 @@ static void check_sizes(void) {
   CHECK(hc_args.op.struct_size == sizeof hc_args);
   CHECK(hc_weights.op.id == DGRT_OP_HC_PRENORM_WEIGHTS);
   CHECK(hc_weights_args.op.struct_size == sizeof hc_weights_args);
+  const dgrt_topk_transform_desc topk = DGRT_TOPK_TRANSFORM_DESC;
+  const dgrt_topk_transform_args topk_args = DGRT_TOPK_TRANSFORM_ARGS;
+  const dgrt_mla_kv_append_desc append = DGRT_MLA_KV_APPEND_DESC;
+  const dgrt_kv_dequant_paged_desc dequant = DGRT_KV_DEQUANT_PAGED_DESC;
+  const dgrt_build_swa_token_ids_args ids_args = DGRT_BUILD_SWA_TOKEN_IDS_ARGS;
+  const dgrt_combine_topk_swa_indices_desc combine = DGRT_COMBINE_TOPK_SWA_INDICES_DESC;
+  CHECK(topk.op.id == DGRT_OP_TOPK_TRANSFORM && topk_args.op.struct_size == sizeof topk_args);
+  CHECK(append.op.id == DGRT_OP_MLA_KV_APPEND && append.op.struct_size == sizeof append);
+  CHECK(dequant.op.id == DGRT_OP_KV_DEQUANT_PAGED && dequant.max_batch == 0);
+  CHECK(ids_args.op.id == DGRT_OP_BUILD_SWA_TOKEN_IDS && ids_args.op.struct_size == sizeof ids_args);
+  CHECK(combine.op.id == DGRT_OP_COMBINE_TOPK_SWA_INDICES && combine.ratio == 1);
 }
 
 static void check_grouped_sizes(void) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <random>
 #include <string_view>
@@ -51,9 +52,10 @@ class AnyDesc {
         [](const auto& desc) -> int64_t {
           if constexpr (requires { desc.max_m; }) return desc.max_m;
           if constexpr (requires { desc.max_k; }) return desc.max_k;
+          if constexpr (requires { desc.max_rows; }) return desc.max_rows;
+          if constexpr (requires { desc.max_capacity; }) return desc.max_capacity;
           if constexpr (requires { desc.max_batch; }) return desc.max_batch;
           if constexpr (requires { desc.max_tokens; }) return desc.max_tokens;
-          if constexpr (requires { desc.max_rows; }) return desc.max_rows;
           return 0;
         },
         desc_);
@@ -64,9 +66,13 @@ class AnyDesc {
         [max_m](auto& desc) {
           if constexpr (requires { desc.max_m; }) desc.max_m = max_m;
           if constexpr (requires { desc.max_k; }) desc.max_k = max_m;
-          if constexpr (requires { desc.max_batch; }) desc.max_batch = std::min(max_m, most_tokens);
+          if constexpr (requires { desc.max_rows; })
+            desc.max_rows = std::min(max_m, most_tokens);
+          else if constexpr (requires { desc.max_capacity; })
+            desc.max_capacity = std::min(max_m, most_tokens);
+          else if constexpr (requires { desc.max_batch; })
+            desc.max_batch = std::min(max_m, most_tokens);
           if constexpr (requires { desc.max_tokens; }) desc.max_tokens = std::min(max_m, most_tokens);
-          if constexpr (requires { desc.max_rows; }) desc.max_rows = std::min(max_m, most_tokens);
         },
         copy.desc_);
     return copy;
@@ -78,7 +84,9 @@ class AnyDesc {
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
                dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_prefill_desc,
                dgrt_attn_decode_desc, dgrt_attn_extend_desc, dgrt_attn_merge_desc,
-               dgrt_kv_append_desc, dgrt_topk_transform_desc>
+               dgrt_kv_append_desc, dgrt_topk_transform_desc, dgrt_mla_kv_append_desc,
+               dgrt_kv_dequant_paged_desc, dgrt_build_swa_token_ids_desc,
+               dgrt_combine_topk_swa_indices_desc>
       desc_;
 };
 
@@ -313,13 +321,55 @@ inline dgrt_kv_append_desc random_kv_append(Rng& rng) {
   return desc;
 }
 
+inline uint32_t random_flags(Rng& rng, std::initializer_list<uint32_t> flags) {
+  uint32_t picked = 0;
+  for (const uint32_t flag : flags)
+    if (rng() % 4 == 0) picked |= flag;
+  return picked;
+}
+
 inline dgrt_topk_transform_desc random_topk_transform(Rng& rng) {
   dgrt_topk_transform_desc desc = DGRT_TOPK_TRANSFORM_DESC;
   desc.top_k = rng() % 2 ? pick_of(rng, {512, 1024, 2048}) : pick_size(rng, 1, 2048);
   desc.max_rows = pick_size(rng, 0, random_max_m);
   desc.max_columns = pick_size(rng, 0, INT32_MAX);
-  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT})
-    if (rng() % 4 == 0) desc.flags |= flag;
+  desc.flags = random_flags(rng, {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT});
+  return desc;
+}
+
+inline dgrt_mla_kv_append_desc random_mla_kv_append(Rng& rng) {
+  dgrt_mla_kv_append_desc desc = DGRT_MLA_KV_APPEND_DESC;
+  desc.max_tokens = pick_size(rng, 0, random_max_m);
+  desc.format = rng() % 2 ? DGRT_MLA_KV_V32 : DGRT_MLA_KV_V4;
+  desc.flags = random_flags(rng, {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_KV_SLOTS_INT64});
+  return desc;
+}
+
+inline dgrt_kv_dequant_paged_desc random_kv_dequant_paged(Rng& rng) {
+  dgrt_kv_dequant_paged_desc desc = DGRT_KV_DEQUANT_PAGED_DESC;
+  desc.max_rows = pick_size(rng, 0, random_max_m);
+  desc.max_batch = rng() % 2 ? 0 : pick_size(rng, 0, random_max_m);
+  desc.format = rng() % 2 ? DGRT_MLA_KV_V32 : DGRT_MLA_KV_V4;
+  desc.flags = random_flags(rng, {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT});
+  if (desc.max_batch == 0) desc.flags |= random_flags(rng, {DGRT_KV_SLOTS_INT64});
+  return desc;
+}
+
+inline dgrt_build_swa_token_ids_desc random_build_swa_token_ids(Rng& rng) {
+  dgrt_build_swa_token_ids_desc desc = DGRT_BUILD_SWA_TOKEN_IDS_DESC;
+  desc.window = pick_size(rng, 1, 4096);
+  desc.max_batch = pick_size(rng, 0, random_max_m);
+  desc.max_capacity = pick_size(rng, 0, random_max_m);
+  desc.flags = random_flags(rng, {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT});
+  return desc;
+}
+
+inline dgrt_combine_topk_swa_indices_desc random_combine_topk_swa_indices(Rng& rng) {
+  dgrt_combine_topk_swa_indices_desc desc = DGRT_COMBINE_TOPK_SWA_INDICES_DESC;
+  desc.window = pick_size(rng, 1, 4096);
+  desc.ratio = pick_of(rng, {1, 4, 128});
+  desc.max_tokens = pick_size(rng, 0, random_max_m);
+  desc.flags = random_flags(rng, {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT});
   return desc;
 }
 
@@ -348,6 +398,10 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "attn_merge") return AnyDesc(random_attn_merge(rng));
   if (stem == "kv_append") return AnyDesc(random_kv_append(rng));
   if (stem == "topk_transform") return AnyDesc(random_topk_transform(rng));
+  if (stem == "mla_kv_append") return AnyDesc(random_mla_kv_append(rng));
+  if (stem == "kv_dequant_paged") return AnyDesc(random_kv_dequant_paged(rng));
+  if (stem == "build_swa_token_ids") return AnyDesc(random_build_swa_token_ids(rng));
+  if (stem == "combine_topk_swa_indices") return AnyDesc(random_combine_topk_swa_indices(rng));
   return std::nullopt;
 }
 

@@ -141,6 +141,28 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(topk.max_columns == 8192);
   CHECK(topk.top_k == 512);
   CHECK(topk.max_rows == 9);
+  const std::string dequant = R"("op": "kv_dequant_paged", "desc": {})";
+  const auto by_slot = std::get<dgrt_kv_dequant_paged_desc>(parse(dequant, R"({"name": "x", "k": 512})"));
+  CHECK(by_slot.format == DGRT_MLA_KV_V4);
+  CHECK(by_slot.max_batch == 0);
+  const auto by_sequence =
+      std::get<dgrt_kv_dequant_paged_desc>(parse(dequant, R"({"name": "x", "n": 3, "k": 576})"));
+  CHECK(by_sequence.format == DGRT_MLA_KV_V32);
+  CHECK(by_sequence.max_batch == 3);
+  CHECK(by_sequence.max_rows == 9);
+  const auto latent = std::get<dgrt_mla_kv_append_desc>(
+      parse(R"("op": "mla_kv_append", "desc": {})", R"({"name": "x", "k": 576})"));
+  CHECK(latent.format == DGRT_MLA_KV_V32);
+  CHECK(latent.max_tokens == 9);
+  const auto ids = std::get<dgrt_build_swa_token_ids_desc>(
+      parse(R"("op": "build_swa_token_ids", "desc": {})", R"({"name": "x", "n": 3, "k": 128})"));
+  CHECK(ids.max_batch == 3);
+  CHECK(ids.max_capacity == 9 + 3 * 127);
+  const auto combine = std::get<CombineBenchDesc>(
+      parse(R"("op": "combine_topk_swa_indices", "desc": {"ratio": 4})", R"({"name": "x", "n": 128, "k": 512})"));
+  CHECK(combine.window == 128);
+  CHECK(combine.ratio == 4);
+  CHECK(combine.top_k == 512);
   const auto quant = std::get<dgrt_quant_fp8_desc>(
       parse(R"("op": "quant_fp8", "desc": {"block": "128x128", "scale_major": "mn"})",
             R"({"name": "x", "k": 100})"));

@@ -24,6 +24,15 @@ __device__ __forceinline__ int4 load_stream_s32x4(const void* from) {
   return v;
 }
 
+__device__ __forceinline__ uint2 load_stream_b32x2(const void* from) {
+  uint2 v;
+  asm volatile("ld.global.L1::no_allocate.v2.b32 {%0, %1}, [%2];"
+               : "=r"(v.x), "=r"(v.y)
+               : "l"(from)
+               : "memory");
+  return v;
+}
+
 __device__ __forceinline__ uint32_t load_stream_b16(const void* from) {
   uint16_t v;
   asm volatile("ld.global.L1::no_allocate.b16 %0, [%1];" : "=h"(v) : "l"(from) : "memory");

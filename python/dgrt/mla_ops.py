@@ -1,0 +1,104 @@
+"""Descs and args of the helper ops around sparse MLA, as ops.py makes the other ops'."""
+
+from . import _c_mla
+from ._c import CONSTANTS
+from .ops import _ceil_div, _fill, _with_strides
+
+
+def topk_transform_desc(*, top_k, max_rows, max_columns, flags=0):
+    return _fill(_c_mla.TopkTransformDesc, top_k=top_k, max_rows=max_rows, max_columns=max_columns, flags=flags)
+
+
+def mla_kv_append_desc(*, max_tokens, format, flags=0):
+    return _fill(_c_mla.MlaKvAppendDesc, max_tokens=max_tokens, format=format, flags=flags)
+
+
+def kv_dequant_paged_desc(*, max_rows, format, max_batch=0, flags=0):
+    """By slot, unless max_batch says that there are sequences."""
+    return _fill(_c_mla.KvDequantPagedDesc, max_rows=max_rows, max_batch=max_batch, format=format, flags=flags)
+
+
+def build_swa_token_ids_desc(*, window, max_batch, max_capacity, flags=0):
+    return _fill(_c_mla.BuildSwaTokenIdsDesc, window=window, max_batch=max_batch, max_capacity=max_capacity, flags=flags)
+
+
+def combine_topk_swa_indices_desc(*, window, max_tokens, ratio=1, flags=0):
+    return _fill(_c_mla.CombineTopkSwaIndicesDesc, window=window, ratio=ratio, max_tokens=max_tokens, flags=flags)
+
+
+def topk_transform_args(desc, *, scores, lengths, rows, columns, page_table=None, positions=None, slots=None,
+                        page_size=0, num_pages=0, **strides):
+    """slots want a page_table with its sizes. Strides default to packed rows, of scores to whole vectors of 4."""
+    return _with_strides(
+        _c_mla.TopkTransformArgs, strides,
+        dict(scores_row_stride=_ceil_div(columns, 4) * 4, page_table_row_stride=num_pages,
+             positions_row_stride=desc.top_k, slots_row_stride=desc.top_k),
+        scores=scores, lengths=lengths, page_table=page_table, positions=positions, slots=slots, rows=rows,
+        columns=columns, page_size=page_size, num_pages=num_pages)
+
+
+def _latent_sizes(format):
+    """Columns of a row and, of a token of the cache, bytes and what pages are multiples of in FlashMLA."""
+    return (576, 656, 656) if format == CONSTANTS["MLA_KV_V32"] else (512, 584, 576)
+
+
+def _cache_page_stride(format, page_size):
+    _, token_bytes, unit = _latent_sizes(format)
+    return _ceil_div(page_size * token_bytes, unit) * unit
+
+
+def mla_kv_append_args(desc, *, latent, rotary, cache, slot_mapping, tokens, page_size, num_pages, **strides):
+    """Strides default to rows of latent and rotary columns side by side, and to pages as FlashMLA wants them."""
+    columns = _latent_sizes(desc.format)[0]
+    return _with_strides(
+        _c_mla.MlaKvAppendArgs, strides,
+        dict(latent_token_stride=columns, rotary_token_stride=columns,
+             cache_page_stride=_cache_page_stride(desc.format, page_size)),
+        latent=latent, rotary=rotary, cache=cache, slot_mapping=slot_mapping, tokens=tokens, page_size=page_size,
+        num_pages=num_pages)
+
+
+def kv_dequant_paged_args(desc, *, cache, out, rows, page_size, num_pages, slots=None, seq_lens=None,
+                          gather_lens=None, page_table=None, batch=0, max_pages=0, **strides):
+    """By slot: slots. By sequence: seq_lens, page_table, batch, max_pages, and gather_lens or all rows."""
+    columns = _latent_sizes(desc.format)[0]
+    return _with_strides(
+        _c_mla.KvDequantPagedArgs, strides,
+        dict(cache_page_stride=_cache_page_stride(desc.format, page_size), out_row_stride=columns,
+             out_sequence_stride=rows * columns, page_table_row_stride=max_pages),
+        cache=cache, out=out, slots=slots, seq_lens=seq_lens, gather_lens=gather_lens, page_table=page_table,
+        rows=rows, batch=batch, page_size=page_size, num_pages=num_pages, max_pages=max_pages)
+
+
+def build_swa_token_ids_args(desc, *, seq_lens, extend_lens, request_rows, req_to_token, full_to_swa, token_ids,
+                             first, gather_lens, offsets, batch, capacity, num_request_rows, max_tokens, num_full,
+                             req_to_token_row_stride=None):
+    return _fill(
+        _c_mla.BuildSwaTokenIdsArgs, seq_lens=seq_lens, extend_lens=extend_lens, request_rows=request_rows,
+        req_to_token=req_to_token, full_to_swa=full_to_swa, token_ids=token_ids, first=first,
+        gather_lens=gather_lens, offsets=offsets, batch=batch, capacity=capacity,
+        num_request_rows=num_request_rows, max_tokens=max_tokens, num_full=num_full,
+        req_to_token_row_stride=max_tokens if req_to_token_row_stride is None else req_to_token_row_stride)
+
+
+def combine_topk_swa_indices_args(desc, *, query_start_loc, seq_lens, gather_lens, compressed_base, swa_base, indices,
+                                  lengths, tokens, batch, top_k, width=None, topk_indices=None, query_pos=None,
+                                  **strides):
+    """width defaults to top_k + window, rounded up to 128."""
+    width = _ceil_div(top_k + desc.window, 128) * 128 if width is None else width
+    return _with_strides(
+        _c_mla.CombineTopkSwaIndicesArgs, strides,
+        dict(topk_row_stride=_ceil_div(top_k, 4) * 4, indices_row_stride=width),
+        topk_indices=topk_indices, query_start_loc=query_start_loc, seq_lens=seq_lens, gather_lens=gather_lens,
+        compressed_base=compressed_base, swa_base=swa_base, query_pos=query_pos, indices=indices, lengths=lengths,
+        tokens=tokens, batch=batch, top_k=top_k, width=width)
+
+
+# Desc struct -> function that makes its args.
+MAKE_ARGS = {
+    _c_mla.TopkTransformDesc: topk_transform_args,
+    _c_mla.MlaKvAppendDesc: mla_kv_append_args,
+    _c_mla.KvDequantPagedDesc: kv_dequant_paged_args,
+    _c_mla.BuildSwaTokenIdsDesc: build_swa_token_ids_args,
+    _c_mla.CombineTopkSwaIndicesDesc: combine_topk_swa_indices_args,
+}
