@@ -88,6 +88,13 @@ OrderedJson to_json(const Line& line) {
   if (line.shape.attn.page_size > 0) json["attn"]["page_size"] = line.shape.attn.page_size;
   if (line.shape.attn.mask != 0) json["attn"]["mask"] = line.shape.attn.mask;
   if (line.shape.attn.page_size > 0 && line.shape.fp8_cache) json["attn"]["dtype_kv"] = "e4m3";
+  if (const IndexerSizes& indexer = line.shape.indexer; indexer.next_n > 0)
+    json["indexer"] = {{"keys", indexer.keys},
+                       {"clean", indexer.clean},
+                       {"next_n", indexer.next_n},
+                       {"page_size", indexer.page_size}};
+  else if (indexer.keys > 0)
+    json["indexer"] = {{"keys", indexer.keys}, {"clean", indexer.clean}, {"split", indexer.split}};
   json["kernel"] = row.kernel;
   json["check"] = {{"ok", row.is_right()}, {"elements", row.check.elements}};
   for (const auto& [name, value] : row.check.errors) json["check"][name] = value;
@@ -175,7 +182,7 @@ void add_bench(CLI::App& app, int& exit_code) {
                   "attn_decode",      "attn_extend", "attn_merge",        "kv_append",
                   "topk_transform",
                   "mla_kv_append",    "kv_dequant_paged", "build_swa_token_ids",
-                  "combine_topk_swa_indices"};
+                  "combine_topk_swa_indices", "mqa_logits", "paged_mqa_logits"};
   add_bench_options(*command, *options);
   command->callback([options, &exit_code] { exit_code = run_bench(*options); });
 }

@@ -11,6 +11,7 @@
 #include "tools/decode_bench.h"
 #include "tools/gemm_bench.h"
 #include "tools/hyper_bench.h"
+#include "tools/indexer_bench.h"
 #include "tools/input_ops_bench.h"
 #include "tools/segmented_bench.h"
 #include "tools/sparse_bench.h"

@@ -155,6 +155,13 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     return BenchDesc(desc);
   }
   if (op == "topk_transform") return BenchDesc(dgrt_topk_transform_desc DGRT_TOPK_TRANSFORM_DESC);
+  if (op == "mqa_logits" || op == "paged_mqa_logits") {
+    LogitsBenchDesc logits{DGRT_MQA_LOGITS_DESC};
+    PagedLogitsBenchDesc paged = DGRT_PAGED_MQA_LOGITS_DESC;
+    DGRT_ASSIGN(logits.dtype_out, read_float_dtype(json.at("desc"), "dtype_out"));
+    paged.dtype_out = logits.dtype_out;
+    return op == "mqa_logits" ? BenchDesc(logits) : BenchDesc(paged);
+  }
   return error(DGRT_UNSUPPORTED, "op={}: bench does not run this op", op);
 }
 
@@ -201,6 +208,18 @@ Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   return ok();
 }
 
+Status read_indexer_sizes(const Json& layer, bool paged, BenchShape* shape) {
+  DGRT_ASSIGN(shape->n, read_size(layer, "num_heads"));
+  DGRT_ASSIGN(shape->k, read_size(layer, "head_dim"));
+  DGRT_ASSIGN(shape->indexer.keys, read_size(layer, "keys"));
+  shape->num_groups = shape->indexer.keys;
+  shape->indexer.split = layer.value("split", false), shape->indexer.clean = layer.value("clean", false);
+  if (!paged) return ok();
+  DGRT_ASSIGN(shape->indexer.next_n, read_size(layer, "next_n"));
+  DGRT_ASSIGN(shape->indexer.page_size, read_size(layer, "page_size"));
+  return ok();
+}
+
 Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
   if (std::holds_alternative<dgrt_scale_layout_desc>(desc) ||
       std::holds_alternative<dgrt_scale_pack_ue8m0_desc>(desc)) {
@@ -212,6 +231,9 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
                      std::holds_alternative<ExtendBenchDesc>(desc);
   if (paged || std::holds_alternative<AttnBenchDesc>(desc))
     return read_attn_sizes(layer, paged, shape);
+  const bool paged_logits = std::holds_alternative<PagedLogitsBenchDesc>(desc);
+  if (paged_logits || std::holds_alternative<LogitsBenchDesc>(desc))
+    return read_indexer_sizes(layer, paged_logits, shape);
   if (std::holds_alternative<dgrt_attn_merge_desc>(desc)) {
     DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_parts"));
   }
@@ -275,7 +297,7 @@ Status read_model(const Json& json, const char* varies, BenchShapes* result) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
              other.b_mn == shape.b_mn && other.rows == shape.rows && other.widths == shape.widths &&
              other.sum_batches == shape.sum_batches && other.fp8_cache == shape.fp8_cache &&
-             other.attn == shape.attn && other.m == shape.m;
+             other.attn == shape.attn && other.indexer == shape.indexer && other.m == shape.m;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -395,6 +417,19 @@ void set_sizes(const BenchShape& shape, int64_t m, CombineBenchDesc* desc) {
 void set_sizes(const BenchShape& shape, int64_t m, dgrt_topk_transform_desc* desc) {
   desc->max_columns = shape.n, desc->top_k = shape.k, desc->max_rows = m;
 }
+void set_sizes(const BenchShape& shape, int64_t m, LogitsBenchDesc* desc) {
+  desc->num_heads = shape.n, desc->head_dim = shape.k;
+  desc->max_tokens = m, desc->max_kv_tokens = shape.indexer.keys;
+  desc->split = shape.indexer.split;
+  if (shape.indexer.clean) desc->flags |= DGRT_LOGITS_CLEAN;
+}
+// Contexts are up to 1.3 as long.
+void set_sizes(const BenchShape& shape, int64_t m, PagedLogitsBenchDesc* desc) {
+  desc->num_heads = shape.n, desc->head_dim = shape.k;
+  desc->next_n = shape.indexer.next_n, desc->page_size = shape.indexer.page_size;
+  desc->max_batch = m, desc->max_context_len = shape.indexer.keys * 13 / 10;
+  if (shape.indexer.clean) desc->flags |= DGRT_LOGITS_CLEAN;
+}
 
 }  // namespace
 
@@ -415,7 +450,8 @@ Result<BenchShapes> builtin_bench_shapes(std::string_view stem) {
 
 Result<BenchShape> parse_nk(const BenchShapes& shapes, std::string_view nk, int64_t num_groups) {
   const BenchShape& form = shapes.shapes.front();
-  if (form.n == 0 || form.rows != 0 || !form.widths.empty() || form.attn.num_q_heads != 0)
+  if (form.n == 0 || form.rows != 0 || !form.widths.empty() || form.attn.num_q_heads != 0 ||
+      form.indexer.keys != 0)
     return invalid("nk={}: sizes of {} come from its shapes or a file", nk, shapes.stem);
   if ((form.num_groups != 0) != (num_groups != 0))
     return invalid("num_groups={}: {} has {}", num_groups, shapes.stem,

@@ -11,6 +11,7 @@
 #include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
+#include "dgrt/indexer.h"
 #include "dgrt/mla.h"
 #include "runtime/base/status.h"
 
@@ -40,6 +41,11 @@ using ExtendBenchDesc = PagedBenchDesc<dgrt_attn_extend_desc>;
 struct CombineBenchDesc : dgrt_combine_topk_swa_indices_desc {
   int64_t top_k = 0;
 };
+// See IndexerSizes.
+struct LogitsBenchDesc : dgrt_mqa_logits_desc {
+  bool split = false;
+};
+using PagedLogitsBenchDesc = dgrt_paged_mqa_logits_desc;
 
 // Complete but for what a BenchShape adds.
 using BenchDesc =
@@ -49,7 +55,7 @@ using BenchDesc =
                  dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc,
                  DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc,
                  dgrt_topk_transform_desc, dgrt_mla_kv_append_desc, dgrt_kv_dequant_paged_desc,
-                 dgrt_build_swa_token_ids_desc, CombineBenchDesc>;
+                 dgrt_build_swa_token_ids_desc, CombineBenchDesc, LogitsBenchDesc, PagedLogitsBenchDesc>;
 
 // Sequences of an attention shape; no heads: another op.
 struct AttnSizes {
@@ -63,18 +69,28 @@ struct AttnSizes {
   friend bool operator==(const AttnSizes&, const AttnSizes&) = default;
 };
 
+// Of the indexer's ops; no keys: another op.
+struct IndexerSizes {
+  int64_t keys = 0;                   // of all tokens; of each request, about
+  int64_t next_n = 0, page_size = 0;  // paged
+  bool split = false;  // tokens of one rank of those that split a prompt; else the last of the keys'
+  bool clean = false;
+  friend bool operator==(const IndexerSizes&, const IndexerSizes&) = default;
+};
+
 struct BenchShape {
   std::string model;       // of the first layer with these sizes: "DeepSeek-V3"
   std::string layer;       // "self_attn.o_proj"
   int64_t n = 0;           // of ops that have one, else 0
   int64_t k = 0;           // scale ops: of the matrix whose scales these are, 128 * k_blocks
-  int64_t num_groups = 0;  // grouped products: groups or batches; attn_merge: parts; else 0
+  int64_t num_groups = 0;  // grouped products: groups or batches; attn_merge: parts; indexer: keys; else 0
   bool b_mn = false;       // gemm_batched: b is MN-major
   int64_t rows = 0;        // gemm_grouped_k: m, for there k varies; else 0
   std::vector<int64_t> widths = {};  // gemm_fused_linear: what n is made of
   bool sum_batches = false;          // gemm_batched
   bool fp8_cache = false;            // paged attention; kv_append, whose n is heads, k head_dim
   AttnSizes attn = {};               // attention, whose n is query heads, k head_dim_qk
+  IndexerSizes indexer = {};         // indexer, whose n is heads, k head_dim
   std::vector<int64_t> m = {};       // where a shape has rows of its own
 };
 
@@ -82,7 +98,7 @@ struct BenchShapes {
   std::string stem;  // "gemm_fp8"
   BenchDesc desc;    // types and layouts; sizes are 0
   // Rows; of grouped products, of each group, about; of gemm_grouped_k: k of all groups together; of
-  // attention, queries of each sequence.
+  // attention, queries of each sequence; of paged_mqa_logits, requests.
   std::vector<int64_t> m;
   std::vector<BenchShape> shapes;  // distinct in their sizes, in the file's order
 

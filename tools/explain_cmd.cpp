@@ -271,6 +271,7 @@ void add_explain(CLI::App& app, int& exit_code) {
   hc->add_flag("--batch-invariant", options->batch_invariant, "With DGRT_FLAG_BATCH_INVARIANT");
   add_explain_attention(*command, exit_code);
   add_explain_sparse(*command, exit_code);
+  add_explain_indexer(*command, exit_code);
 }
 
 }  // namespace dgrt

@@ -19,8 +19,9 @@ void add_explain_options(CLI::App& command, ExplainTarget& options);
 // Explains a call at `point`, the op's selector variables. Returns the exit code.
 int run_desc(const dgrt_desc* desc, const Point& point, const ExplainTarget& options);
 
-// The subcommands of attention.
+// The subcommands of attention and of the indexer.
 void add_explain_attention(CLI::App& explain, int& exit_code);
+void add_explain_indexer(CLI::App& explain, int& exit_code);
 // Those of the helper ops around sparse MLA.
 void add_explain_sparse(CLI::App& explain, int& exit_code);
 

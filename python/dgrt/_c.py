@@ -20,7 +20,7 @@ CONSTANTS = {
     "OP_SCALE_PACK_UE8M0": 11,
     "OP_HC_PRENORM": 9, "OP_HC_PRENORM_WEIGHTS": 10, "OP_ATTN_PREFILL": 12,
     "OP_ATTN_DECODE": 13, "OP_ATTN_EXTEND": 14, "OP_ATTN_MERGE": 15, "OP_KV_APPEND": 16,
-    "OP_MLA_DECODE": 17, "OP_MQA_LOGITS": 18, "OP_PAGED_MQA_LOGITS": 19, "OP_CLEAN_LOGITS": 20,
+    "OP_MLA_DECODE": 17, "OP_MQA_LOGITS": 18, "OP_PAGED_MQA_LOGITS": 19,
     "OP_TOPK_TRANSFORM": 21, "OP_KV_DEQUANT_PAGED": 22, "OP_BUILD_SWA_TOKEN_IDS": 23,
     "OP_COMBINE_TOPK_SWA_INDICES": 24, "OP_MLA_KV_APPEND": 25,
     # dgrt_dtype
@@ -48,6 +48,8 @@ CONSTANTS = {
     "KV_SLOTS_INT64": 1 << 16,
     # mla.h, whose structs are in _c_mla.py
     "MLA_KV_V32": 1, "MLA_KV_V4": 2,
+    # indexer.h
+    "LOGITS_CLEAN": 1 << 16, "LOGITS_COMPRESSED": 1 << 17,
 }
 
 
@@ -413,6 +415,39 @@ class KvAppendArgs(Structure):
                 ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64)]
 
 
+class MqaLogitsDesc(Structure):
+    op_id = CONSTANTS["OP_MQA_LOGITS"]
+    _fields_ = [("op", Op), ("num_heads", c_int64), ("head_dim", c_int64), ("max_tokens", c_int64),
+                ("max_kv_tokens", c_int64), ("dtype_out", c_uint32), ("sm_budget", c_uint32),
+                ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class MqaLogitsArgs(Structure):
+    op_id = CONSTANTS["OP_MQA_LOGITS"]
+    _fields_ = [("op", Op), ("q", c_void_p), ("kv", c_void_p), ("kv_scale", c_void_p),
+                ("w", c_void_p), ("ks", c_void_p), ("ke", c_void_p), ("out", c_void_p),
+                ("tokens", c_int64), ("kv_tokens", c_int64), ("max_k", c_int64),
+                ("w_token_stride", c_int64), ("out_token_stride", c_int64)]
+
+
+class PagedMqaLogitsDesc(Structure):
+    op_id = CONSTANTS["OP_PAGED_MQA_LOGITS"]
+    _fields_ = [("op", Op), ("num_heads", c_int64), ("head_dim", c_int64), ("next_n", c_int64),
+                ("page_size", c_int64), ("max_batch", c_int64), ("max_context_len", c_int64),
+                ("dtype_out", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32),
+                ("reserved", c_uint32)]
+
+
+class PagedMqaLogitsArgs(Structure):
+    op_id = CONSTANTS["OP_PAGED_MQA_LOGITS"]
+    _fields_ = [("op", Op), ("q", c_void_p), ("kv_cache", c_void_p), ("w", c_void_p),
+                ("context_lens", c_void_p), ("page_table", c_void_p), ("out", c_void_p),
+                ("batch", c_int64), ("max_context_len", c_int64), ("num_pages", c_int64),
+                ("max_pages", c_int64), ("kv_page_stride", c_int64),
+                ("page_table_stride", c_int64), ("w_token_stride", c_int64),
+                ("out_token_stride", c_int64)]
+
+
 # C name -> mirror, for the layout test.
 STRUCTS = {
     "dgrt_op": Op, "dgrt_context_options": ContextOptions, "dgrt_stats": Stats,
@@ -439,6 +474,9 @@ STRUCTS = {
     "dgrt_attn_extend_desc": AttnExtendDesc, "dgrt_attn_extend_args": AttnExtendArgs,
     "dgrt_attn_merge_desc": AttnMergeDesc, "dgrt_attn_merge_args": AttnMergeArgs,
     "dgrt_kv_append_desc": KvAppendDesc, "dgrt_kv_append_args": KvAppendArgs,
+    "dgrt_mqa_logits_desc": MqaLogitsDesc, "dgrt_mqa_logits_args": MqaLogitsArgs,
+    "dgrt_paged_mqa_logits_desc": PagedMqaLogitsDesc,
+    "dgrt_paged_mqa_logits_args": PagedMqaLogitsArgs,
 }
 
 # Name -> (result, arguments).

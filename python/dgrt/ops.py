@@ -214,6 +214,21 @@ def kv_append_desc(*, num_kv_heads, head_dim_qk, head_dim_v=None, max_tokens, dt
                  dtype=dtype, dtype_cache=dtype if dtype_cache is None else dtype_cache, flags=flags)
 
 
+def mqa_logits_desc(*, num_heads=64, head_dim=128, max_tokens, max_kv_tokens, dtype_out=CONSTANTS["FP32"],
+                    sm_budget=0, flags=0):
+    """An indexer's logits of many tokens over contiguous keys."""
+    return _fill(_c.MqaLogitsDesc, num_heads=num_heads, head_dim=head_dim, max_tokens=max_tokens,
+                 max_kv_tokens=max_kv_tokens, dtype_out=dtype_out, sm_budget=sm_budget, flags=flags)
+
+
+def paged_mqa_logits_desc(*, num_heads=64, head_dim=128, next_n=1, page_size=64, max_batch, max_context_len,
+                          dtype_out=CONSTANTS["FP32"], sm_budget=0, flags=0):
+    """An indexer's logits of the last next_n tokens of every request over its paged keys."""
+    return _fill(_c.PagedMqaLogitsDesc, num_heads=num_heads, head_dim=head_dim, next_n=next_n,
+                 page_size=page_size, max_batch=max_batch, max_context_len=max_context_len,
+                 dtype_out=dtype_out, sm_budget=sm_budget, flags=flags)
+
+
 # ---- Args. A stride that is not given is that of a dense tensor of the desc's shape. ---------------
 
 
@@ -507,6 +522,30 @@ def kv_append_args(desc, *, k, v, k_cache, v_cache, slot_mapping, tokens, page_s
         v_scale=v_scale, tokens=tokens, page_size=page_size, num_pages=num_pages)
 
 
+def mqa_logits_args(desc, *, q, kv, kv_scale, w, ks, ke, out, tokens, kv_tokens, max_k=0,
+                    w_token_stride=None, out_token_stride=None):
+    """`max_k`: with LOGITS_COMPRESSED, columns of out."""
+    columns = max_k if desc.flags & CONSTANTS["LOGITS_COMPRESSED"] else kv_tokens
+    return _fill(_c.MqaLogitsArgs, q=q, kv=kv, kv_scale=kv_scale, w=w, ks=ks, ke=ke, out=out, tokens=tokens,
+                 kv_tokens=kv_tokens, max_k=max_k,
+                 w_token_stride=desc.num_heads if w_token_stride is None else w_token_stride,
+                 out_token_stride=columns if out_token_stride is None else out_token_stride)
+
+
+def paged_mqa_logits_args(desc, *, q, kv_cache, w, context_lens, page_table, out, batch, num_pages, max_pages,
+                          max_context_len=None, kv_page_stride=None, page_table_stride=None,
+                          w_token_stride=None, out_token_stride=None):
+    """`max_context_len`: columns of out; the desc's unless given. kv_page_stride counts bytes."""
+    columns = desc.max_context_len if max_context_len is None else max_context_len
+    page_bytes = desc.page_size * (desc.head_dim + 4)
+    return _fill(_c.PagedMqaLogitsArgs, q=q, kv_cache=kv_cache, w=w, context_lens=context_lens,
+                 page_table=page_table, out=out, batch=batch, max_context_len=columns, num_pages=num_pages,
+                 max_pages=max_pages, kv_page_stride=page_bytes if kv_page_stride is None else kv_page_stride,
+                 page_table_stride=max_pages if page_table_stride is None else page_table_stride,
+                 w_token_stride=desc.num_heads if w_token_stride is None else w_token_stride,
+                 out_token_stride=columns if out_token_stride is None else out_token_stride)
+
+
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
     _c.GemmDesc: gemm_args,
@@ -525,4 +564,6 @@ MAKE_ARGS = {
     _c.AttnExtendDesc: attn_extend_args,
     _c.AttnMergeDesc: attn_merge_args,
     _c.KvAppendDesc: kv_append_args,
+    _c.MqaLogitsDesc: mqa_logits_args,
+    _c.PagedMqaLogitsDesc: paged_mqa_logits_args,
 }

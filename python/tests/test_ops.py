@@ -199,6 +199,20 @@ class Builders(unittest.TestCase):
         self.assertEqual((desc.dtype, desc.dtype_kv), (dgrt.BF16, dgrt.E4M3))
         self.assertEqual((args.k_scale, args.k_scale_head_stride, args.v_scale_head_stride), (4, 1, 0))
 
+    def test_logits_default_strides(self):
+        desc = dgrt.mqa_logits_desc(max_tokens=100, max_kv_tokens=1000)
+        args = dgrt.mqa_logits_args(desc, q=1, kv=1, kv_scale=1, w=1, ks=1, ke=1, out=1, tokens=5, kv_tokens=700)
+        self.assertEqual((desc.dtype_out, args.w_token_stride, args.out_token_stride), (dgrt.FP32, 64, 700))
+        desc = dgrt.mqa_logits_desc(max_tokens=100, max_kv_tokens=1000, flags=dgrt.LOGITS_COMPRESSED)
+        args = dgrt.mqa_logits_args(desc, q=1, kv=1, kv_scale=1, w=1, ks=1, ke=1, out=1, tokens=5, kv_tokens=700,
+                                    max_k=300)
+        self.assertEqual(args.out_token_stride, 300)
+        desc = dgrt.paged_mqa_logits_desc(max_batch=4, max_context_len=1000, next_n=2)
+        args = dgrt.paged_mqa_logits_args(desc, q=1, kv_cache=1, w=1, context_lens=1, page_table=1, out=1, batch=3,
+                                          num_pages=50, max_pages=16)
+        self.assertEqual((args.max_context_len, args.out_token_stride), (1000, 1000))
+        self.assertEqual((args.kv_page_stride, args.page_table_stride), (64 * 132, 16))
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

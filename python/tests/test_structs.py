@@ -12,7 +12,7 @@ from dgrt import _c, _c_mla
 
 INCLUDE = pathlib.Path(__file__).resolve().parent.parent.parent / "include"
 STRUCTS = {**_c.STRUCTS, **_c_mla.STRUCTS}
-HEADERS = ("dgrt.h", "gemm.h", "hyper.h", "attention.h", "mla.h")
+HEADERS = ("dgrt.h", "gemm.h", "hyper.h", "attention.h", "mla.h", "indexer.h")
 COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
 
 

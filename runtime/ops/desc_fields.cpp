@@ -5,6 +5,7 @@
 #include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
+#include "dgrt/indexer.h"
 #include "dgrt/mla.h"
 
 namespace dgrt {
@@ -56,6 +57,11 @@ constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"slots_int64", DGRT_KV_SLOTS_INT64}};
 
 constexpr FieldValue mla_kv_formats[] = {{"v32", DGRT_MLA_KV_V32}, {"v4", DGRT_MLA_KV_V4}};
+constexpr FieldValue logits_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                       {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                       {"clean", DGRT_LOGITS_CLEAN},
+                                       {"compressed", DGRT_LOGITS_COMPRESSED}};
+constexpr std::span<const FieldValue> paged_logits_flags = std::span(logits_flags).first<3>();
 
 // ---- Rows: DGRT_FIELD(desc struct, member, kind, values of choice and flags) ----
 
@@ -320,6 +326,30 @@ constexpr DescField combine_topk_swa_indices[] = {
     DGRT_FIELD(dgrt_combine_topk_swa_indices_desc, reserved, reserved),
 };
 
+constexpr DescField mqa_logits[] = {
+    DGRT_FIELD(dgrt_mqa_logits_desc, num_heads, int64),
+    DGRT_FIELD(dgrt_mqa_logits_desc, head_dim, int64),
+    DGRT_FIELD(dgrt_mqa_logits_desc, max_tokens, int64),
+    DGRT_FIELD(dgrt_mqa_logits_desc, max_kv_tokens, int64),
+    DGRT_FIELD(dgrt_mqa_logits_desc, dtype_out, choice, dtypes),
+    DGRT_FIELD(dgrt_mqa_logits_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_mqa_logits_desc, flags, flags, logits_flags),
+    DGRT_FIELD(dgrt_mqa_logits_desc, reserved, reserved),
+};
+
+constexpr DescField paged_mqa_logits[] = {
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, num_heads, int64),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, head_dim, int64),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, next_n, int64),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, page_size, int64),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, max_batch, int64),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, max_context_len, int64),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, dtype_out, choice, dtypes),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, flags, flags, paged_logits_flags),
+    DGRT_FIELD(dgrt_paged_mqa_logits_desc, reserved, reserved),
+};
+
 constexpr DescFields all[] = {
     {DGRT_OP_GEMM, "gemm", sizeof(dgrt_gemm_desc), gemm},
     {DGRT_OP_GEMM_GROUPED_CONTIGUOUS, "gemm_grouped_contiguous",
@@ -349,6 +379,8 @@ constexpr DescFields all[] = {
      build_swa_token_ids},
     {DGRT_OP_COMBINE_TOPK_SWA_INDICES, "combine_topk_swa_indices", sizeof(dgrt_combine_topk_swa_indices_desc),
      combine_topk_swa_indices},
+    {DGRT_OP_MQA_LOGITS, "mqa_logits", sizeof(dgrt_mqa_logits_desc), mqa_logits},
+    {DGRT_OP_PAGED_MQA_LOGITS, "paged_mqa_logits", sizeof(dgrt_paged_mqa_logits_desc), paged_mqa_logits},
 };
 
 }  // namespace

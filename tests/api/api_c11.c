@@ -5,6 +5,7 @@
 #include <dgrt/gemm.h>
 #include <dgrt/attention.h>
 #include <dgrt/hyper.h>
+#include <dgrt/indexer.h>
 #include <dgrt/mla.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +117,14 @@ static void check_sizes(void) {
   CHECK(dequant.op.id == DGRT_OP_KV_DEQUANT_PAGED && dequant.max_batch == 0);
   CHECK(ids_args.op.id == DGRT_OP_BUILD_SWA_TOKEN_IDS && ids_args.op.struct_size == sizeof ids_args);
   CHECK(combine.op.id == DGRT_OP_COMBINE_TOPK_SWA_INDICES && combine.ratio == 1);
+  const dgrt_mqa_logits_desc logits = DGRT_MQA_LOGITS_DESC;
+  const dgrt_mqa_logits_args logits_args = DGRT_MQA_LOGITS_ARGS;
+  const dgrt_paged_mqa_logits_desc paged = DGRT_PAGED_MQA_LOGITS_DESC;
+  const dgrt_paged_mqa_logits_args paged_args = DGRT_PAGED_MQA_LOGITS_ARGS;
+  CHECK(logits.op.id == DGRT_OP_MQA_LOGITS && logits.op.struct_size == sizeof logits);
+  CHECK(logits_args.op.struct_size == sizeof logits_args);
+  CHECK(paged.op.id == DGRT_OP_PAGED_MQA_LOGITS && paged.op.struct_size == sizeof paged);
+  CHECK(paged_args.op.struct_size == sizeof paged_args);
 }
 
 static void check_grouped_sizes(void) {

@@ -4,6 +4,7 @@
 #include <dgrt/gemm.h>
 #include <dgrt/attention.h>
 #include <dgrt/hyper.h>
+#include <dgrt/indexer.h>
 #include <dgrt/mla.h>
 
 #include <cstdio>

@@ -8,6 +8,7 @@
 #include "tools/lib/lab_fill.cuh"
 #include "tools/lib/lab_gemm_check.cuh"
 #include "tools/lib/lab_hc_reference.cuh"
+#include "tools/lib/lab_mqa_reference.cuh"
 #include "tools/lib/lab_timing.cuh"
 
 namespace dgrt::test {
@@ -29,6 +30,7 @@ const LabInstance instances[] = {
     {"attn_reference", lab::attn_reference::kind_erase, 128, sizeof(lab::attn_reference::Params)},
     {"consumer", 0, lab::consumer::num_threads, sizeof(lab::consumer::Params)},
     {"hc_reference", 0, 128, sizeof(lab::hc_reference::Params)},
+    {"mqa_reference", 0, lab::mqa_reference::num_threads, sizeof(lab::mqa_reference::Params)},
     {"timing", lab::timing::kind_empty, 384, sizeof(lab::timing::Params)},
     {"timing", lab::timing::kind_read, 256, sizeof(lab::timing::Params)},
     {"timing", lab::timing::kind_spin, 32, sizeof(lab::timing::Params)}};

@@ -14,6 +14,7 @@
 #include "dgrt/attention.h"
 #include "dgrt/gemm.h"
 #include "dgrt/hyper.h"
+#include "dgrt/indexer.h"
 #include "dgrt/mla.h"
 #include "runtime/ops/op.h"
 
@@ -86,7 +87,7 @@ class AnyDesc {
                dgrt_attn_decode_desc, dgrt_attn_extend_desc, dgrt_attn_merge_desc,
                dgrt_kv_append_desc, dgrt_topk_transform_desc, dgrt_mla_kv_append_desc,
                dgrt_kv_dequant_paged_desc, dgrt_build_swa_token_ids_desc,
-               dgrt_combine_topk_swa_indices_desc>
+               dgrt_combine_topk_swa_indices_desc, dgrt_mqa_logits_desc, dgrt_paged_mqa_logits_desc>
       desc_;
 };
 
@@ -373,6 +374,36 @@ inline dgrt_combine_topk_swa_indices_desc random_combine_topk_swa_indices(Rng& r
   return desc;
 }
 
+// What both ops of the indexer have.
+template <class Desc>
+void random_logits(Rng& rng, Desc* desc) {
+  desc->num_heads = pick_of(rng, {8, 16, 32, 64});
+  desc->head_dim = pick_of(rng, {32, 64, 128});
+  desc->dtype_out = rng() % 2 ? DGRT_FP32 : DGRT_BF16;
+  desc->sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  for (const uint32_t flag : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_LOGITS_CLEAN})
+    if (rng() % 4 == 0) desc->flags |= flag;
+}
+
+inline dgrt_mqa_logits_desc random_mqa_logits(Rng& rng) {
+  dgrt_mqa_logits_desc desc = DGRT_MQA_LOGITS_DESC;
+  random_logits(rng, &desc);
+  desc.max_tokens = pick_size(rng, 0, random_max_m);
+  desc.max_kv_tokens = pick_size(rng, 0, 1 << 20);
+  if (rng() % 4 == 0) desc.flags |= DGRT_LOGITS_COMPRESSED;
+  return desc;
+}
+
+inline dgrt_paged_mqa_logits_desc random_paged_mqa_logits(Rng& rng) {
+  dgrt_paged_mqa_logits_desc desc = DGRT_PAGED_MQA_LOGITS_DESC;
+  random_logits(rng, &desc);
+  desc.next_n = pick_between(rng, 1, 4);
+  desc.page_size = pick_of(rng, {32, 64, 128});
+  desc.max_batch = pick_size(rng, 0, random_max_m);
+  desc.max_context_len = pick_size(rng, 0, 1 << 20);
+  return desc;
+}
+
 // A desc that `op` accepts. Nothing: this header does not know the op yet.
 inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   const std::string_view stem = op.stem;
@@ -402,6 +433,8 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "kv_dequant_paged") return AnyDesc(random_kv_dequant_paged(rng));
   if (stem == "build_swa_token_ids") return AnyDesc(random_build_swa_token_ids(rng));
   if (stem == "combine_topk_swa_indices") return AnyDesc(random_combine_topk_swa_indices(rng));
+  if (stem == "mqa_logits") return AnyDesc(random_mqa_logits(rng));
+  if (stem == "paged_mqa_logits") return AnyDesc(random_paged_mqa_logits(rng));
   return std::nullopt;
 }
 

@@ -201,7 +201,7 @@ struct AttnPaged {
   }
 
   __device__ __forceinline__ void run() {
-    const KeyRangeOfCta range = find_range<Cfg, Smem::num_threads>(p, smem.scratch());
+    const EvenShare range = find_range<Cfg, Smem::num_threads>(p, smem.scratch());
     PagedLoader<Cfg, Smem::num_threads, KeyWalk<Cfg>> loader(p, {p, range}, smem.scratch() + attn_paged_scratch_bytes);
 #pragma unroll 1
     for (uint32_t i = 0; i < Cfg::stages; ++i) issue_load(loader);

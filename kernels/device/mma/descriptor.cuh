@@ -16,6 +16,15 @@ __device__ __forceinline__ uint64_t operand_descriptor(uint32_t address) {
          ((address & 0x3ffff) >> 4);
 }
 
+// K-major, with rows of `row_bytes` swizzled over as many: all of k of an operand with a short one.
+template <uint32_t row_bytes>
+__device__ __forceinline__ uint64_t row_descriptor(uint32_t address) {
+  static_assert(row_bytes == 128 || row_bytes == 64 || row_bytes == 32, "TMA swizzles over 32, 64 or 128 bytes");
+  constexpr uint64_t swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
+  constexpr uint64_t stride_bytes = 8 * row_bytes;  // between groups of 8 rows
+  return swizzle << 62 | (stride_bytes >> 4) << 32 | 1ull << 16 | ((address & 0x3ffff) >> 4);
+}
+
 // MN-major, with `leading_bytes` between blocks of 64 rows of the operand.
 __device__ __forceinline__ uint64_t mn_descriptor(uint32_t address, uint32_t leading_bytes) {
   return operand_descriptor<false>(address) + (static_cast<uint64_t>(leading_bytes - 16 >> 4) << 16);

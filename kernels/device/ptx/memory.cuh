@@ -55,6 +55,10 @@ __device__ __forceinline__ void store_b8(void* to, uint32_t v) {
   asm volatile("st.global.b8 [%0], %1;" ::"l"(to), "r"(v) : "memory");
 }
 
+__device__ __forceinline__ void store_b16(void* to, uint16_t v) {
+  asm volatile("st.global.b16 [%0], %1;" ::"l"(to), "h"(v) : "memory");
+}
+
 __device__ __forceinline__ void store_f32(void* to, float v) {
   asm volatile("st.global.f32 [%0], %1;" ::"l"(to), "f"(v) : "memory");
 }

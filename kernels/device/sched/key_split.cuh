@@ -1,8 +1,6 @@
 // Who works on which keys of a paged batch. A unit is a row tile of one sequence and key head; it costs its
 // key tiles and one more for what comes with a unit. All units, sequence by sequence, make one axis, of
-// which every CTA takes a range of the same length: long sequences are shared, short ones come several to
-// a CTA. Lengths are read on the device, and every CTA finds its range alone: no plan to make beforehand,
-// and lengths may change between replays of a graph.
+// which every CTA takes an even share: long sequences are shared, short ones come several to a CTA.
 //
 // Parts      A unit that ranges cut is the work of consecutive CTAs; the cut depends on lengths and grid
 //            alone. A CTA has at most two cut units, its first and its last: each has a slot for its part.
@@ -11,6 +9,7 @@
 #pragma once
 #include "device/common/attn_paged_params.cuh"
 #include "device/ptx/shared.cuh"
+#include "device/sched/even_share.cuh"
 
 namespace dgrt {
 
@@ -110,76 +109,19 @@ struct PagedSequence {
   }
 };
 
-struct KeyRangeOfCta {
-  uint32_t begin, end;      // of this CTA
-  uint32_t length;          // of every CTA's
-  uint32_t sequence, base;  // the one that `begin` lies in, and where it starts
-};
-
-__device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t x) {
-#pragma unroll
-  for (uint32_t distance = 1; distance < 32; distance *= 2) {
-    const uint32_t before = __shfl_up_sync(0xffffffff, x, distance);
-    if (threadIdx.x % 32 >= distance) x += before;
-  }
-  return x;
-}
-
-// All threads of a warp: which sequence from `first` on, that starts at `base`, `at` lies in, and where it
-// starts, to shared memory. 32 side by side, so that a large batch's lengths are read in whole lines.
-template <class Cfg>
-__device__ __forceinline__ void find_sequence(const AttnPagedParams& p, uint32_t at, uint32_t base, uint32_t first,
-                                              uint32_t last, uint32_t to) {
-#pragma unroll 1
-  for (;; first += 32) {
-    const uint32_t sequence = first + threadIdx.x % 32;
-    const uint32_t cost = sequence < last ? PagedSequence<Cfg>(p, sequence).cost(p) : 0;
-    const uint32_t end = base + warp_prefix_sum(cost), start = end - cost;
-    if (at >= start && at < end) {
-      ptx::store_shared_u32(to, sequence);
-      ptx::store_shared_u32(to + 4, start);
-    }
-    base = __shfl_sync(0xffffffff, end, 31);
-    if (at < base) return;
-  }
-}
-
 // All threads of the CTA. scratch: attn_paged_scratch_bytes of shared memory.
 template <class Cfg, uint32_t num_threads>
-__device__ KeyRangeOfCta find_range(const AttnPagedParams& p, uint32_t scratch) {
-  using Sequence = PagedSequence<Cfg>;
-  const uint32_t lane = threadIdx.x % 32, each = ceil_div(p.batch, num_threads) * 32;  // of a warp
-  const uint32_t first = min(threadIdx.x / 32 * each, p.batch), last = min(first + each, p.batch);
-  uint32_t own = 0;
-#pragma unroll 4
-  for (uint32_t i = first + lane; i < last; i += 32) own += Sequence(p, i).cost(p);
-  own = __reduce_add_sync(0xffffffff, own);
-  if (lane == 0) ptx::store_shared_u32(scratch + threadIdx.x / 32 * 4, own);
-  __syncthreads();
-  uint32_t total = 0, base = 0;
-#pragma unroll
-  for (uint32_t warp = 0; warp < num_threads / 32; ++warp) {
-    const uint32_t sum = ptx::load_shared_u32(scratch + warp * 4);
-    if (warp < threadIdx.x / 32) base += sum;
-    total += sum;
-  }
-  KeyRangeOfCta range;
-  range.length = max(ceil_div(total, gridDim.x), 1u);
-  range.begin = min(blockIdx.x * range.length, total);
-  range.end = min(range.begin + range.length, total);
-  if (range.begin >= base && range.begin < base + own)
-    find_sequence<Cfg>(p, range.begin, base, first, last, scratch + 32);
-  __syncthreads();
-  range.sequence = ptx::load_shared_u32(scratch + 32);
-  range.base = ptx::load_shared_u32(scratch + 36);
-  return range;
+__device__ EvenShare find_range(const AttnPagedParams& p, uint32_t scratch) {
+  static_assert(share_scratch_bytes<num_threads> <= attn_paged_scratch_bytes, "too little scratch");
+  return find_share<num_threads>(
+      p.batch, [&](uint32_t sequence) { return PagedSequence<Cfg>(p, sequence).cost(p); }, scratch);
 }
 
 template <class Cfg>
 class KeyWalk {
  public:
-  __device__ KeyWalk(const AttnPagedParams& p, const KeyRangeOfCta& range)
-      : p_(p), range_(range), at_(range.begin), sequence_(range.sequence - 1), base_(range.base) {}
+  __device__ KeyWalk(const AttnPagedParams& p, const EvenShare& range)
+      : p_(p), range_(range), at_(range.begin), sequence_(range.owner - 1), base_(range.base) {}
 
   // False after the last segment.
   __device__ __forceinline__ bool next(KeySegment& segment) {
@@ -230,7 +172,7 @@ class KeyWalk {
   }
 
   const AttnPagedParams& p_;
-  const KeyRangeOfCta range_;
+  const EvenShare range_;
   uint32_t at_, sequence_, base_;  // sequence_: before the first one, which costs nothing
   uint32_t units_ = 0, cost_ = 1;
   Sequence now_;

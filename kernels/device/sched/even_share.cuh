@@ -1,0 +1,79 @@
+// Work of many owners (sequences, say), laid end to end on one axis, of which every CTA takes a range of the
+// same length. What each owner costs is read on the device, and every CTA finds its range alone: no plan to
+// make beforehand, and costs may change between replays of a graph.
+#pragma once
+#include "device/common/interface.cuh"
+#include "device/ptx/shared.cuh"
+
+namespace dgrt {
+
+struct EvenShare {
+  uint32_t begin, end;   // of this CTA
+  uint32_t length;       // of every CTA's
+  uint32_t owner, base;  // the one that `begin` lies in, and where it starts
+};
+
+// Of shared memory, in find_share.
+template <uint32_t num_threads>
+constexpr uint32_t share_scratch_bytes = align_up(num_threads / 32 * 4, 16) + 8;
+
+__device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t x) {
+#pragma unroll
+  for (uint32_t distance = 1; distance < 32; distance *= 2) {
+    const uint32_t before = __shfl_up_sync(0xffffffff, x, distance);
+    if (threadIdx.x % 32 >= distance) x += before;
+  }
+  return x;
+}
+
+// All threads of a warp: which owner from `first` on, that starts at `base`, `at` lies in, and where it
+// starts, to shared memory. 32 side by side, so that many owners' costs are read in whole lines.
+template <class Cost>
+__device__ __forceinline__ void find_owner(const Cost& cost_of, uint32_t at, uint32_t base, uint32_t first, uint32_t last,
+                                           uint32_t to) {
+#pragma unroll 1
+  for (;; first += 32) {
+    const uint32_t owner = first + threadIdx.x % 32;
+    const uint32_t cost = owner < last ? cost_of(owner) : 0;
+    const uint32_t end = base + warp_prefix_sum(cost), start = end - cost;
+    if (at >= start && at < end) {
+      ptx::store_shared_u32(to, owner);
+      ptx::store_shared_u32(to + 4, start);
+    }
+    base = __shfl_sync(0xffffffff, end, 31);
+    if (at < base) return;
+  }
+}
+
+// All threads of the CTA. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
+// shared memory. Owner and base say nothing where the range is empty.
+template <uint32_t num_threads, class Cost>
+__device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch) {
+  constexpr uint32_t found = align_up(num_threads / 32 * 4, 16);
+  const uint32_t lane = threadIdx.x % 32, each = ceil_div(count, num_threads) * 32;  // of a warp
+  const uint32_t first = min(threadIdx.x / 32 * each, count), last = min(first + each, count);
+  uint32_t own = 0;
+#pragma unroll 4
+  for (uint32_t i = first + lane; i < last; i += 32) own += cost_of(i);
+  own = __reduce_add_sync(0xffffffff, own);
+  if (lane == 0) ptx::store_shared_u32(scratch + threadIdx.x / 32 * 4, own);
+  __syncthreads();
+  uint32_t total = 0, base = 0;
+#pragma unroll
+  for (uint32_t warp = 0; warp < num_threads / 32; ++warp) {
+    const uint32_t sum = ptx::load_shared_u32(scratch + warp * 4);
+    if (warp < threadIdx.x / 32) base += sum;
+    total += sum;
+  }
+  EvenShare share;
+  share.length = max(ceil_div(total, gridDim.x), 1u);
+  share.begin = min(blockIdx.x * share.length, total);
+  share.end = min(share.begin + share.length, total);
+  if (share.begin >= base && share.begin < base + own) find_owner(cost_of, share.begin, base, first, last, scratch + found);
+  __syncthreads();
+  share.owner = ptx::load_shared_u32(scratch + found);
+  share.base = ptx::load_shared_u32(scratch + found + 4);
+  return share;
+}
+
+}  // namespace dgrt

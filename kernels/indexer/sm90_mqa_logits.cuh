@@ -1,0 +1,113 @@
+// SM90 mqa_logits: an indexer's logits of many tokens over contiguous keys, e4m3 products, fp32 or bf16 out.
+// Maths, roles and pipeline: device/main_loop/mqa.cuh.
+//
+// Work      Blocks of tokens times chunks of keys are items; a CTA takes every gridDim.x-th, the blocks of a
+//           chunk before the next chunk's, so that CTAs share keys in L2. Items that no token sees cost a look.
+// Source    PTX ISA: cp.async.bulk.tensor.
+#pragma once
+#include "device/common/interface.cuh"
+#include "device/common/mqa_tile.cuh"
+
+namespace dgrt::sm90::mqa_logits {
+
+// ---- Interface: host and NVRTC ----
+
+struct Params {
+  TensorMap q, kv;        // [tokens * heads, head_dim], [kv_tokens, head_dim]
+  const float* kv_scale;  // [kv_tokens]
+  const float* w;         // [tokens][w_row]
+  const int32_t *ks, *ke;
+  void* out;              // [tokens][out_row]
+  uint64_t w_row, out_row;
+  uint32_t tokens, kv_tokens;
+  uint32_t columns;       // of out: kv_tokens, or the most that a token sees
+  uint32_t blocks, num_chunks, chunk_tiles;
+};
+
+}  // namespace dgrt::sm90::mqa_logits
+
+#ifdef __CUDACC_RTC__
+// ---- Kernel: NVRTC only ----
+#include "device/epilogue/fill_masked.cuh"
+#include "device/main_loop/mqa.cuh"
+
+namespace dgrt::sm90::mqa_logits {
+
+// Keys that a token sees, whatever ks and ke hold.
+template <class Cfg>
+__device__ __forceinline__ MqaRow row_of(const Params& p, uint32_t token) {
+  const auto keys = static_cast<int32_t>(p.kv_tokens);
+  const int32_t begin = min(max(p.ks[token], 0), keys);
+  int32_t end = min(max(p.ke[token], 0), keys);
+  if constexpr (Cfg::compressed) end = min(end, static_cast<int32_t>(min(begin + p.columns, p.kv_tokens)));
+  const auto start = static_cast<int64_t>(token * p.out_row);
+  return {begin, end, Cfg::compressed ? start - begin : start};
+}
+
+template <class Cfg>
+__device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem) {
+  const uint32_t lane = threadIdx.x % 32;
+  Ring<mqa_q_slots> q_ring = smem.q_ring();
+  Ring<Cfg::stages> kv_ring = smem.kv_ring();
+  const uint64_t num_items = uint64_t{p.blocks} * p.num_chunks;
+  for (uint64_t i = blockIdx.x; i < num_items; i += gridDim.x) {
+    const auto chunk = static_cast<uint32_t>(i / p.blocks), block = static_cast<uint32_t>(i % p.blocks);
+    const uint32_t first_token = block * Cfg::tokens;
+    const uint32_t tokens = min(Cfg::tokens, p.tokens - first_token);
+    MqaRow row = {};
+    if (lane < tokens) row = row_of<Cfg>(p, first_token + lane);
+    MqaItem item = tiles_of_rows(row.begin, row.end);
+    const auto first_tile = static_cast<int32_t>(chunk * p.chunk_tiles);
+    item.first_tile = max(item.first_tile, first_tile);
+    item.end_tile = min(item.end_tile, first_tile + static_cast<int32_t>(p.chunk_tiles));
+    if (item.first_tile >= item.end_tile) continue;
+    load_item<Cfg>(smem, q_ring, item, row, &p.q, first_token * Cfg::num_heads, p.w + first_token * p.w_row, p.w_row,
+                   tokens);
+    if (lane == 0) {
+#pragma unroll 1
+      for (int32_t tile = item.first_tile; tile < item.end_tile; ++tile) {
+        kv_ring.wait_empty();
+        ptx::mbarrier_arrive_expect_tx(kv_ring.full(), MqaSmem<Cfg>::kv_bytes);
+        ptx::tma_load_2d(smem.kv(kv_ring.slot), &p.kv, kv_ring.full(), 0, tile * mqa_block_kv);
+        kv_ring.advance();
+      }
+    }
+    __syncwarp();
+  }
+  end_items<Cfg>(smem, q_ring);
+}
+
+// Read where it is used: a slice of an array of scales need not be 16-byte aligned, as TMA wants it.
+struct Scales {
+  const Params& p;
+  __device__ __forceinline__ float operator()(int32_t tile, uint32_t, uint32_t row) const {
+    const uint32_t key = tile * mqa_block_kv + row;
+    return key < p.kv_tokens ? p.kv_scale[key] : 0.0f;
+  }
+};
+
+// Cfg: num_heads, head_dim, tokens, parts, stages, dtype_out, compressed (column j is key ks + j), clean (other
+// columns become minus infinity).
+template <class Cfg>
+__device__ void run(const Params& p) {
+  const MqaSmem<Cfg> smem{ptx::dynamic_shared_address()};
+  if (threadIdx.x == 0) {
+    ptx::prefetch_tensor_map(&p.q);
+    ptx::prefetch_tensor_map(&p.kv);
+    smem.init_barriers();
+  }
+  __syncthreads();
+  ptx::grid_dependency_wait();
+  ptx::grid_launch_dependents();
+  const auto fill = [&](uint32_t warp) {
+    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.tokens, p.columns, warp, 3, [&](uint32_t token) -> ColumnRange {
+      const MqaRow row = row_of<Cfg>(p, token);
+      const auto begin = static_cast<uint32_t>(Cfg::compressed ? 0 : row.begin);
+      return {begin, begin + static_cast<uint32_t>(max(row.end - row.begin, 0))};
+    });
+  };
+  run_mqa_roles<Cfg>(smem, p.out, [&] { load<Cfg>(p, smem); }, fill, Scales{p});
+}
+
+}  // namespace dgrt::sm90::mqa_logits
+#endif

@@ -1,0 +1,167 @@
+// SM90 paged_mqa_logits: an indexer's logits of the last few tokens of every request over its paged keys, e4m3
+// products, fp32 or bf16 out. Maths, roles and pipeline: device/main_loop/mqa.cuh.
+//
+// Work      Requests' key tiles, and one more for what comes with a request, laid end to end and shared evenly
+//           (device/sched/even_share.cuh). Those that have no keys cost nothing.
+// Pages     page_size * head_dim bytes of values, then page_size scales. TMA reads both as matrices of a page:
+//           what a table names outside the cache comes as zeros.
+// Source    PTX ISA: cp.async.bulk.tensor.
+#pragma once
+#include "device/common/interface.cuh"
+#include "device/common/mqa_tile.cuh"
+
+namespace dgrt::sm90::paged_mqa_logits {
+
+// ---- Interface: host and NVRTC ----
+
+struct Params {
+  TensorMap q, kv, kv_scale;    // [batch * next_n * heads, head_dim], [pages][page_size, head_dim], [pages, page_size]
+  const float* w;               // [batch * next_n][w_row]
+  const int32_t* context_lens;  // [batch][next_n]
+  const int32_t* page_table;    // [batch][table_row]
+  void* out;                    // [batch * next_n][out_row]
+  uint64_t w_row, out_row, table_row;
+  uint32_t batch;
+  uint32_t max_len;             // contexts are cut there
+  uint32_t columns;             // of out
+};
+
+}  // namespace dgrt::sm90::paged_mqa_logits
+
+#ifdef __CUDACC_RTC__
+// ---- Kernel: NVRTC only ----
+#include "device/epilogue/fill_masked.cuh"
+#include "device/main_loop/mqa.cuh"
+#include "device/sched/even_share.cuh"
+
+namespace dgrt::sm90::paged_mqa_logits {
+
+__device__ __forceinline__ int32_t context_len(const Params& p, uint32_t row) {
+  return min(max(p.context_lens[row], 0), static_cast<int32_t>(p.max_len));
+}
+
+template <class Cfg>
+__device__ __forceinline__ uint32_t num_tiles(const Params& p, uint32_t request) {
+  int32_t most = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < Cfg::tokens; ++i) most = max(most, context_len(p, request * Cfg::tokens + i));
+  return ceil_div(static_cast<uint32_t>(most), mqa_block_kv);
+}
+
+template <class Cfg>
+__device__ __forceinline__ uint32_t cost_of(const Params& p, uint32_t request) {
+  const uint32_t tiles = num_tiles<Cfg>(p, request);
+  return tiles == 0 ? 0 : tiles + 1;
+}
+
+// Key tiles of one request, by a warp whose lanes hold entries of its page table.
+template <class Cfg>
+class PagedKeys {
+ public:
+  __device__ PagedKeys(const Params& p, const MqaSmem<Cfg>& smem) : p_(p), smem_(smem), ring_(smem.kv_ring()) {}
+
+  // num_pages: that hold keys which some token sees.
+  __device__ __forceinline__ void load(uint32_t request, const MqaItem& item, uint32_t num_pages) {
+    const int32_t* table = p_.page_table + request * p_.table_row;
+    const uint32_t lane = threadIdx.x % 32;
+    int32_t entry = 0;
+#pragma unroll 1
+    for (int32_t tile = item.first_tile; tile < item.end_tile; ++tile) {
+      const uint32_t first = tile * tile_pages;
+      if (first % 32 == 0 || tile == item.first_tile) {
+        const uint32_t index = first / 32 * 32 + lane;
+        entry = index < num_pages ? table[index] : 0;
+      }
+      const int32_t page = __shfl_sync(0xffffffff, entry, first % 32 + lane % tile_pages);
+      const uint32_t pages = min(tile_pages, num_pages - first);
+      ring_.wait_empty();
+      if (lane == 0) ptx::mbarrier_arrive_expect_tx(ring_.full(), pages * Cfg::page_size * (Cfg::head_dim + 4));
+      __syncwarp();
+      if (lane < pages) {
+        ptx::tma_load_3d(smem_.kv(ring_.slot) + lane * Cfg::page_size * Cfg::head_dim, &p_.kv, ring_.full(), 0, 0, page);
+        ptx::tma_load_2d(smem_.scales(ring_.slot) + lane * Cfg::page_size * 4, &p_.kv_scale, ring_.full(), 0, page);
+      }
+      __syncwarp();
+      ring_.advance();
+    }
+  }
+
+ private:
+  static constexpr uint32_t tile_pages = mqa_block_kv / Cfg::page_size;
+  static_assert(tile_pages * Cfg::page_size == mqa_block_kv, "a tile is whole pages");
+
+  const Params& p_;
+  const MqaSmem<Cfg>& smem_;
+  Ring<Cfg::stages> ring_;
+};
+
+// A whole warp.
+template <class Cfg>
+__device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem, const EvenShare& share) {
+  const uint32_t lane = threadIdx.x % 32;
+  Ring<mqa_q_slots> q_ring = smem.q_ring();
+  PagedKeys<Cfg> keys(p, smem);
+  uint32_t base = share.base;
+  // 32 requests side by side; those that the share reaches and that have keys, one by one.
+#pragma unroll 1
+  for (uint32_t first = share.owner; share.begin < share.end && base < share.end; first += 32) {
+    const uint32_t tiles = first + lane < p.batch ? num_tiles<Cfg>(p, first + lane) : 0;
+    const uint32_t cost = tiles == 0 ? 0 : tiles + 1, end = base + warp_prefix_sum(cost), start = end - cost;
+    base = __shfl_sync(0xffffffff, end, 31);
+    uint32_t left = __ballot_sync(0xffffffff, cost > 0 && end > share.begin && start < share.end);
+#pragma unroll 1
+    for (; left != 0; left &= left - 1) {
+      const uint32_t owner = __ffs(left) - 1, request = first + owner;
+      const uint32_t keys_start = __shfl_sync(0xffffffff, start, owner) + 1;
+      const uint32_t keys_end = min(__shfl_sync(0xffffffff, end, owner), share.end);
+      const MqaItem item = {static_cast<int32_t>(max(share.begin, keys_start) - keys_start),
+                            static_cast<int32_t>(keys_end - keys_start)};
+      if (item.first_tile >= item.end_tile) continue;  // the share ends with what comes with a request
+      MqaRow row = {};
+      const uint32_t first_row = request * Cfg::tokens;
+      if (lane < Cfg::tokens)
+        row = {0, context_len(p, first_row + lane), static_cast<int64_t>((first_row + lane) * p.out_row)};
+      const uint32_t most = ptx::redux_max_u32(row.end);
+      load_item<Cfg>(smem, q_ring, item, row, &p.q, first_row * Cfg::num_heads, p.w + first_row * p.w_row, p.w_row,
+                     Cfg::tokens);
+      keys.load(request, item, ceil_div(most, Cfg::page_size));
+    }
+  }
+  end_items<Cfg>(smem, q_ring);
+}
+
+template <class Cfg>
+struct Scales {
+  const MqaSmem<Cfg>& smem;
+  __device__ __forceinline__ float operator()(int32_t, uint32_t slot, uint32_t row) const {
+    return ptx::load_shared_f32(smem.scales(slot) + row * 4);
+  }
+};
+
+// Cfg: num_heads, head_dim, tokens (of a request), parts, stages, page_size, dtype_out, clean (columns past a
+// context become minus infinity).
+template <class Cfg>
+__device__ void run(const Params& p) {
+  const MqaSmem<Cfg> smem{ptx::dynamic_shared_address()};
+  static_assert(share_scratch_bytes<mqa_num_threads> <= mqa_scratch_bytes, "too little scratch");
+  if (threadIdx.x == 0) {
+    ptx::prefetch_tensor_map(&p.q);
+    ptx::prefetch_tensor_map(&p.kv);
+    ptx::prefetch_tensor_map(&p.kv_scale);
+    smem.init_barriers();
+  }
+  ptx::grid_dependency_wait();
+  ptx::grid_launch_dependents();
+  const EvenShare share = find_share<mqa_num_threads>(
+      p.batch, [&](uint32_t request) { return cost_of<Cfg>(p, request); }, smem.scratch());
+  const auto fill = [&](uint32_t warp) {
+    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.batch * Cfg::tokens, p.columns, warp, 3,
+                                [&](uint32_t row) -> ColumnRange {
+                                  return {0, static_cast<uint32_t>(context_len(p, row))};
+                                });
+  };
+  run_mqa_roles<Cfg>(smem, p.out, [&] { load<Cfg>(p, smem, share); }, fill, Scales<Cfg>{smem});
+}
+
+}  // namespace dgrt::sm90::paged_mqa_logits
+#endif
