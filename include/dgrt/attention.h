@@ -196,14 +196,14 @@ typedef struct dgrt_attn_decode_args {
  * Sizes    As in attn_decode; what max_pages * page_size cuts are keys of the table, counted from kv_start, and
  *          not the new ones. Any page_size; multiples of 16 are fastest.
  * Checks   As in attn_decode. New keys have no entries.
- * Masks    As in attn_decode; neither with NEW_KEYS nor with kv_start.
+ * Masks    As in attn_decode. Columns are all L keys, also those before kv_start, whose elements are not read.
  * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used; entries of pages
  *          of such slots alone are not read. A row's bits may depend on batch, max_q_len and max_kv_len, unless
  *          DGRT_FLAG_BATCH_INVARIANT is set.
  * Memory   A workspace of a few bytes, whose first state_bytes are zero before the first call and again after
  *          every call.
  * Needs    SM90.
- * Errors   As attn_prefill. DGRT_UNSUPPORTED also for NEW_KEYS and a mask.
+ * Errors   As attn_prefill.
  * Source   kernels/attention/sm90_attn_extend.cuh */
 typedef struct dgrt_attn_extend_desc {
   dgrt_op op; /* start from DGRT_ATTN_EXTEND_DESC */

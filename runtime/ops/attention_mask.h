@@ -44,8 +44,8 @@ Status check_mask(uint32_t flags, const Args& x) {
     return invalid("window_right={}: must be 0 or -1 with a mask, which takes its place", x.window_right);
   DGRT_TRY(check_pointer("mask_indptr", x.mask_indptr, 8));
   if (x.mask_bytes < 0) return invalid("mask_bytes={}: must be 0 or more", x.mask_bytes);
-  if (!has_pages(x)) return ok();  // no keys
-  if (x.mask_bytes == 0) return invalid("mask_bytes=0: must be at least 1 where there are pages");
+  if (!has_pages(x) && (flags & DGRT_ATTN_NEW_KEYS) == 0) return ok();  // no keys
+  if (x.mask_bytes == 0) return invalid("mask_bytes=0: must be at least 1 where there are keys");
   return check_pointer("mask", x.mask, 1);
 }
 
@@ -55,13 +55,15 @@ AttnMask make_mask(const Args& x) {
 }
 
 // Accumulators and weights that a thread of attn_extend may hold with a mask: beyond `spill_free` it spills up to
-// 400 bytes (NVRTC 13.0). Tiles of fewer rows would not; which of the two is faster was not measured.
+// 400 bytes (NVRTC 13.0). Tiles of fewer rows would not; which of the two is faster was not measured. New keys take
+// some more.
 struct MaskedRegisters {
   uint32_t most, spill_free;
 };
-inline MaskedRegisters masked_registers(const AttnConfig& c) {
+inline MaskedRegisters masked_registers(const AttnConfig& c, bool new_keys) {
   if (c.split_v == 2) return {184, 0};
-  const MaskedRegisters of_warpgroups[] = {{188, 188}, {188, 168}, {104, 104}};
+  const uint32_t more = new_keys ? 8 : 0;
+  const MaskedRegisters of_warpgroups[] = {{188, 188 - more}, {188, 168 - more}, {104, 104}};
   return of_warpgroups[c.block_m / attn_slab_rows - 1];
 }
 

@@ -23,11 +23,8 @@ struct AttnExtend
   static constexpr const char* stem = "attn_extend";
 
   static Status check_desc(const Desc& d) {
-    DGRT_TRY(attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS | DGRT_ATTN_CHECK_PAGES,
-                                          ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX, NEW_KEYS and CHECK_PAGES"));
-    if (has(d, DGRT_ATTN_NEW_KEYS) && attention::mask_form(d.flags) != attn_mask_none)
-      return error(DGRT_UNSUPPORTED, "flags={:#x}: NEW_KEYS and a mask do not go together", d.flags);
-    return ok();
+    return attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS | DGRT_ATTN_CHECK_PAGES,
+                                        ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX, NEW_KEYS and CHECK_PAGES");
   }
 
   // page_rows: of a page that lie in one tile, at least.
@@ -60,7 +57,7 @@ struct AttnExtend
     if (c["gather"] != 0) i.entry += "_gather";
     attention::set_page_constants(d.flags, &i);
     if (attention::mask_form(d.flags) != attn_mask_none)
-      i.allow_spills |= registers_of(decode(c)) > attention::masked_registers(decode(c)).spill_free;
+      i.allow_spills |= registers_of(decode(c)) > masked_registers(d, decode(c)).spill_free;
     if (has(d, DGRT_ATTN_NEW_KEYS)) i.entry += "_new";
     // Threads that load: 44 bytes were seen.
     if (has(d, DGRT_ATTN_NEW_KEYS) && c["gather"] != 0 && c["head_dim_v"] > 256)
@@ -77,6 +74,9 @@ struct AttnExtend
   // Accumulators and weights of a thread.
   static uint32_t registers_of(const AttnConfig& t) {
     return t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
+  }
+  static attention::MaskedRegisters masked_registers(const Desc& d, const AttnConfig& t) {
+    return attention::masked_registers(t, has(d, DGRT_ATTN_NEW_KEYS));
   }
   static Status check_registers(const Desc& d, const AttnConfig& tile);
   static Status check_new_keys(const Desc& d, const Args& x);
@@ -106,7 +106,7 @@ Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
     most -= 12;
   else if (attn_math_warpgroups(t) == 2 && (softcap || t.split_v == 2))
     most -= 8;
-  if (attention::mask_form(d.flags) != attn_mask_none) most = std::min(most, attention::masked_registers(t).most);
+  if (attention::mask_form(d.flags) != attn_mask_none) most = std::min(most, masked_registers(d, t).most);
   const uint32_t registers = registers_of(t);
   if (registers > most)
     return invalid("block_n={}: {} registers of accumulators, {} are there", t.block_n, registers,
@@ -142,8 +142,6 @@ Status AttnExtend::check_args(const Desc& d, const Args& x) {
       if (stride > (int64_t{1} << 39) - 16)
         return invalid("{}_page_stride={}: must be less than 2^40 bytes", name, stride);
   if (x.kv_start != nullptr) DGRT_TRY(check_pointer("kv_start", x.kv_start, 4));
-  if (x.kv_start != nullptr && attention::mask_form(d.flags) != attn_mask_none)
-    return invalid("kv_start={}: must be NULL with a mask, whose columns are all keys", static_cast<const void*>(x.kv_start));
   DGRT_TRY(check_new_keys(d, x));
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
   DGRT_TRY(attention::check_mask(d.flags, x));

@@ -155,6 +155,8 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
         extend.flags |= DGRT_ATTN_SOFTCAP;
         collect(extend, SIZE_MAX, &kernels, page_rows);
       }
+      extend.flags = flags | DGRT_ATTN_NEW_KEYS;
+      collect(extend, SIZE_MAX, &kernels, 16);
     }
   }
   compile_all(kernels, budget_ms);

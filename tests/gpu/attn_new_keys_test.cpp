@@ -1,5 +1,7 @@
 // attn_extend whose sequences' own keys are not in the cache, or whose page tables begin late, against a
 // reference in fp64; and bit for bit against itself. Cases' lengths are queries and keys in the cache.
+#include <tuple>
+
 #include "tests/gpu/attn_decode_case.h"
 #include "tests/gpu/graph.h"
 #include "tools/lib/lab_attn_check.h"
@@ -45,6 +47,7 @@ class NewKeysRun {
       DGRT_ASSIGN(run.v_, run.keys(test.paged.head_dim_v, 6));
     }
     DGRT_TRY(run.set_cached(test.paged.lens));
+    if (test.paged.mask != MaskShape::none) DGRT_TRY(run.make_mask());
     return run;
   }
 
@@ -53,8 +56,7 @@ class NewKeysRun {
     DGRT_TRY(gpu_->lab->synchronize());
     std::vector<int32_t> all;
     for (size_t b = 0; b < lens.size(); ++b)
-      all.push_back(static_cast<int32_t>(lens[b].second + (test_.has_new() ? lens[b].first : 0)) +
-                    (test_.starts.empty() ? 0 : test_.starts[b]));
+      all.push_back(static_cast<int32_t>(num_keys(lens, b)));
     return seq_lens_.upload(all.data(), all.size() * sizeof(int32_t));
   }
 
@@ -70,6 +72,10 @@ class NewKeysRun {
     x.seq_lens = seq_lens_.as<int32_t>();
     if (!test_.starts.empty()) x.kv_start = starts_.as<int32_t>();
     if (test_.no_pages) x.num_pages = 0, x.k = x.v = nullptr, x.page_table = nullptr;
+    if (mask_.bytes() > 0) {
+      x.mask = mask_.data(), x.mask_indptr = mask_indptr_.as<int64_t>();
+      x.mask_bytes = static_cast<int64_t>(mask_.bytes());
+    }
     if (!test_.has_new()) return out;
     x.k_new = k_.data(), x.v_new = v_.data();
     x.k_new_head_stride = test_.paged.head_dim_qk + test_.padding;
@@ -98,8 +104,23 @@ class NewKeysRun {
   }
 
  private:
+  // A table without keys begins behind all of its sequence's.
+  int64_t num_keys(const Lens& lens, size_t b) const {
+    const int64_t start = test_.starts.empty() ? 0 : test_.starts[b];
+    return lens[b].second + (test_.has_new() ? lens[b].first : 0) + (lens[b].second > 0 ? start : start / 2);
+  }
   int64_t token_stride(int64_t columns) const {
     return test_.paged.num_kv_heads * (columns + test_.padding) + test_.padding;
+  }
+  // Over all keys; the paged run's own is of those in the cache.
+  Status make_mask() {
+    Lens lens = test_.paged.lens;
+    for (size_t b = 0; b < lens.size(); ++b) lens[b].second = num_keys(lens, b);
+    const EncodedMask mask = encode_masks(test_.paged.mask, test_.paged.flags, lens);
+    DGRT_ASSIGN(mask_, lab::DeviceBuffer::make(*gpu_->lab, mask.bytes.size()));
+    DGRT_ASSIGN(mask_indptr_, lab::DeviceBuffer::make(*gpu_->lab, mask.indptr.size() * sizeof(int64_t)));
+    DGRT_TRY(mask_.upload(mask.bytes.data(), mask.bytes.size()));
+    return mask_indptr_.upload(mask.indptr.data(), mask_indptr_.bytes());
   }
   Result<lab::DeviceBuffer> integers(const std::vector<int32_t>& values) const {
     DGRT_ASSIGN(lab::DeviceBuffer buffer,
@@ -119,7 +140,7 @@ class NewKeysRun {
   Gpu* gpu_ = nullptr;
   NewKeysCase test_;
   DecodeRun paged_;
-  lab::DeviceBuffer seq_lens_, starts_, k_, v_;
+  lab::DeviceBuffer seq_lens_, starts_, k_, v_, mask_, mask_indptr_;
 };
 
 void run_new_keys(Gpu& gpu, const NewKeysCase& test) {
@@ -179,6 +200,27 @@ TEST_CASE("attn_extend new keys: windows that start in the prefix or the chunk",
     test.paged.window_right = right, test.paged.sinks = true;
     run_new_keys(*gpu, test);
   }
+}
+
+// Lengths and the flag keep a plan to a kernel for each way to load pages.
+TEST_CASE("attn_extend new keys, late page tables: masks", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend new keys, late page tables: masks");
+  if (!gpu) return;
+  constexpr uint32_t new_keys = DGRT_ATTN_NEW_KEYS, skip = DGRT_ATTN_MASK_SKIP_PREFIX;
+  for (const auto& [head_dim, shape, flags] :
+       {std::tuple{128, MaskShape::tree, new_keys | DGRT_ATTN_MASK_BITS | skip},
+        {256, MaskShape::random, new_keys | DGRT_ATTN_MASK_BYTES},
+        {128, MaskShape::random, uint32_t{DGRT_ATTN_MASK_BITS}}})
+    for (const int64_t page_size : {1, 16})
+      for (const int64_t left : {-1, 100})
+        for (const std::vector<int32_t>& starts : std::vector<std::vector<int32_t>>{{}, {500, 0, 17, 30001, 63}}) {
+          NewKeysCase test = sized_new({head_dim, head_dim}, {{40, 1004}, {130, 804}, {7, 68}, {16, 129}, {90, 0}},
+                                       flags | DGRT_FLAG_BATCH_INVARIANT);
+          test.paged.page_size = page_size, test.paged.mask = shape, test.paged.window_left = left;
+          test.paged.layout = CacheLayout::heads_first;  // keys that a mask over the cache would hide are not NaN
+          test.starts = starts;
+          run_new_keys(*gpu, test);
+        }
 }
 
 TEST_CASE("attn_extend: page tables that begin late", "[gpu]") {

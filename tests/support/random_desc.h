@@ -289,8 +289,7 @@ inline dgrt_attn_extend_desc random_attn_extend(Rng& rng) {
   random_mask(rng, &desc);
   desc.max_q_len = pick_size(rng, 0, random_max_m);
   if (rng() % 4 == 0) desc.flags |= DGRT_ATTN_CHECK_PAGES;
-  const bool masked = (desc.flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0;
-  if (!masked && rng() % 2) desc.flags |= DGRT_ATTN_NEW_KEYS;
+  if (rng() % 2) desc.flags |= DGRT_ATTN_NEW_KEYS;
   return desc;
 }
 

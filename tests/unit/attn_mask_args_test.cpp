@@ -75,10 +75,6 @@ void check_masks(const Desc& initial_desc, const Args& initial_args) {
          {[](Args* x) { x->mask_bytes = -1; }, "mask_bytes=-1: must be 0 or more"},
          {[](Args* x) { x->mask_bytes = 0; }, "mask_bytes=0: must be at least 1"},
          {[](Args* x) { x->window_right = 3; }, "window_right=3: must be 0 or -1 with a mask"}});
-    if constexpr (requires(Args x) { x.kv_start; })
-      check_breaches<Args>(fixture, &desc.op, good_args(initial_args),
-                           {{[](Args* x) { x->kv_start = address<int32_t>(0xc004); },
-                             "kv_start=0xc004: must be NULL with a mask"}});
   }
   const Desc plain = good_desc(initial_desc, 0);
   Args none = good_args(initial_args);
@@ -109,6 +105,29 @@ TEST_CASE("attn_extend: masks", "[unit]") {
                                          dgrt_attn_extend_args DGRT_ATTN_EXTEND_ARGS);
 }
 
+TEST_CASE("attn_extend: masks over new keys and late page tables", "[unit]") {
+  OpsFixture fixture;
+  for (const uint32_t flags : masks) {
+    dgrt_attn_extend_args args = good_args(dgrt_attn_extend_args DGRT_ATTN_EXTEND_ARGS);
+    args.kv_start = address<int32_t>(0xc004);
+    const auto cached = good_desc(dgrt_attn_extend_desc DGRT_ATTN_EXTEND_DESC, flags);
+    CHECK(fixture.launch(*fixture.plan_of(&cached.op), &args.op).is_ok());
+    const auto desc = good_desc(dgrt_attn_extend_desc DGRT_ATTN_EXTEND_DESC, flags | DGRT_ATTN_NEW_KEYS);
+    args.k_new = address<void>(0xd000), args.v_new = address<void>(0xe000);
+    args.k_new_token_stride = args.v_new_token_stride = 4 * 128;
+    args.k_new_head_stride = args.v_new_head_stride = 128;
+    args.num_pages = 0;
+    CHECK(fixture.launch(*fixture.plan_of(&desc.op), &args.op).is_ok());
+    const auto p = last_params<sm90::attn_extend::Params>();
+    CHECK(p.kv_start == args.kv_start);
+    CHECK(p.mask.elements == args.mask);
+    check_breaches<dgrt_attn_extend_args>(
+        fixture, &desc.op, args,
+        {{[](dgrt_attn_extend_args* x) { x->mask = nullptr; }, "mask=NULL: must point to device memory"},
+         {[](dgrt_attn_extend_args* x) { x->mask_bytes = 0; }, "mask_bytes=0: must be at least 1 where there are keys"}});
+  }
+}
+
 TEST_CASE("attention: flags of masks that do not go together", "[unit]") {
   const auto decode = [](uint32_t flags) {
     return refusal(good_desc(dgrt_attn_decode_desc DGRT_ATTN_DECODE_DESC, flags));
@@ -121,7 +140,6 @@ TEST_CASE("attention: flags of masks that do not go together", "[unit]") {
   CHECK(extend(both) == "flags=0x180000: MASK_BYTES or MASK_BITS, not both");
   CHECK(decode(DGRT_ATTN_MASK_SKIP_PREFIX) == "flags=0x200000: MASK_SKIP_PREFIX needs MASK_BYTES or MASK_BITS");
   CHECK(extend(DGRT_ATTN_MASK_SKIP_PREFIX) == "flags=0x200000: MASK_SKIP_PREFIX needs MASK_BYTES or MASK_BITS");
-  CHECK(extend(DGRT_ATTN_MASK_BITS | DGRT_ATTN_NEW_KEYS) == "flags=0x900000: NEW_KEYS and a mask do not go together");
   CHECK(refusal(good_desc(dgrt_attn_prefill_desc DGRT_ATTN_PREFILL_DESC, DGRT_ATTN_MASK_BITS))
             .find("flags=0x100000: attn_prefill knows") == 0);
 }

@@ -82,11 +82,11 @@ struct AttnSmem {
 // What the math warpgroups are told of a tile; rows 0: there are no more.
 __device__ __forceinline__ void store_work(uint32_t to, const RaggedTile& tile, int32_t rows) {
   ptx::store_shared_s32x4(to, make_int4(tile.q_begin, rows, tile.kv_begin, tile.kv_len));
-  ptx::store_shared_s32x4(to + 16, make_int4(tile.first_row, tile.head, 0, 0));
+  ptx::store_shared_s32x4(to + 16, make_int4(tile.first_row, tile.head, tile.mask_column, 0));
 }
 __device__ __forceinline__ RaggedTile load_work(uint32_t from) {
   const int4 tokens = ptx::load_shared_s32x4(from), place = ptx::load_shared_s32x4(from + 16);
-  return {tokens.x, tokens.y, tokens.z, tokens.w, place.x, place.y};
+  return {tokens.x, tokens.y, tokens.z, tokens.w, place.x, place.y, place.z};
 }
 
 // One thread, or all of the warps that load keys, of which one thread leads: it alone loads q.
@@ -268,12 +268,16 @@ struct RowMask {
         given(p.mask, {tile.kv_begin,
                        tile.q_len,
                        tile.kv_len,
+                       tile.kv_len + tile.mask_column,
                        slab_row + row / 16 * 16,
                        16,
                        {threadIdx.x % 32 / 4, threadIdx.x % 32 / 4 + 8}}) {}
 
   // What apply() needs of key tile `at`, while its scores are on their way.
-  __device__ __forceinline__ void load(int32_t at) { given.load(tiles.first_key(at)); }
+  __device__ __forceinline__ void load(int32_t at) {
+    // With a mask last_end is that of all keys.
+    given.load(tiles.first_key(at), given.columns() - last_end);
+  }
 
   // Scores of key tile `at`: minus infinity where a key is not visible.
   template <uint32_t count>

@@ -40,6 +40,7 @@ class ContiguousKeys {
   __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
     tile.kv_begin = bounded_indptr(p.kv_indptr, sequence, p.total_kv);
     tile.kv_len = max(bounded_indptr(p.kv_indptr, sequence + 1, p.total_kv) - tile.kv_begin, 0);
+    tile.mask_column = 0;
   }
 
   // All threads of the grid, before any key is loaded.
@@ -88,6 +89,8 @@ class PagedSource {
   __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
     tile.kv_begin = static_cast<int32_t>(sequence);
     tile.kv_len = num_keys<Cfg::new_keys>(p, sequence, tile.q_len);
+    tile.mask_column =
+        Cfg::mask == attn_mask_none ? 0 : first_mask_column<Cfg::new_keys>(p, sequence, tile.q_len);
   }
 
   __device__ static void check(const Params& p) {

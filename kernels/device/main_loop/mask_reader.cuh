@@ -12,9 +12,9 @@
 namespace dgrt {
 
 // What a warp's rows are: tokens [first, first + count) of a sequence; own: of a thread's two rows, from
-// the first.
+// the first. columns: of the mask, the last kv_len of which are the sequence's keys.
 struct MaskRows {
-  int32_t sequence, q_len, kv_len, first;
+  int32_t sequence, q_len, kv_len, columns, first;
   uint32_t count;
   uint32_t own[2];
 };
@@ -24,7 +24,8 @@ template <class Cfg, uint32_t keys = Cfg::block_n, bool given = Cfg::mask != att
 class MaskReader {
  public:
   __device__ MaskReader(const AttnMask&, const MaskRows&) {}
-  __device__ void load(int32_t) {}
+  __device__ int32_t columns() const { return 0; }
+  __device__ void load(int32_t, int32_t = 0) {}
   template <uint32_t count>
   __device__ void apply(float (&)[count], int32_t) const {}
 };
@@ -37,14 +38,16 @@ class MaskReader<Cfg, keys, true> {
         rows_(rows),
         prefix_(Cfg::mask_skip_prefix ? max(rows.kv_len - rows.q_len, 0) : 0) {}
 
-  // All lanes: what apply() needs of the tile whose first key is `first`.
-  __device__ __forceinline__ void load(int32_t first) {
+  __device__ int32_t columns() const { return rows_.columns; }
+
+  // All lanes: what apply() needs of the tile whose first key is `first`. column: of key 0.
+  __device__ __forceinline__ void load(int32_t first, int32_t column = 0) {
     if (!reads(first)) return;
     const int64_t start = mask_.indptr[rows_.sequence];
     if constexpr (Cfg::mask == attn_mask_bits)
-      load_bits(start, first);
+      load_bits(start * 8 + column, first);
     else
-      load_bytes(start, first);
+      load_bytes(start + column, first);
   }
 
   // Scores of the tile that was loaded: minus infinity where the mask is false.
@@ -67,8 +70,9 @@ class MaskReader<Cfg, keys, true> {
   static constexpr uint32_t all_lanes = 0xffffffff;
 
   __device__ bool reads(int32_t first) const { return first + static_cast<int32_t>(keys) > prefix_; }
+  // From token 0 and key 0.
   __device__ int64_t element(uint32_t token, int32_t key) const {
-    return int64_t{rows_.first + static_cast<int32_t>(token)} * rows_.kv_len + key;
+    return int64_t{rows_.first + static_cast<int32_t>(token)} * rows_.columns + key;
   }
   // 0 past the mask's end, and for rows that do not exist.
   __device__ __forceinline__ uint32_t byte_at(uint32_t token, int64_t at) const {
@@ -79,9 +83,9 @@ class MaskReader<Cfg, keys, true> {
   // Bit 0 of a thread's words is of its first column.
   __device__ static uint32_t from_own_column(uint32_t word) { return word >> threadIdx.x % 4 * 2; }
 
-  // Keys from `key` on.
+  // Keys from `key` on. start: of key 0 and token 0 of the sequence, in elements from the mask's first.
   __device__ __forceinline__ uint32_t word_of(int64_t start, uint32_t token, int32_t key) const {
-    const int64_t at = element(token, key), byte = start + (at >> 3);
+    const int64_t at = start + element(token, key), byte = at >> 3;
     uint32_t low = 0;
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) low |= byte_at(token, byte + i) << 8 * i;

@@ -48,6 +48,7 @@ __device__ __forceinline__ MaskReader<Cfg, keys> given_mask(const AttnPagedParam
           {s.sequence,
            s.q_len,
            s.kv_len,
+           s.kv_len,
            s.first_token + static_cast<int32_t>(first),
            min(token_of_row(15, p.row_scale) + 2, 16),
            {token_of_row(row, p.row_scale) - first, token_of_row(row + 8, p.row_scale) - first}}};

@@ -16,6 +16,14 @@ __device__ __forceinline__ int32_t num_keys(const Params& p, uint32_t sequence, 
   return new_keys ? min(max(keys - q_len, 0), reach) + q_len : min(keys, reach);
 }
 
+// The column of a mask of all keys that the first of these has.
+template <bool new_keys, class Params>
+__device__ __forceinline__ int32_t first_mask_column(const Params& p, uint32_t sequence, int32_t q_len) {
+  if (p.kv_start == nullptr) return 0;
+  const int32_t start = max(p.kv_start[sequence], 0);
+  return new_keys ? min(start, max(max(p.seq_lens[sequence], 0) - q_len, 0)) : start;
+}
+
 // Which keys a tile has.
 template <uint32_t block_n, bool new_keys>
 struct KeyTiles {

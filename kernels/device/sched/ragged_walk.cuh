@@ -23,6 +23,7 @@ struct RaggedTile {
   int32_t q_begin, q_len;    // tokens of the sequence
   int32_t kv_begin, kv_len;  // kv_begin: what the keys' source wants to know (attn_keys.cuh)
   int32_t first_row, head;
+  int32_t mask_column;  // of the first key, in a caller's mask
 
   // Position of row 0 among the keys; negative if there are more queries than keys.
   __device__ int32_t offset() const { return kv_len - q_len; }
