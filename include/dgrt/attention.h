@@ -12,15 +12,15 @@ extern "C" {
 #define DGRT_ATTN_SOFTCAP (1u << 16)       /* args.softcap bounds the logits */
 #define DGRT_ATTN_LSE_BASE2 (1u << 17)     /* lse in powers of two instead of e */
 #define DGRT_ATTN_LSE_WITH_SINK (1u << 18) /* lse counts the sink; it cannot be merged then */
-#define DGRT_ATTN_NEW_KEYS (1u << 23)      /* attn_extend: q's tokens have their keys in args.k_new, v_new */
 
 /* Flags of attn_decode and attn_extend: args.mask says what is visible, say in a tree of draft tokens. */
 #define DGRT_ATTN_MASK_BYTES (1u << 19)       /* a byte for each element: not 0 is visible */
 #define DGRT_ATTN_MASK_BITS (1u << 20)        /* a bit for each element, the lowest of a byte first */
 #define DGRT_ATTN_MASK_SKIP_PREFIX (1u << 21) /* keys before the sequence's own tokens are visible, unread */
 
-/* Flag of attn_decode and attn_extend, for debugging. */
-#define DGRT_ATTN_CHECK_PAGES (1u << 24) /* args.page_error tells of an entry of the page table that names no page */
+/* Other flags of theirs. */
+#define DGRT_ATTN_NEW_KEYS (1u << 23)    /* q's tokens have their keys in args.k_new, v_new */
+#define DGRT_ATTN_CHECK_PAGES (1u << 24) /* for debugging: args.page_error tells of entries that name no page */
 
 /* ---- attn_prefill ---------------------------------------------------------------------------- */
 
@@ -91,9 +91,9 @@ typedef struct dgrt_attn_prefill_args {
 /* ---- attn_decode ----------------------------------------------------------------------------- */
 
 /* attn_decode: attention of the last few tokens of every sequence over its paged cache, which holds their
- * own keys and values already: decode with one token, speculative verify with several. Keys are split over
- * SMs as their numbers ask for, which are read on the device. Maths as attn_prefill, with E the tokens of q
- * and L of seq_lens.
+ * own keys and values already, or with NEW_KEYS only those before them: decode with one token, speculative
+ * verify with several. Keys are split over SMs as their numbers ask for, which are read on the device. Maths as
+ * attn_prefill, with E the tokens of q and L of seq_lens.
  *
  * Shapes   q [total_q, num_q_heads, head_dim_qk], o [total_q, num_q_heads, head_dim_v], lse fp32 [total_q,
  *          num_q_heads], sinks fp32 [num_q_heads], q_indptr int32 [batch + 1], as in attn_prefill.
@@ -102,19 +102,25 @@ typedef struct dgrt_attn_prefill_args {
  *          page_table int32 [batch, max_pages], rows page_table_stride apart, seq_lens int32 [batch]: key j of
  *          sequence b is slot j % page_size of page page_table[b][j / page_size], for j < seq_lens[b].
  *          Sequences may share pages. Entries of keys that no query sees are not read.
+ *          NEW_KEYS: k_new [total_q, num_kv_heads, head_dim_qk], v_new [total_q, num_kv_heads, head_dim_v] are
+ *          of q's tokens, which q_indptr divides. Of the L keys of a sequence, which seq_lens counts in the cache or
+ *          new, the last E are those, whatever the cache has there; P = L - E, or 0 where seq_lens is less than
+ *          E, are in the cache. With P 0 of all sequences num_pages 0 will do.
  *          k_scale, v_scale fp32, one for each key head, *_scale_head_stride apart; of stride 0 one for all
  *          heads; NULL: 1. As kv_append takes them.
- * Types    dtype, of q and o: bf16 or fp16. dtype_kv, of k and v: 0 or dtype, or e4m3: what is stored times its
- *          scale.
+ * Types    dtype, of q, o, k_new and v_new: bf16 or fp16. dtype_kv, of k and v: 0 or dtype, or, without NEW_KEYS,
+ *          e4m3: what is stored times its scale.
  * Layout   As in attn_prefill. *_page_stride: elements between pages, a multiple of 8. With e4m3 strides of k and
- *          v are multiples of 16; scales are 4-byte aligned.
+ *          v are multiples of 16; scales are 4-byte aligned. k_new, v_new: as k and v of attn_prefill; without
+ *          NEW_KEYS NULL, and their strides 0.
  * Sizes    head_dim_qk and head_dim_v multiples of 8, with e4m3 of 16, up to 512. num_q_heads a multiple of
  *          num_kv_heads. page_size at least 1. 0 <= batch <= max_batch, max_q_len <= desc.max_q_len, max_kv_len <=
  *          desc.max_kv_len: of the longest sequence, or more; hints that only the choice of kernel and the
  *          size of its grid depend on. total_q, num_pages, max_pages * page_size < 2^30. total_q or batch 0
- *          launches nothing. Sequences longer than total_q or max_pages * page_size are cut, negative ones
- *          empty. Without pages nobody has keys in the cache. Keys of pages that do not exist (an entry is negative,
- *          or num_pages and more) count as zeros; no entry makes a call read outside of k and v.
+ *          launches nothing. Sequences longer than total_q or max_pages * page_size, not counting new keys, are
+ *          cut, negative ones empty. Without pages nobody has keys in the cache. Keys of pages that do not exist
+ *          (an entry is negative, or num_pages and more) count as zeros; no entry makes a call read outside of k
+ *          and v.
  * Checks   With CHECK_PAGES a call also looks up the entry of every key that a query of the sequence may see by its
  *          window, whatever a mask says. page_error int32 [4], in device memory, 16-byte aligned, gets {1, b, i,
  *          page_table[b][i]} of the first entry that names no page, by b, then by i; where all name one it is not
@@ -137,7 +143,7 @@ typedef struct dgrt_attn_prefill_args {
  * Memory   A workspace for parts of rows, whose first state_bytes are zero before the first call and again
  *          after every call. Its size depends on the device; with BATCH_INVARIANT also on batch and max_q_len.
  * Needs    SM90.
- * Errors   As attn_prefill.
+ * Errors   As attn_prefill. DGRT_UNSUPPORTED also for NEW_KEYS with e4m3.
  * Source   kernels/attention/sm90_attn_decode.cuh */
 typedef struct dgrt_attn_decode_desc {
   dgrt_op op; /* start from DGRT_ATTN_DECODE_DESC */
@@ -171,9 +177,11 @@ typedef struct dgrt_attn_decode_args {
   int64_t mask_bytes;
   const float *k_scale, *v_scale; /* e4m3 only */
   int64_t k_scale_head_stride, v_scale_head_stride;
-  int32_t* page_error; /* CHECK_PAGES */
+  int32_t* page_error;       /* CHECK_PAGES */
+  const void *k_new, *v_new; /* NEW_KEYS */
+  int64_t k_new_token_stride, k_new_head_stride, v_new_token_stride, v_new_head_stride;
 } dgrt_attn_decode_args;
-#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0, NULL}
+#define DGRT_ATTN_DECODE_ARGS {{DGRT_OP_ATTN_DECODE, sizeof(dgrt_attn_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, NULL, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0}
 
 /* ---- attn_extend ----------------------------------------------------------------------------- */
 
@@ -181,15 +189,12 @@ typedef struct dgrt_attn_decode_args {
  * keys and values already, or with NEW_KEYS only those before them: chunked prefill. Maths as attn_prefill,
  * with E the tokens of q and L of seq_lens; tensors as attn_decode, which is faster for up to 16 tokens.
  *
- * Shapes   As in attn_decode. seq_lens counts all keys, in the cache or new.
+ * Shapes   As in attn_decode.
  *          kv_start int32 [batch], or NULL: 0, as negative ones. The page table of sequence b begins with key
  *          kv_start[b], on the first slot of its first page: key j is slot (j - kv_start[b]) % page_size of page
  *          page_table[b][(j - kv_start[b]) / page_size]. Earlier keys do not exist: nobody sees them. For a
  *          window that needs the last keys of a prefix alone, window_left of them before the first query.
- *          NEW_KEYS: k_new [total_q, num_kv_heads, head_dim_qk], v_new [total_q, num_kv_heads, head_dim_v] are
- *          of q's tokens, which q_indptr divides. Of the L keys of a sequence the last E are those, whatever
- *          the cache has there; P = L - E, or 0 where seq_lens is less than E, are in the cache. With P 0
- *          (of all sequences: num_pages 0 will do) this is attn_prefill.
+ *          With NEW_KEYS and P 0 of all sequences this is attn_prefill.
  * Types    dtype, of q, k, v and o: bf16 or fp16. dtype_kv: 0 or dtype; scales are NULL.
  * Layout   As in attn_decode. *_page_stride: less than 2^40 bytes. k_new, v_new: as k and v of attn_prefill;
  *          without NEW_KEYS NULL, and their strides 0.

@@ -342,7 +342,9 @@ class AttnDecodeArgs(Structure):
                 ("mask", c_void_p), ("mask_indptr", c_void_p), ("mask_bytes", c_int64),
                 ("k_scale", c_void_p), ("v_scale", c_void_p),
                 ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64),
-                ("page_error", c_void_p)]
+                ("page_error", c_void_p), ("k_new", c_void_p), ("v_new", c_void_p),
+                ("k_new_token_stride", c_int64), ("k_new_head_stride", c_int64),
+                ("v_new_token_stride", c_int64), ("v_new_head_stride", c_int64)]
 
 
 class AttnExtendDesc(Structure):

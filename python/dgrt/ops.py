@@ -459,12 +459,18 @@ def _paged_attention_args(struct, desc, *, q, k, v, o, q_indptr, page_table, seq
                           v_page_stride=None, v_token_stride=None, v_head_stride=None,
                           o_token_stride=None, o_head_stride=None, lse_token_stride=None,
                           lse_head_stride=1, mask=None, mask_indptr=None, mask_bytes=0, k_scale=None,
-                          v_scale=None, k_scale_head_stride=0, v_scale_head_stride=0, **more):
+                          v_scale=None, k_scale_head_stride=0, v_scale_head_stride=0, k_new=None, v_new=None,
+                          k_new_token_stride=None, k_new_head_stride=None, v_new_token_stride=None,
+                          v_new_head_stride=None, **more):
     """Causal unless window_right or a mask says otherwise; scale defaults to 1 / sqrt(head_dim_qk). Scales,
-    of an e4m3 cache, are one for all heads unless they have a stride."""
+    of an e4m3 cache, are one for all heads unless they have a stride. With NEW_KEYS also k_new and v_new, packed
+    unless strides say otherwise; with CHECK_PAGES page_error."""
     qk, dv = desc.head_dim_qk, desc.head_dim_v
+    if desc.flags & CONSTANTS["ATTN_NEW_KEYS"]:
+        more |= dict(**_packed_strides("k_new", desc.num_kv_heads, qk, k_new_token_stride, k_new_head_stride),
+                     **_packed_strides("v_new", desc.num_kv_heads, dv, v_new_token_stride, v_new_head_stride))
     return _fill(
-        struct, **more, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
+        struct, **more, q=q, k=k, v=v, k_new=k_new, v_new=v_new, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
         page_table=page_table, seq_lens=seq_lens, batch=batch, total_q=total_q,
         max_q_len=min(desc.max_q_len, total_q) if max_q_len is None else max_q_len,
         max_kv_len=min(desc.max_kv_len, max_pages * page_size) if max_kv_len is None else max_kv_len,
@@ -486,14 +492,8 @@ def attn_decode_args(desc, **fields):
     return _paged_attention_args(_c.AttnDecodeArgs, desc, **fields)
 
 
-def attn_extend_args(desc, *, k_new=None, v_new=None, k_new_token_stride=None, k_new_head_stride=None,
-                     v_new_token_stride=None, v_new_head_stride=None, **fields):
-    """As attn_decode_args; with NEW_KEYS also k_new and v_new, packed unless strides say otherwise."""
-    if desc.flags & CONSTANTS["ATTN_NEW_KEYS"]:
-        fields |= dict(
-            k_new=k_new, v_new=v_new,
-            **_packed_strides("k_new", desc.num_kv_heads, desc.head_dim_qk, k_new_token_stride, k_new_head_stride),
-            **_packed_strides("v_new", desc.num_kv_heads, desc.head_dim_v, v_new_token_stride, v_new_head_stride))
+def attn_extend_args(desc, **fields):
+    """As attn_decode_args, and kv_start."""
     return _paged_attention_args(_c.AttnExtendArgs, desc, **fields)
 
 

@@ -213,6 +213,18 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.max_context_len, args.out_token_stride), (1000, 1000))
         self.assertEqual((args.kv_page_stride, args.page_table_stride), (64 * 132, 16))
 
+    def test_attention_over_new_keys_and_with_pages_checked(self):
+        for make_desc, make_args in ((dgrt.attn_decode_desc, dgrt.attn_decode_args),
+                                     (dgrt.attn_extend_desc, dgrt.attn_extend_args)):
+            desc = make_desc(num_q_heads=32, num_kv_heads=8, head_dim_qk=192, head_dim_v=128, max_batch=4, max_q_len=4,
+                             max_kv_len=4096, flags=dgrt.ATTN_NEW_KEYS | dgrt.ATTN_CHECK_PAGES)
+            args = make_args(desc, q=1, k=1, v=1, o=1, q_indptr=1, page_table=1, seq_lens=1, batch=4, total_q=4,
+                             page_size=16, num_pages=9, max_pages=3, k_new=32, v_new=48, v_new_token_stride=2048,
+                             page_error=64)
+            self.assertEqual((args.k_new, args.v_new, args.page_error), (32, 48, 64))
+            self.assertEqual((args.k_new_token_stride, args.k_new_head_stride), (8 * 192, 192))
+            self.assertEqual((args.v_new_token_stride, args.v_new_head_stride), (2048, 128))
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

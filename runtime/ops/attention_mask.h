@@ -13,12 +13,13 @@ inline int mask_form(uint32_t flags) {
 
 inline bool skips_prefix(uint32_t flags) { return (flags & DGRT_ATTN_MASK_SKIP_PREFIX) != 0; }
 
-// Of an op that takes masks. more: other flags that it knows; names: of all.
+// Of an op over a paged cache.
 template <class Desc>
-Status check_masked_desc(const char* op, const Desc& d, uint32_t more = 0,
-                         const char* names = ", MASK_BYTES, MASK_BITS and MASK_SKIP_PREFIX") {
-  DGRT_TRY(check_desc(op, d, more | DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX,
-                      names));
+Status check_paged_desc(const char* op, const Desc& d) {
+  DGRT_TRY(check_desc(op, d,
+                      DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX | DGRT_ATTN_NEW_KEYS |
+                          DGRT_ATTN_CHECK_PAGES,
+                      ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX, NEW_KEYS and CHECK_PAGES"));
   const uint32_t flags = d.flags;
   constexpr uint32_t both = DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS;
   if ((flags & both) == both)

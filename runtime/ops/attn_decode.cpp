@@ -44,8 +44,9 @@ struct AttnDecode {
   }
 
   static Status check_desc(const Desc& d) {
-    DGRT_TRY(attention::check_masked_desc(op, d, DGRT_ATTN_CHECK_PAGES,
-                                          ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX and CHECK_PAGES"));
+    DGRT_TRY(attention::check_paged_desc(op, d));
+    if (attention::has_fp8_cache(d) && has(d, DGRT_ATTN_NEW_KEYS))
+      return error(DGRT_UNSUPPORTED, "dtype_kv=e4m3: not with NEW_KEYS, which are of dtype");
     for (const auto& [name, value] : {std::pair{"head_dim_qk", d.head_dim_qk}, {"head_dim_v", d.head_dim_v}})
       if (attention::has_fp8_cache(d) && value % 16 != 0)
         return invalid("{}={}: must be a multiple of 16 with dtype_kv=e4m3", name, value);
@@ -67,6 +68,7 @@ struct AttnDecode {
             {"softcap", has(d, DGRT_ATTN_SOFTCAP)},
             {"mask", attention::mask_form(d.flags)},
             {"batch_invariant", is_invariant(d)},
+            {"new_keys", has(d, DGRT_ATTN_NEW_KEYS)},
             {"fp8_cache", attention::has_fp8_cache(d)}};
   }
 
@@ -123,6 +125,8 @@ struct AttnDecode {
     i.cfg.set("kv_bytes", tile.kv_bytes);
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
     i.cfg.set("invariant", is_invariant(d));
+    i.cfg.set("new_keys", has(d, DGRT_ATTN_NEW_KEYS));
+    if (has(d, DGRT_ATTN_NEW_KEYS)) i.entry += "_new";
     attention::set_mask_constants(d.flags, &i);
     attention::set_page_constants(d.flags, &i);
     i.num_threads = num_threads(tile);
@@ -275,6 +279,7 @@ Status AttnDecode::check_args(const Desc& d, const Args& x) {
   if (is_empty(x)) return ok();
   DGRT_TRY(attention::check_paged_cache(d, x));
   DGRT_TRY(attention::check_page_error(d.flags, x.page_error));
+  DGRT_TRY(attention::check_new_keys(d, x));
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
   DGRT_TRY(attention::check_mask(d.flags, x));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
@@ -286,9 +291,10 @@ Status AttnDecode::check_args(const Desc& d, const Args& x) {
     return invalid("batch={} max_q_len={}: more than {} parts with BATCH_INVARIANT", x.batch,
                    x.max_q_len, attention::max_tokens);
   // Of the smallest tiles; the kernel counts them in 32 bits.
+  const int64_t keys = x.max_pages * x.page_size + (has(d, DGRT_ATTN_NEW_KEYS) ? x.total_q : 0);
   const double tiles = static_cast<double>(x.total_q + x.batch) *
                        static_cast<double>(d.num_kv_heads * div_up(d.num_q_heads / d.num_kv_heads, 16)) *
-                       static_cast<double>(x.max_pages * x.page_size / 32 + 2);
+                       static_cast<double>(keys / 32 + 2);
   if (tiles >= 4294967296.0)
     return invalid("total_q={} batch={} max_pages={}: more than 2^32 tiles of keys", x.total_q,
                    x.batch, x.max_pages);
@@ -333,6 +339,13 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
   p.mask = attention::make_mask(x);
   p.page_error = x.page_error;
+  // What the addresses of new keys have over the cache's, whose elements are of 16 bits too.
+  const auto elements_between = [](const void* from, const void* to) {
+    return static_cast<uint64_t>((reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) / 2);
+  };
+  p.k_new = elements_between(x.k, x.k_new), p.v_new = elements_between(x.v, x.v_new);
+  p.k_new_token = elements(x.k_new_token_stride), p.k_new_head = elements(x.k_new_head_stride);
+  p.v_new_token = elements(x.v_new_token_stride), p.v_new_head = elements(x.v_new_head_stride);
   launch->grid[0] = s.max_ctas;
   if (s.tile.cluster > 0) {
     const int64_t heads = x.batch * d.num_kv_heads;  // check_args: less than 2^32 tiles

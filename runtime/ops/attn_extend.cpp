@@ -23,8 +23,7 @@ struct AttnExtend
   static constexpr const char* stem = "attn_extend";
 
   static Status check_desc(const Desc& d) {
-    return attention::check_masked_desc(op, d, DGRT_ATTN_NEW_KEYS | DGRT_ATTN_CHECK_PAGES,
-                                        ", MASK_BYTES, MASK_BITS, MASK_SKIP_PREFIX, NEW_KEYS and CHECK_PAGES");
+    return attention::check_paged_desc(op, d);
   }
 
   // page_rows: of a page that lie in one tile, at least.
@@ -79,7 +78,6 @@ struct AttnExtend
     return attention::masked_registers(t, has(d, DGRT_ATTN_NEW_KEYS));
   }
   static Status check_registers(const Desc& d, const AttnConfig& tile);
-  static Status check_new_keys(const Desc& d, const Args& x);
   static Status encode_cache(const Desc& d, const Args& x, uint32_t box_rows, const Driver& driver,
                              Params* p);
   static Status encode_new_keys(const Desc& d, const Args& x, uint32_t block_n,
@@ -114,23 +112,6 @@ Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
   return ok();
 }
 
-Status AttnExtend::check_new_keys(const Desc& d, const Args& x) {
-  if (has(d, DGRT_ATTN_NEW_KEYS)) {
-    DGRT_TRY(attention::check_tensor("k_new", x.k_new, x.k_new_token_stride, x.k_new_head_stride,
-                                     d.head_dim_qk));
-    return attention::check_tensor("v_new", x.v_new, x.v_new_token_stride, x.v_new_head_stride,
-                                   d.head_dim_v);
-  }
-  for (const auto& [name, pointer] : {std::pair{"k_new", x.k_new}, {"v_new", x.v_new}})
-    if (pointer != nullptr) return invalid("{}: must be NULL without NEW_KEYS", name);
-  for (const auto& [name, stride] : {std::pair{"k_new_token", x.k_new_token_stride},
-                                     {"k_new_head", x.k_new_head_stride},
-                                     {"v_new_token", x.v_new_token_stride},
-                                     {"v_new_head", x.v_new_head_stride}})
-    if (stride != 0) return invalid("{}_stride={}: must be 0 without NEW_KEYS", name, stride);
-  return ok();
-}
-
 Status AttnExtend::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_paged_counts(d, x));
   if (is_empty(x)) return ok();
@@ -142,7 +123,7 @@ Status AttnExtend::check_args(const Desc& d, const Args& x) {
       if (stride > (int64_t{1} << 39) - 16)
         return invalid("{}_page_stride={}: must be less than 2^40 bytes", name, stride);
   if (x.kv_start != nullptr) DGRT_TRY(check_pointer("kv_start", x.kv_start, 4));
-  DGRT_TRY(check_new_keys(d, x));
+  DGRT_TRY(attention::check_new_keys(d, x));
   DGRT_TRY(attention::check_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right));
   DGRT_TRY(attention::check_mask(d.flags, x));
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));

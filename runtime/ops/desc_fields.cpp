@@ -38,7 +38,7 @@ constexpr FieldValue gemm_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                      {"signal", DGRT_GEMM_SIGNAL},
                                      {"sum_batches", DGRT_GEMM_SUM_BATCHES}};
 
-constexpr FieldValue extend_flags[] = {{"pdl", DGRT_FLAG_PDL},
+constexpr FieldValue paged_attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
                                        {"softcap", DGRT_ATTN_SOFTCAP},
                                        {"lse_base2", DGRT_ATTN_LSE_BASE2},
@@ -49,8 +49,7 @@ constexpr FieldValue extend_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"check_pages", DGRT_ATTN_CHECK_PAGES},
                                        {"new_keys", DGRT_ATTN_NEW_KEYS}};
 // The other ops know the first of these.
-constexpr std::span<const FieldValue> masked_attn_flags = std::span(extend_flags).first<9>();
-constexpr std::span<const FieldValue> attn_flags = std::span(extend_flags).first<5>();
+constexpr std::span<const FieldValue> attn_flags = std::span(paged_attn_flags).first<5>();
 
 constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
@@ -249,7 +248,7 @@ constexpr DescField attn_decode[] = {
     DGRT_FIELD(dgrt_attn_decode_desc, max_kv_len, int64),
     DGRT_FIELD(dgrt_attn_decode_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_decode_desc, sm_budget, uint32),
-    DGRT_FIELD(dgrt_attn_decode_desc, flags, flags, masked_attn_flags),
+    DGRT_FIELD(dgrt_attn_decode_desc, flags, flags, paged_attn_flags),
     DGRT_FIELD(dgrt_attn_decode_desc, dtype_kv, choice, dtypes),
 };
 
@@ -263,7 +262,7 @@ constexpr DescField attn_extend[] = {
     DGRT_FIELD(dgrt_attn_extend_desc, max_kv_len, int64),
     DGRT_FIELD(dgrt_attn_extend_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_extend_desc, sm_budget, uint32),
-    DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, extend_flags),
+    DGRT_FIELD(dgrt_attn_extend_desc, flags, flags, paged_attn_flags),
     DGRT_FIELD(dgrt_attn_extend_desc, dtype_kv, choice, dtypes),
 };
 

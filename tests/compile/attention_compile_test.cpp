@@ -129,6 +129,8 @@ TEST_CASE("attn_decode: configs of the head sizes of models compile", "[compile]
     collect(desc, SIZE_MAX, &kernels);
     desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
     collect(desc, SIZE_MAX, &kernels);
+    desc.flags = DGRT_ATTN_NEW_KEYS;
+    collect(desc, SIZE_MAX, &kernels);
   }
   compile_all(kernels, budget_ms);
 }

@@ -17,16 +17,26 @@ constexpr size_t common_bytes = offsetof(dgrt_attn_decode_args, page_error);
 static_assert(sizeof(dgrt_attn_decode_desc) == sizeof(dgrt_attn_extend_desc) &&
               common_bytes == offsetof(dgrt_attn_extend_args, kv_start));
 
+template <class From, class To>
+To converted(const From& from, To to) {
+  const dgrt_op op = to.op;
+  std::memcpy(static_cast<void*>(&to), &from, common_bytes);
+  to.op = op, to.page_error = from.page_error;
+  to.k_new = from.k_new, to.v_new = from.v_new;
+  to.k_new_token_stride = from.k_new_token_stride, to.k_new_head_stride = from.k_new_head_stride;
+  to.v_new_token_stride = from.v_new_token_stride, to.v_new_head_stride = from.v_new_head_stride;
+  return to;
+}
+
 int64_t pages_of(int64_t keys, int64_t page_size) { return (keys + page_size - 1) / page_size; }
 
 }  // namespace
 
 dgrt_attn_extend_args to_extend(const dgrt_attn_decode_args& args) {
-  dgrt_attn_extend_args x = DGRT_ATTN_EXTEND_ARGS;
-  const dgrt_op op = x.op;
-  std::memcpy(static_cast<void*>(&x), &args, common_bytes);
-  x.op = op, x.page_error = args.page_error;
-  return x;
+  return converted(args, dgrt_attn_extend_args DGRT_ATTN_EXTEND_ARGS);
+}
+dgrt_attn_decode_args to_decode(const dgrt_attn_extend_args& args) {
+  return converted(args, dgrt_attn_decode_args DGRT_ATTN_DECODE_ARGS);
 }
 
 int64_t DecodeCase::num_q() const {
@@ -311,7 +321,6 @@ Result<DecodeRun::Outputs> DecodeRun::outputs() const {
   return out;
 }
 
-// The counters must be zero again, and nothing beyond the workspace's end written.
 Status DecodeRun::check_state() const {
   DGRT_TRY(plan_.check_guards());
   dgrt_plan_info info = DGRT_PLAN_INFO;

@@ -63,8 +63,9 @@ struct PageEntry {
   int32_t page;
 };
 
-// Whose call is attn_extend's.
+// The other op's call. attn_decode's has no kv_start.
 dgrt_attn_extend_args to_extend(const dgrt_attn_decode_args& args);
+dgrt_attn_decode_args to_decode(const dgrt_attn_extend_args& args);
 
 class DecodeRun {
  public:
@@ -98,6 +99,8 @@ class DecodeRun {
   }
   // Compares with the reference, then poisons: nothing else may have been written. Also guards and counters.
   Result<std::string> check(const Outputs& out) const;
+  // The counters are zero again, and nothing was written beyond the workspace's end.
+  Status check_state() const;
   Result<std::string> launch_and_check() const;
 
   const Plan& plan() const { return plan_; }
@@ -114,7 +117,6 @@ class DecodeRun {
   Status plant_masked_nan() const;
   Status upload_mask(const std::vector<std::pair<int64_t, int64_t>>& lens) const;
   void set_args(dgrt_attn_decode_args* args) const;
-  Status check_state() const;
 
   Gpu* gpu_ = nullptr;
   DecodeCase test_;

@@ -1,5 +1,6 @@
-// attn_extend whose sequences' own keys are not in the cache, or whose page tables begin late, against a
-// reference in fp64; and bit for bit against itself. Cases' lengths are queries and keys in the cache.
+// attn_extend and attn_decode whose sequences' own keys are not in the cache, attn_extend whose page tables begin
+// late, against a reference in fp64; and bit for bit against itself. Cases' lengths are queries and keys in the
+// cache.
 #include <tuple>
 
 #include "tests/gpu/attn_decode_case.h"
@@ -30,6 +31,12 @@ NewKeysCase sized_new(std::pair<int64_t, int64_t> head_size, Lens lens, uint32_t
   test.paged.op_id = DGRT_OP_ATTN_EXTEND;
   test.paged.most_checked = 700;
   test.paged.flags = flags;
+  return test;
+}
+
+NewKeysCase verify(std::pair<int64_t, int64_t> head_size, Lens lens, uint32_t flags = DGRT_ATTN_NEW_KEYS) {
+  NewKeysCase test = sized_new(head_size, std::move(lens), flags);
+  test.paged.op_id = DGRT_OP_ATTN_DECODE;
   return test;
 }
 
@@ -85,12 +92,15 @@ class NewKeysRun {
     return out;
   }
   Status launch(const Outputs& out) const {
-    return paged_.plan().launch(&out.args.op, gpu_->lab->stream());
+    if (test_.paged.op_id == DGRT_OP_ATTN_EXTEND) return paged_.plan().launch(&out.args.op, gpu_->lab->stream());
+    const dgrt_attn_decode_args args = to_decode(out.args);
+    return paged_.plan().launch(&args.op, gpu_->lab->stream());
   }
   Result<std::string> check(const Outputs& out) const {
     DGRT_TRY(gpu_->lab->synchronize());
     for (const lab::DeviceBuffer* buffer : {&k_, &v_, &out.paged.o, &out.paged.lse})
       if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
+    DGRT_TRY(paged_.check_state());
     const DecodeCase& t = test_.paged;
     dgrt_attn_extend_desc desc = DGRT_ATTN_EXTEND_DESC;
     desc.num_q_heads = t.num_q_heads, desc.num_kv_heads = t.num_kv_heads;
@@ -153,6 +163,47 @@ void run_new_keys(Gpu& gpu, const NewKeysCase& test) {
 }
 
 const Lens mixed = {{1, 1}, {17, 37}, {0, 70}, {300, 0}, {129, 777}, {200, 3001}, {64, 128}, {1, 0}};
+const Lens drafts = {{1, 1}, {4, 37}, {0, 70}, {16, 0}, {7, 777}, {5, 9001}, {16, 128}, {1, 0}, {3, 62}, {2, 63}};
+
+void run_repeats(Gpu& gpu, const NewKeysCase& test) {
+  run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
+    DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(gpu, test));
+    DGRT_ASSIGN(const NewKeysRun::Outputs want, run.outputs());
+    DGRT_ASSIGN(const NewKeysRun::Outputs got, run.outputs());
+    DGRT_TRY(run.launch(want));
+    for (int round = 0; round < 8; ++round) {
+      for (int i = 0; i < 3; ++i) DGRT_TRY(run.launch(got));
+      DGRT_TRY(gpu.lab->synchronize());
+      DGRT_ASSIGN(const int64_t differs, lab::first_difference(*gpu.lab, want.paged.o.data(), got.paged.o.data(),
+                                                               want.paged.o.bytes()));
+      if (differs >= 0) return error(DGRT_INTERNAL, "byte {} of o differs", differs);
+      DGRT_TRY(got.paged.o.poison());
+    }
+    return run.check(want);
+  });
+}
+
+// replays: keys in the cache, of every sequence.
+void run_graph_replay(Gpu& gpu, const NewKeysCase& test, const std::vector<std::vector<int64_t>>& replays) {
+  run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
+    DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(gpu, test));
+    DGRT_ASSIGN(const NewKeysRun::Outputs out, run.outputs());
+    Graph graph(gpu.lab->driver());
+    const CUstream stream = gpu.lab->stream();
+    DGRT_TRY(capture(&graph, stream, [&] { return run.launch(out); }));
+    std::string details;
+    for (const std::vector<int64_t>& cached : replays) {
+      Lens lens = test.paged.lens;
+      for (size_t b = 0; b < lens.size(); ++b) lens[b].second = cached[b];
+      DGRT_TRY(run.set_cached(lens));
+      for (const lab::DeviceBuffer* buffer : {&out.paged.o, &out.paged.lse}) DGRT_TRY(buffer->poison());
+      DGRT_CU(gpu.lab->driver(), cuGraphLaunch(graph.exec, stream));
+      DGRT_ASSIGN(const std::string detail, run.check(out));
+      details += (details.empty() ? "" : "; ") + detail;
+    }
+    return details;
+  });
+}
 
 }  // namespace
 
@@ -243,50 +294,63 @@ TEST_CASE("attn_extend new keys: repeats, bitwise", "[gpu]") {
     for (const int64_t page_size : {1, 16})
       for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
         NewKeysCase test = sized_new({head_dim, head_dim}, {{700, 9000}, {30, 77}, {0, 5}, {500, 0}, {2, 300}},
-                                 flags | DGRT_ATTN_NEW_KEYS);
+                                     flags | DGRT_ATTN_NEW_KEYS);
         test.paged.page_size = page_size, test.paged.softcap = head_dim == 128 ? 30.0f : 0.0f;
-        run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
-          DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(*gpu, test));
-          DGRT_ASSIGN(const NewKeysRun::Outputs want, run.outputs());
-          DGRT_ASSIGN(const NewKeysRun::Outputs got, run.outputs());
-          DGRT_TRY(run.launch(want));
-          for (int round = 0; round < 8; ++round) {
-            for (int i = 0; i < 3; ++i) DGRT_TRY(run.launch(got));
-            DGRT_TRY(gpu->lab->synchronize());
-            DGRT_ASSIGN(const int64_t differs,
-                        lab::first_difference(*gpu->lab, want.paged.o.data(), got.paged.o.data(),
-                                              want.paged.o.bytes()));
-            if (differs >= 0) return error(DGRT_INTERNAL, "byte {} of o differs", differs);
-            DGRT_TRY(got.paged.o.poison());
-          }
-          return run.check(want);
-        });
+        run_repeats(*gpu, test);
       }
 }
 
 TEST_CASE("attn_extend new keys: graph replay with other prefixes", "[gpu]") {
   Gpu* gpu = gpu_for("attn_extend new keys: graph replay with other prefixes");
   if (!gpu) return;
-  const NewKeysCase test = sized_new({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}});
-  run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
-    DGRT_ASSIGN(const NewKeysRun run, NewKeysRun::make(*gpu, test));
-    DGRT_ASSIGN(const NewKeysRun::Outputs out, run.outputs());
-    Graph graph(gpu->lab->driver());
-    const CUstream stream = gpu->lab->stream();
-    DGRT_TRY(capture(&graph, stream, [&] { return run.launch(out); }));
-    std::string details;
-    for (const std::vector<int64_t>& cached : std::vector<std::vector<int64_t>>{
-             {5000, 300, 20000, 16}, {0, 0, 0, 0}, {1, 127, 128, 15}, {4999, 64, 0, 5}}) {
-      Lens lens = test.paged.lens;
-      for (size_t b = 0; b < lens.size(); ++b) lens[b].second = cached[b];
-      DGRT_TRY(run.set_cached(lens));
-      for (const lab::DeviceBuffer* buffer : {&out.paged.o, &out.paged.lse}) DGRT_TRY(buffer->poison());
-      DGRT_CU(gpu->lab->driver(), cuGraphLaunch(graph.exec, stream));
-      DGRT_ASSIGN(const std::string detail, run.check(out));
-      details += (details.empty() ? "" : "; ") + detail;
-    }
-    return details;
-  });
+  run_graph_replay(*gpu, sized_new({128, 128}, {{40, 5000}, {140, 300}, {400, 20000}, {4, 16}}),
+                   {{5000, 300, 20000, 16}, {0, 0, 0, 0}, {1, 127, 128, 15}, {4999, 64, 0, 5}});
+}
+
+TEST_CASE("attn_decode new keys: head sizes, pages, windows", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_decode new keys: head sizes, pages, windows");
+  if (!gpu) return;
+  for (const auto& head_size : {std::pair<int64_t, int64_t>{64, 64}, {128, 128}, {256, 256}, {512, 512}, {24, 40}})
+    for (const int64_t page_size : {1, 16, 80})
+      for (const int64_t left : {-1, 2, 100}) {
+        NewKeysCase test = verify(head_size, drafts);
+        if (head_size.first != 128) test.paged.flags |= DGRT_FLAG_BATCH_INVARIANT;  // fewer kernels
+        test.paged.page_size = page_size, test.padding = page_size == 80 ? 8 : 0;
+        test.paged.window_left = left, test.paged.sinks = left == 2;
+        run_new_keys(*gpu, test);
+      }
+  NewKeysCase test = verify({128, 128}, drafts);
+  test.paged.window_right = -1, test.paged.dtype = DGRT_FP16, test.paged.softcap = 20.0f;
+  test.paged.flags |= DGRT_FLAG_BATCH_INVARIANT;
+  run_new_keys(*gpu, test);
+  test = verify({128, 128}, {{4, 0}, {0, 0}, {16, 0}, {9, 0}});
+  test.no_pages = true;
+  run_new_keys(*gpu, test);
+}
+
+TEST_CASE("attn_decode new keys: trees and random masks", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_decode new keys: trees and random masks");
+  if (!gpu) return;
+  for (const auto& [head_dim, shape, flags] :
+       {std::tuple{128, MaskShape::tree, DGRT_ATTN_MASK_BITS | DGRT_ATTN_MASK_SKIP_PREFIX},
+        {256, MaskShape::random, uint32_t{DGRT_ATTN_MASK_BYTES}}})
+    for (const int64_t page_size : {1, 16})
+      for (const int64_t left : {-1, 20}) {
+        NewKeysCase test = verify({head_dim, head_dim}, drafts, DGRT_ATTN_NEW_KEYS | flags);
+        test.paged.page_size = page_size, test.paged.mask = shape, test.paged.window_left = left;
+        test.paged.layout = CacheLayout::heads_first;  // keys that a mask over the cache would hide are not NaN
+        run_new_keys(*gpu, test);
+      }
+}
+
+TEST_CASE("attn_decode new keys: repeats and graphs, bitwise", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_decode new keys: repeats and graphs, bitwise");
+  if (!gpu) return;
+  for (const uint32_t flags : {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
+    run_repeats(*gpu, verify({128, 128}, {{16, 20000}, {4, 77}, {0, 5}, {5, 0}, {2, 300}}, flags | DGRT_ATTN_NEW_KEYS));
+    run_graph_replay(*gpu, verify({128, 128}, {{4, 5000}, {1, 300}, {16, 20000}, {4, 16}}, flags | DGRT_ATTN_NEW_KEYS),
+                     {{5000, 300, 20000, 16}, {0, 0, 0, 0}, {1, 127, 128, 15}, {4999, 64, 0, 5}});
+  }
 }
 
 }  // namespace dgrt::test

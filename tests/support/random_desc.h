@@ -280,6 +280,7 @@ inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
   desc.max_q_len = pick_size(rng, 0, 16);
   if (rng() % 4 == 0) desc.flags |= DGRT_ATTN_CHECK_PAGES;
   if (desc.head_dim_qk % 16 == 0 && desc.head_dim_v % 16 == 0 && rng() % 4 == 0) desc.dtype_kv = DGRT_E4M3;
+  if (desc.dtype_kv == 0 && rng() % 2) desc.flags |= DGRT_ATTN_NEW_KEYS;
   return desc;
 }
 

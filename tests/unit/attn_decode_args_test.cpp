@@ -152,6 +152,42 @@ TEST_CASE("attn_decode refuses bad sizes, pointers and strides by name", "[unit]
        {[](Args* x) { x->k_scale = address<float>(0x6004); }, "k_scale: must be NULL"}});
 }
 
+TEST_CASE("attn_decode: new keys", "[unit]") {
+  OpsFixture fixture;
+  const Desc plain = good_desc(), desc = good_desc(DGRT_ATTN_NEW_KEYS);
+  check_breaches<Args>(
+      fixture, &plain.op, good_args(),
+      {{[](Args* x) { x->k_new = address<void>(0xa000); }, "k_new: must be NULL without NEW_KEYS"},
+       {[](Args* x) { x->v_new_head_stride = 8; }, "v_new_head_stride=8: must be 0 without NEW_KEYS"}});
+  Args args = good_args();
+  args.k_new = address<void>(0xa000), args.v_new = address<void>(0x1000);  // before and behind the cache
+  args.k_new_token_stride = 4 * 192, args.k_new_head_stride = 192;
+  args.v_new_token_stride = 4 * 128 + 8, args.v_new_head_stride = 136;
+  const auto plan = fixture.plan_of(&desc.op);
+  REQUIRE(fixture.launch(*plan, &args.op).is_ok());
+  Params p = last_params();
+  CHECK(p.k_new == 0x4000);
+  CHECK(p.v_new == static_cast<uint64_t>(-0x1000));
+  CHECK(p.k_new_token == 4 * 192);
+  CHECK(p.k_new_head == 192);
+  CHECK(p.v_new_token == 4 * 128 + 8);
+  CHECK(p.v_new_head == 136);
+  check_breaches<Args>(
+      fixture, &desc.op, args,
+      {{[](Args* x) { x->k_new = nullptr; }, "k_new=NULL: must point to device memory"},
+       {[](Args* x) { x->v_new = address<void>(0xb008); }, "v_new=0xb008: must be 16-byte aligned"},
+       {[](Args* x) { x->k_new_token_stride = 772; }, "k_new_token_stride=772: must be a multiple of 8"},
+       {[](Args* x) { x->v_new_head_stride = 120; }, "v_new_head_stride=120: must be at least 128"},
+       {[](Args* x) { x->total_q = 600000000, x->max_pages = 1; },
+        "total_q=600000000 batch=2 max_pages=1: more than 2^32 tiles of keys"}});
+  args.num_pages = 0, args.k = args.v = nullptr, args.page_table = nullptr;
+  REQUIRE(fixture.launch(*plan, &args.op).is_ok());
+  CHECK(last_params().max_kv_len == 0);
+  CHECK(last_params().v_new == 0x800);
+  check_descs<Desc>(desc, DGRT_UNSUPPORTED,
+                    {{[](Desc* d) { d->dtype_kv = DGRT_E4M3; }, "dtype_kv=e4m3: not with NEW_KEYS"}});
+}
+
 TEST_CASE("attn_decode: page_error", "[unit]") {
   OpsFixture fixture;
   const Desc plain = good_desc(), checked = good_desc(DGRT_ATTN_CHECK_PAGES);

@@ -37,6 +37,8 @@ struct AttnPagedParams {
   const float *k_scale, *v_scale;      // of an 8-bit cache: [key heads], or null: 1
   uint64_t k_scale_head, v_scale_head;
   int32_t* page_error;                 // see report_page(); CHECK_PAGES only
+  uint64_t k_new, v_new;               // elements from k and v to the keys of q's tokens; NEW_KEYS only
+  uint64_t k_new_token, k_new_head, v_new_token, v_new_head;
 };
 
 // Values of a config, in the order in which tables name them.

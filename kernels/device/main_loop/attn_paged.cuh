@@ -15,7 +15,6 @@
 #include "device/mma/attn_product.cuh"
 #include "device/ptx/grid.cuh"
 #include "device/ptx/tma.cuh"
-#include "device/sched/page_check.cuh"
 
 namespace dgrt {
 
@@ -236,7 +235,7 @@ struct AttnPaged {
 };
 
 // The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, kv_bytes,
-// softcap, invariant, mask, mask_skip_prefix, check_pages.
+// softcap, invariant, mask, mask_skip_prefix, check_pages, new_keys.
 template <class Cfg>
 __device__ void run_attn_paged(const AttnPagedParams& p) {
   using Smem = AttnPagedSmem<Cfg>;
@@ -246,8 +245,7 @@ __device__ void run_attn_paged(const AttnPagedParams& p) {
   static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0, "parts of v are whole boxes");
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
-  if constexpr (Cfg::check_pages)
-    check_pages<false>(p, [&](uint32_t sequence) { return PagedSequence<Cfg>(p, sequence); });
+  check_table<Cfg>(p);
   AttnPaged<Cfg>(p, Smem{ptx::dynamic_shared_address()}).run();
 }
 

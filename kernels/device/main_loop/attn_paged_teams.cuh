@@ -463,6 +463,7 @@ __device__ void run_attn_paged_teams(const AttnPagedParams& p) {
   static_assert(Cfg::head_dim_qk % 16 == 0 && Smem::columns % 16 == 0, "whole steps");
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
+  check_table<Cfg>(p);
   AttnTeams<Cfg>(p, Smem{ptx::dynamic_shared_address()}).run();
 }
 

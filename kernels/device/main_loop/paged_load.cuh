@@ -7,8 +7,16 @@
 #include "device/ptx/copy_async.cuh"
 #include "device/ptx/memory.cuh"
 #include "device/sched/key_split.cuh"
+#include "device/sched/page_check.cuh"
 
 namespace dgrt {
+
+// All threads of the grid.
+template <class Cfg>
+__device__ __forceinline__ void check_table(const AttnPagedParams& p) {
+  if constexpr (Cfg::check_pages)
+    check_pages<Cfg::new_keys>(p, [&](uint32_t sequence) { return PagedSequence<Cfg>(p, sequence); });
+}
 
 // By plain loads: to wait for copies of its own, a thread would have to wait for all key tiles on their way.
 // Rows that do not exist keep what was there: they are rows of scores that nobody stores.
@@ -76,6 +84,7 @@ class PagedLoader {
  private:
   static constexpr uint32_t rows = Cfg::block_n / (num_threads / 32);  // of a warp
   static_assert(rows * (num_threads / 32) == Cfg::block_n && rows <= 32, "a lane finds one row's page");
+  static_assert(!Cfg::new_keys || Cfg::kv_bytes == 2, "new keys are of 16 bits, as the cache's");
 
   __device__ __forceinline__ void enter() {
     done_ = !walk_.next(segment_);
@@ -106,11 +115,15 @@ class PagedLoader {
 
   __device__ __forceinline__ uint32_t own_row() const { return threadIdx.x / 32 * rows + threadIdx.x % rows; }
 
+  __device__ __forceinline__ int32_t own_key() const {
+    return tile_ * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(own_row());
+  }
+
   // A tile ahead: the table's entry is there when it is needed.
   __device__ __forceinline__ void find_page() {
-    const int32_t key = tile_ * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(own_row());
+    const int32_t key = own_key();
     page_ = -1;
-    if (key < key_first_ || key >= key_end_) return;
+    if (key < key_first_ || key >= (Cfg::new_keys ? min(key_end_, segment_.offset()) : key_end_)) return;
     const uint32_t in_table = static_cast<uint32_t>(key) / p_.page_size;
     slot_ = static_cast<uint32_t>(key) - in_table * p_.page_size;
     page_ = p_.page_table[segment_.sequence * p_.table_row + in_table];
@@ -118,6 +131,16 @@ class PagedLoader {
 
   // Of the lane's row: its elements' offset in k and v. False: no key, or none that the cache has.
   __device__ __forceinline__ bool locate(uint64_t& k_row, uint64_t& v_row) const {
+    if constexpr (Cfg::new_keys) {
+      const int32_t key = own_key(), token = key - segment_.offset();
+      if (token >= 0 && key >= key_first_ && key < key_end_) {
+        const auto row = static_cast<uint64_t>(segment_.q_begin + token);
+        const auto head = static_cast<uint64_t>(segment_.kv_head);
+        k_row = p_.k_new + row * p_.k_new_token + head * (p_.k_new_head - p_.k_head);  // copy() adds the cache's
+        v_row = p_.v_new + row * p_.v_new_token + head * (p_.v_new_head - p_.v_head);
+        return true;
+      }
+    }
     const auto page = static_cast<uint32_t>(page_);
     const bool valid = page < p_.num_pages;
     k_row = valid ? page * p_.k_page + slot_ * p_.k_token : 0;

@@ -10,6 +10,7 @@
 #include "device/common/attn_paged_params.cuh"
 #include "device/ptx/shared.cuh"
 #include "device/sched/even_share.cuh"
+#include "device/sched/new_keys.cuh"
 
 namespace dgrt {
 
@@ -69,7 +70,7 @@ struct PagedSequence {
     q_begin = min(max(p.q_indptr[sequence], 0), total);
     q_len = max(min(p.q_indptr[sequence + 1], total) - q_begin, 0);
     q_len = min(q_len, static_cast<int32_t>(p.max_q_len));
-    kv_len = min(max(p.seq_lens[sequence], 0), static_cast<int32_t>(p.max_kv_len));
+    kv_len = cut_keys<Cfg::new_keys>(max(p.seq_lens[sequence], 0), q_len, p.max_kv_len);
   }
   // Position of the first query among the keys; negative if there are more queries than keys.
   __device__ int32_t offset() const { return kv_len - q_len; }

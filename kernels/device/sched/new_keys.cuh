@@ -6,14 +6,20 @@
 
 namespace dgrt {
 
+// Of a sequence with q_len queries, keys that exist where the page table reaches `reach` of those in the cache.
+template <bool new_keys>
+__device__ __forceinline__ int32_t cut_keys(int32_t keys, int32_t q_len, uint32_t reach) {
+  const auto most = static_cast<int32_t>(reach);
+  return new_keys ? min(max(keys - q_len, 0), most) + q_len : min(keys, most);
+}
+
 // Keys of a sequence with q_len queries, from lengths that may be anything. They count from the first that
 // the page table has.
 template <bool new_keys, class Params>
 __device__ __forceinline__ int32_t num_keys(const Params& p, uint32_t sequence, int32_t q_len) {
   int32_t keys = max(p.seq_lens[sequence], 0);
   if (p.kv_start != nullptr) keys = max(keys - max(p.kv_start[sequence], 0), 0);
-  const auto reach = static_cast<int32_t>(p.max_kv_len);
-  return new_keys ? min(max(keys - q_len, 0), reach) + q_len : min(keys, reach);
+  return cut_keys<new_keys>(keys, q_len, p.max_kv_len);
 }
 
 // The column of a mask of all keys that the first of these has.
