@@ -53,6 +53,8 @@ class NewKeysRun {
       DGRT_ASSIGN(run.k_, run.keys(test.paged.head_dim_qk, 5));
       DGRT_ASSIGN(run.v_, run.keys(test.paged.head_dim_v, 6));
     }
+    DGRT_ASSIGN(run.page_error_, lab::DeviceBuffer::make(*gpu.lab, 16));
+    DGRT_TRY(lab::fill_words(*gpu.lab, run.page_error_.data(), 4, 0));
     DGRT_TRY(run.set_cached(test.paged.lens));
     if (test.paged.mask != MaskShape::none) DGRT_TRY(run.make_mask());
     return run;
@@ -83,6 +85,7 @@ class NewKeysRun {
       x.mask = mask_.data(), x.mask_indptr = mask_indptr_.as<int64_t>();
       x.mask_bytes = static_cast<int64_t>(mask_.bytes());
     }
+    if ((test_.paged.flags & DGRT_ATTN_CHECK_PAGES) != 0) x.page_error = page_error_.as<int32_t>();
     if (!test_.has_new()) return out;
     x.k_new = k_.data(), x.v_new = v_.data();
     x.k_new_head_stride = test_.paged.head_dim_qk + test_.padding;
@@ -101,6 +104,9 @@ class NewKeysRun {
     for (const lab::DeviceBuffer* buffer : {&k_, &v_, &out.paged.o, &out.paged.lse})
       if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
     DGRT_TRY(paged_.check_state());
+    DGRT_ASSIGN(const std::vector<int32_t> page_error, page_error_.download_all<int32_t>());
+    for (const int32_t word : page_error)
+      if (word != 0) return error(DGRT_INTERNAL, "page_error is {{{}}}", fmt::join(page_error, ", "));
     const DecodeCase& t = test_.paged;
     dgrt_attn_extend_desc desc = DGRT_ATTN_EXTEND_DESC;
     desc.num_q_heads = t.num_q_heads, desc.num_kv_heads = t.num_kv_heads;
@@ -150,7 +156,7 @@ class NewKeysRun {
   Gpu* gpu_ = nullptr;
   NewKeysCase test_;
   DecodeRun paged_;
-  lab::DeviceBuffer seq_lens_, starts_, k_, v_, mask_, mask_indptr_;
+  lab::DeviceBuffer seq_lens_, starts_, k_, v_, mask_, mask_indptr_, page_error_;
 };
 
 void run_new_keys(Gpu& gpu, const NewKeysCase& test) {
@@ -341,6 +347,18 @@ TEST_CASE("attn_decode new keys: trees and random masks", "[gpu]") {
         test.paged.layout = CacheLayout::heads_first;  // keys that a mask over the cache would hide are not NaN
         run_new_keys(*gpu, test);
       }
+}
+
+// What the page table has behind the prefix are no pages.
+TEST_CASE("attn_decode and attn_extend new keys: pages checked", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_decode and attn_extend new keys: pages checked");
+  if (!gpu) return;
+  constexpr uint32_t flags = DGRT_ATTN_NEW_KEYS | DGRT_ATTN_CHECK_PAGES | DGRT_FLAG_BATCH_INVARIANT;
+  for (NewKeysCase test : {verify({128, 128}, drafts, flags), sized_new({128, 128}, drafts, flags)})
+    for (const int64_t page_size : {1, 16}) {
+      test.paged.page_size = page_size;
+      run_new_keys(*gpu, test);
+    }
 }
 
 TEST_CASE("attn_decode new keys: repeats and graphs, bitwise", "[gpu]") {
