@@ -36,9 +36,9 @@ int run_explain_paged_logits(const IndexerOptions& options) {
   return run_desc(&desc.op, {options.m, options.keys}, options);
 }
 
-using SharedOptions = std::shared_ptr<IndexerOptions>;
+using SharedIndexerOptions = std::shared_ptr<IndexerOptions>;
 
-CLI::App* add_op(CLI::App& explain, const char* op, const char* example, const char* m, const SharedOptions& options,
+CLI::App* add_indexer_op(CLI::App& explain, const char* op, const char* example, const char* m, const SharedIndexerOptions& options,
                  int (*run)(const IndexerOptions&), int& exit_code) {
   CLI::App* command = explain.add_subcommand(op, std::string("Explain a call of ") + op);
   command->footer(fmt::format("Example: dgrt explain {} {}", op, example));
@@ -60,9 +60,9 @@ CLI::App* add_op(CLI::App& explain, const char* op, const char* example, const c
 
 void add_explain_indexer(CLI::App& explain, int& exit_code) {
   const auto logits = std::make_shared<IndexerOptions>(), paged = std::make_shared<IndexerOptions>();
-  add_op(explain, "mqa_logits", "--m 2048 --keys 65536", "Tokens", logits, run_explain_logits, exit_code)
+  add_indexer_op(explain, "mqa_logits", "--m 2048 --keys 65536", "Tokens", logits, run_explain_logits, exit_code)
       ->add_flag("--compressed", logits->compressed, "With DGRT_LOGITS_COMPRESSED");
-  CLI::App* command = add_op(explain, "paged_mqa_logits", "--m 256 --keys 8192 --next-n 2", "Requests", paged,
+  CLI::App* command = add_indexer_op(explain, "paged_mqa_logits", "--m 256 --keys 8192 --next-n 2", "Requests", paged,
                              run_explain_paged_logits, exit_code);
   command->add_option("--next-n", paged->next_n, "Tokens of each request")->capture_default_str();
   command->add_option("--page-size", paged->page_size, "Keys of a page")->capture_default_str();

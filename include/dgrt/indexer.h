@@ -29,8 +29,8 @@ extern "C" {
  *          any slice of kv_scale will do. out must not overlap inputs. It takes (tokens - 1) * out_token_stride +
  *          columns elements, and nothing beyond is written: for less memory, call for some of the tokens.
  * Sizes    num_heads 8, 16, 32 or 64; head_dim 32, 64 or 128. 0 <= tokens <= max_tokens < 2^30,
- *          tokens * num_heads < 2^31, 0 <= kv_tokens <= max_kv_tokens < 2^30, 0 <= max_k < 2^30, without COMPRESSED
- *          0. An out of no elements launches nothing.
+ *          0 <= kv_tokens <= max_kv_tokens < 2^30, less than 2^32 tiles of 4 tokens and 128 keys, 0 <= max_k < 2^30,
+ *          without COMPRESSED 0. An out of no elements launches nothing.
  * Ranges   ks and ke are cut to [0, kv_tokens]; ke <= ks: the token sees no key. Keys and scales that a token does
  *          not see, never reach its logits.
  * Flags    CLEAN: the other columns become minus infinity, by the same kernel while it computes.
@@ -81,7 +81,7 @@ typedef struct dgrt_mqa_logits_args {
  *          between its rows, at least max_pages. q and kv_cache 16-byte aligned, out to its elements, the others
  *          4-byte. out must not overlap inputs; what lies beyond its rows and columns is not written.
  * Sizes    num_heads 8, 16, 32 or 64; head_dim 32, 64 or 128; next_n 1 to 4; page_size 32, 64 or 128.
- *          0 <= batch <= max_batch < 2^30, batch * next_n * num_heads < 2^31, 0 <= args.max_context_len <=
+ *          0 <= batch <= max_batch < 2^30, batch * next_n < 2^31, 0 <= args.max_context_len <=
  *          desc.max_context_len < 2^30, max_pages * page_size < 2^30, 0 <= num_pages < 2^31, and less than 2^32
  *          tiles of 128 keys, max_context_len of each request. batch or max_context_len 0 launches nothing.
  * Ranges   context_lens are cut to [0, min(max_context_len, max_pages * page_size)]; all may be 0. Keys past a
@@ -90,7 +90,7 @@ typedef struct dgrt_mqa_logits_args {
  * Schedule Requests are shared out over SMs on the device, by their lengths, inside the kernel: no metadata, and
  *          lengths may change between replays of a graph.
  * Flags    CLEAN as in mqa_logits.
- * Numerics As mqa_logits; a row's bits do not depend on next_n or on pages either.
+ * Numerics As mqa_logits; a row's bits depend on next_n too, not on pages.
  * Memory   No workspace.
  * Needs    SM90.
  * Errors   As mqa_logits.

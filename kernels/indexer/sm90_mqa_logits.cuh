@@ -1,8 +1,8 @@
 // SM90 mqa_logits: an indexer's logits of many tokens over contiguous keys, e4m3 products, fp32 or bf16 out.
 // Maths, roles and pipeline: device/main_loop/mqa.cuh.
 //
-// Work      Blocks of tokens times chunks of keys are items; a CTA takes every gridDim.x-th, the blocks of a
-//           chunk before the next chunk's, so that CTAs share keys in L2. Items that no token sees cost a look.
+// Work      Blocks of tokens and the key tiles that they see, laid end to end and shared evenly
+//           (device/sched/even_share.cuh): however uneven, all CTAs end together.
 // Source    PTX ISA: cp.async.bulk.tensor.
 #pragma once
 #include "device/common/interface.cuh"
@@ -13,7 +13,7 @@ namespace dgrt::sm90::mqa_logits {
 // ---- Interface: host and NVRTC ----
 
 struct Params {
-  TensorMap q, kv;        // [tokens * heads, head_dim], [kv_tokens, head_dim]
+  TensorMap q, kv;        // [heads of a team][tokens][others of a team][head_dim], [kv_tokens, head_dim]
   const float* kv_scale;  // [kv_tokens]
   const float* w;         // [tokens][w_row]
   const int32_t *ks, *ke;
@@ -21,7 +21,7 @@ struct Params {
   uint64_t w_row, out_row;
   uint32_t tokens, kv_tokens;
   uint32_t columns;       // of out: kv_tokens, or the most that a token sees
-  uint32_t blocks, num_chunks, chunk_tiles;
+  uint32_t blocks;
 };
 
 }  // namespace dgrt::sm90::mqa_logits
@@ -30,6 +30,7 @@ struct Params {
 // ---- Kernel: NVRTC only ----
 #include "device/epilogue/fill_masked.cuh"
 #include "device/main_loop/mqa.cuh"
+#include "device/sched/even_share.cuh"
 
 namespace dgrt::sm90::mqa_logits {
 
@@ -44,25 +45,39 @@ __device__ __forceinline__ MqaRow row_of(const Params& p, uint32_t token) {
   return {begin, end, Cfg::compressed ? start - begin : start};
 }
 
+// Key tiles that some token of a block sees.
 template <class Cfg>
-__device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem) {
+__device__ __forceinline__ MqaItem tiles_of(const Params& p, uint32_t block) {
+  const uint32_t first = block * Cfg::tokens, last = min(first + Cfg::tokens, p.tokens);
+  MqaItem tiles = {0x7fffffff, 0};
+#pragma unroll 4
+  for (uint32_t token = first; token < last; ++token) {
+    const MqaRow row = row_of<Cfg>(p, token);
+    if (row.begin >= row.end) continue;
+    tiles.first_tile = min(tiles.first_tile, row.begin / static_cast<int32_t>(mqa_block_kv));
+    tiles.end_tile = max(tiles.end_tile, (row.end - 1) / static_cast<int32_t>(mqa_block_kv) + 1);
+  }
+  return tiles;
+}
+template <class Cfg>
+__device__ __forceinline__ uint32_t num_tiles(const Params& p, uint32_t block) {
+  const MqaItem tiles = tiles_of<Cfg>(p, block);
+  return static_cast<uint32_t>(max(tiles.end_tile - tiles.first_tile, 0));
+}
+
+// A whole warp.
+template <class Cfg>
+__device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem, const EvenShare& share) {
   const uint32_t lane = threadIdx.x % 32;
   Ring<mqa_q_slots> q_ring = smem.q_ring();
   Ring<Cfg::stages> kv_ring = smem.kv_ring();
-  const uint64_t num_items = uint64_t{p.blocks} * p.num_chunks;
-  for (uint64_t i = blockIdx.x; i < num_items; i += gridDim.x) {
-    const auto chunk = static_cast<uint32_t>(i / p.blocks), block = static_cast<uint32_t>(i % p.blocks);
-    const uint32_t first_token = block * Cfg::tokens;
-    const uint32_t tokens = min(Cfg::tokens, p.tokens - first_token);
+  const auto load_segment = [&](uint32_t block, uint32_t begin, uint32_t end) {
+    const int32_t first_tile = tiles_of<Cfg>(p, block).first_tile;
+    const MqaItem item = {first_tile + static_cast<int32_t>(begin), first_tile + static_cast<int32_t>(end)};
+    const uint32_t first_token = block * Cfg::tokens, tokens = min(Cfg::tokens, p.tokens - first_token);
     MqaRow row = {};
     if (lane < tokens) row = row_of<Cfg>(p, first_token + lane);
-    MqaItem item = tiles_of_rows(row.begin, row.end);
-    const auto first_tile = static_cast<int32_t>(chunk * p.chunk_tiles);
-    item.first_tile = max(item.first_tile, first_tile);
-    item.end_tile = min(item.end_tile, first_tile + static_cast<int32_t>(p.chunk_tiles));
-    if (item.first_tile >= item.end_tile) continue;
-    load_item<Cfg>(smem, q_ring, item, row, &p.q, first_token * Cfg::num_heads, p.w + first_token * p.w_row, p.w_row,
-                   tokens);
+    load_item<Cfg>(smem, q_ring, item, row, &p.q, first_token, p.w + first_token * p.w_row, p.w_row, tokens);
     if (lane == 0) {
 #pragma unroll 1
       for (int32_t tile = item.first_tile; tile < item.end_tile; ++tile) {
@@ -73,7 +88,8 @@ __device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem) 
       }
     }
     __syncwarp();
-  }
+  };
+  walk_share(share, p.blocks, [&](uint32_t block) { return num_tiles<Cfg>(p, block); }, load_segment);
   end_items<Cfg>(smem, q_ring);
 }
 
@@ -86,7 +102,7 @@ struct Scales {
   }
 };
 
-// Cfg: num_heads, head_dim, tokens, parts, stages, dtype_out, compressed (column j is key ks + j), clean (other
+// Cfg: num_heads, head_dim, tokens, stages, dtype_out, compressed (column j is key ks + j), clean (other
 // columns become minus infinity).
 template <class Cfg>
 __device__ void run(const Params& p) {
@@ -96,17 +112,19 @@ __device__ void run(const Params& p) {
     ptx::prefetch_tensor_map(&p.kv);
     smem.init_barriers();
   }
-  __syncthreads();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
+  static_assert(share_scratch_bytes<mqa_num_threads> <= mqa_scratch_bytes, "too little scratch");
+  const EvenShare share = find_share<mqa_num_threads>(
+      p.blocks, [&](uint32_t block) { return piece_cost(num_tiles<Cfg>(p, block)); }, smem.scratch());
   const auto fill = [&](uint32_t warp) {
-    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.tokens, p.columns, warp, 3, [&](uint32_t token) -> ColumnRange {
+    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.tokens, p.columns, warp, mqa_fill_warps, [&](uint32_t token) -> ColumnRange {
       const MqaRow row = row_of<Cfg>(p, token);
       const auto begin = static_cast<uint32_t>(Cfg::compressed ? 0 : row.begin);
       return {begin, begin + static_cast<uint32_t>(max(row.end - row.begin, 0))};
     });
   };
-  run_mqa_roles<Cfg>(smem, p.out, [&] { load<Cfg>(p, smem); }, fill, Scales{p});
+  run_mqa_roles<Cfg>(smem, p.out, [&] { load<Cfg>(p, smem, share); }, fill, Scales{p});
 }
 
 }  // namespace dgrt::sm90::mqa_logits

@@ -15,7 +15,7 @@ namespace dgrt::sm90::paged_mqa_logits {
 // ---- Interface: host and NVRTC ----
 
 struct Params {
-  TensorMap q, kv, kv_scale;    // [batch * next_n * heads, head_dim], [pages][page_size, head_dim], [pages, page_size]
+  TensorMap q, kv, kv_scale;    // as in mqa_logits, [pages][page_size, head_dim], [pages, page_size]
   const float* w;               // [batch * next_n][w_row]
   const int32_t* context_lens;  // [batch][next_n]
   const int32_t* page_table;    // [batch][table_row]
@@ -46,12 +46,6 @@ __device__ __forceinline__ uint32_t num_tiles(const Params& p, uint32_t request)
 #pragma unroll
   for (uint32_t i = 0; i < Cfg::tokens; ++i) most = max(most, context_len(p, request * Cfg::tokens + i));
   return ceil_div(static_cast<uint32_t>(most), mqa_block_kv);
-}
-
-template <class Cfg>
-__device__ __forceinline__ uint32_t cost_of(const Params& p, uint32_t request) {
-  const uint32_t tiles = num_tiles<Cfg>(p, request);
-  return tiles == 0 ? 0 : tiles + 1;
 }
 
 // Key tiles of one request, by a warp whose lanes hold entries of its page table.
@@ -101,32 +95,17 @@ __device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem, 
   const uint32_t lane = threadIdx.x % 32;
   Ring<mqa_q_slots> q_ring = smem.q_ring();
   PagedKeys<Cfg> keys(p, smem);
-  uint32_t base = share.base;
-  // 32 requests side by side; those that the share reaches and that have keys, one by one.
-#pragma unroll 1
-  for (uint32_t first = share.owner; share.begin < share.end && base < share.end; first += 32) {
-    const uint32_t tiles = first + lane < p.batch ? num_tiles<Cfg>(p, first + lane) : 0;
-    const uint32_t cost = tiles == 0 ? 0 : tiles + 1, end = base + warp_prefix_sum(cost), start = end - cost;
-    base = __shfl_sync(0xffffffff, end, 31);
-    uint32_t left = __ballot_sync(0xffffffff, cost > 0 && end > share.begin && start < share.end);
-#pragma unroll 1
-    for (; left != 0; left &= left - 1) {
-      const uint32_t owner = __ffs(left) - 1, request = first + owner;
-      const uint32_t keys_start = __shfl_sync(0xffffffff, start, owner) + 1;
-      const uint32_t keys_end = min(__shfl_sync(0xffffffff, end, owner), share.end);
-      const MqaItem item = {static_cast<int32_t>(max(share.begin, keys_start) - keys_start),
-                            static_cast<int32_t>(keys_end - keys_start)};
-      if (item.first_tile >= item.end_tile) continue;  // the share ends with what comes with a request
-      MqaRow row = {};
-      const uint32_t first_row = request * Cfg::tokens;
-      if (lane < Cfg::tokens)
-        row = {0, context_len(p, first_row + lane), static_cast<int64_t>((first_row + lane) * p.out_row)};
-      const uint32_t most = ptx::redux_max_u32(row.end);
-      load_item<Cfg>(smem, q_ring, item, row, &p.q, first_row * Cfg::num_heads, p.w + first_row * p.w_row, p.w_row,
-                     Cfg::tokens);
-      keys.load(request, item, ceil_div(most, Cfg::page_size));
-    }
-  }
+  const auto load_segment = [&](uint32_t request, uint32_t begin, uint32_t end) {
+    const MqaItem item = {static_cast<int32_t>(begin), static_cast<int32_t>(end)};
+    const uint32_t first_row = request * Cfg::tokens;
+    MqaRow row = {};
+    if (lane < Cfg::tokens)
+      row = {0, context_len(p, first_row + lane), static_cast<int64_t>((first_row + lane) * p.out_row)};
+    const uint32_t most = ptx::redux_max_u32(row.end);
+    load_item<Cfg>(smem, q_ring, item, row, &p.q, first_row, p.w + first_row * p.w_row, p.w_row, Cfg::tokens);
+    keys.load(request, item, ceil_div(most, Cfg::page_size));
+  };
+  walk_share(share, p.batch, [&](uint32_t request) { return num_tiles<Cfg>(p, request); }, load_segment);
   end_items<Cfg>(smem, q_ring);
 }
 
@@ -138,7 +117,7 @@ struct Scales {
   }
 };
 
-// Cfg: num_heads, head_dim, tokens (of a request), parts, stages, page_size, dtype_out, clean (columns past a
+// Cfg: num_heads, head_dim, tokens (of a request), stages, page_size, dtype_out, clean (columns past a
 // context become minus infinity).
 template <class Cfg>
 __device__ void run(const Params& p) {
@@ -153,9 +132,9 @@ __device__ void run(const Params& p) {
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
   const EvenShare share = find_share<mqa_num_threads>(
-      p.batch, [&](uint32_t request) { return cost_of<Cfg>(p, request); }, smem.scratch());
+      p.batch, [&](uint32_t request) { return piece_cost(num_tiles<Cfg>(p, request)); }, smem.scratch());
   const auto fill = [&](uint32_t warp) {
-    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.batch * Cfg::tokens, p.columns, warp, 3,
+    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.batch * Cfg::tokens, p.columns, warp, mqa_fill_warps,
                                 [&](uint32_t row) -> ColumnRange {
                                   return {0, static_cast<uint32_t>(context_len(p, row))};
                                 });

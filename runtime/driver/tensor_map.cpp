@@ -55,7 +55,7 @@ Status encode_tensor_map(const Driver& driver, const TmaMatrix& matrix, TensorMa
   const uint64_t dims[] = {matrix.cols, matrix.rows, matrix.groups, matrix.pages};
   const uint64_t strides_bytes[] = {matrix.row_stride * element.bytes, group_stride * element.bytes,
                                     page_stride * element.bytes};
-  const uint32_t box[] = {matrix.box_cols, matrix.box_rows, 1, 1};
+  const uint32_t box[] = {matrix.box_cols, matrix.box_rows, matrix.box_groups, matrix.box_pages};
   const uint32_t element_strides[] = {1, 1, 1, 1};
   const uint32_t dimensions = matrix.groups == 0 ? 2 : matrix.pages == 0 ? 3 : 4;
   const CUresult result = driver.cuTensorMapEncodeTiled(

@@ -12,8 +12,8 @@ class Driver;
 
 enum class Swizzle : uint8_t { none, b32, b64, b128 };
 
-// A row-major matrix [rows, cols], or several of one shape, and the box that one TMA instruction moves
-// within one of them. With pages: as many groups of matrices. Out-of-range elements of a box read as zero and are not stored.
+// A row-major matrix [rows, cols], or several of one shape, and the box that one TMA instruction moves,
+// as a rule within one of them. With pages: as many groups of matrices. Out-of-range elements of a box read as zero and are not stored.
 struct TmaMatrix {
   dgrt_dtype dtype;             // bf16, fp16, fp32, e4m3
   const void* base;             // 16-byte aligned
@@ -25,6 +25,7 @@ struct TmaMatrix {
   uint64_t group_stride = 0;  // elements between groups; in bytes a multiple of 16
   uint32_t pages = 0;         // 0: none; else a map of four dimensions, with groups
   uint64_t page_stride = 0;   // elements between pages; in bytes a multiple of 16
+  uint32_t box_groups = 1, box_pages = 1;
 };
 
 // DRIVER_ERROR names the map's fields. Does not allocate. About 0.08 us.

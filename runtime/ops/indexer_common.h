@@ -38,12 +38,6 @@ inline Status check_size(const char* name, int64_t value, int64_t most) {
   return ok();
 }
 
-// Heads of all tokens are rows of a tensor map, whose coordinates are signed.
-inline Status check_q_rows(const char* name, int64_t count, int64_t heads) {
-  if (count * heads > INT32_MAX) return invalid("{}={}: times {} heads must be less than 2^31", name, count, heads);
-  return ok();
-}
-
 // Elements between rows of `columns`.
 inline Status check_stride(const char* name, int64_t stride, int64_t columns) {
   if (stride < columns || stride > int64_t{1} << 40)
@@ -52,34 +46,32 @@ inline Status check_stride(const char* name, int64_t stride, int64_t columns) {
 }
 
 // As many stages as there is room for.
-inline Config make_config(int64_t num_heads, int64_t head_dim, int64_t tokens, int64_t parts) {
+inline Config make_config(int64_t num_heads, int64_t head_dim, int64_t tokens) {
   MqaConfig c{static_cast<uint32_t>(num_heads), static_cast<uint32_t>(head_dim), static_cast<uint32_t>(tokens),
-              static_cast<uint32_t>(parts), max_stages};
+              max_stages};
   while (mqa_smem_bytes(c) > sm90_max_smem_bytes) --c.stages;
-  return {{"tokens", tokens}, {"parts", parts}, {"stages", c.stages}};
+  return {{"tokens", tokens}, {"stages", c.stages}};
 }
 
 template <class Desc>
 MqaConfig decode(const Desc& d, const Config& c) {
   const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
-  return {static_cast<uint32_t>(d.num_heads), static_cast<uint32_t>(d.head_dim), get("tokens"), get("parts"),
-          get("stages")};
+  return {static_cast<uint32_t>(d.num_heads), static_cast<uint32_t>(d.head_dim), get("tokens"), get("stages")};
 }
 
-// The kernels' own rules; registers are theirs to count (tests/compile).
 template <class Desc>
 Status check_config(const char* op, const Desc& d, const Target& target, const Config& c) {
   if (target.arch != "sm_90a")
     return error(DGRT_UNSUPPORTED, "arch={}: {} has kernels for sm_90a", target.arch, op);
-  for (const auto& [name, most] : {std::pair{"tokens", int64_t{mqa_max_tokens}}, {"parts", 2}, {"stages", max_stages}}) {
+  for (const auto& [name, most] : {std::pair{"tokens", int64_t{mqa_max_tokens}}, {"stages", max_stages}}) {
     const int64_t* value = c.find(name);
     if (!value) return invalid("{}: missing", name);
     if (*value < 1 || *value > most) return invalid("{}={}: must be 1 to {}", name, *value, most);
   }
   const MqaConfig t = decode(d, c);
-  if (t.tokens % t.parts != 0) return invalid("parts={}: must divide tokens={}", t.parts, t.tokens);
-  if (mqa_columns(t) > mqa_max_columns)
-    return invalid("tokens={}: {} heads of each are more than {} columns", t.tokens, t.num_heads, mqa_max_columns);
+  if (t.tokens > 4 && t.tokens % 4 != 0) return invalid("tokens={}: must be a multiple of 4", t.tokens);
+  if (mqa_columns(t) > mqa_max_columns || mqa_registers(t) > mqa_max_registers)
+    return invalid("tokens={}: {} heads of each are too many for the registers", t.tokens, t.num_heads);
   if (t.stages < 2 || mqa_smem_bytes(t) > sm90_max_smem_bytes)
     return invalid("stages={}: must be at least 2 and fit shared memory", t.stages);
   return ok();
@@ -93,7 +85,7 @@ Instance make_instance(const char* stem, const Desc& d, const Target& target, co
   i.stem = stem;
   i.header = fmt::format("indexer/sm90_{}.cuh", stem);
   i.name_space = fmt::format("dgrt::sm90::{}", stem);
-  i.entry = fmt::format("sm90_{}_h{}_d{}_t{}x{}_s{}_{}", stem, t.num_heads, t.head_dim, t.tokens, t.parts, t.stages,
+  i.entry = fmt::format("sm90_{}_h{}_d{}_t{}_s{}_{}", stem, t.num_heads, t.head_dim, t.tokens, t.stages,
                         d.dtype_out == DGRT_FP32 ? "fp32" : "bf16");
   if ((d.flags & DGRT_LOGITS_CLEAN) != 0) i.entry += "_clean";
   i.arch = target.arch;
@@ -128,8 +120,8 @@ inline Swizzle swizzle_of(uint32_t row_bytes) {
   return row_bytes == 128 ? Swizzle::b128 : row_bytes == 64 ? Swizzle::b64 : Swizzle::b32;
 }
 
-// A dense matrix of e4m3 whose rows are heads or keys.
-inline TmaMatrix rows_of(const void* base, uint64_t rows, uint32_t head_dim, uint32_t box_rows) {
+// Dense keys, or a page of them.
+inline TmaMatrix keys_of(const void* base, uint64_t rows, uint32_t head_dim, uint32_t box_rows) {
   return {.dtype = DGRT_E4M3,
           .base = base,
           .rows = rows,
@@ -138,6 +130,16 @@ inline TmaMatrix rows_of(const void* base, uint64_t rows, uint32_t head_dim, uin
           .box_rows = box_rows,
           .box_cols = head_dim,
           .swizzle = swizzle_of(head_dim)};
+}
+
+// q [tokens, num_heads, head_dim], with a section's columns in the order that mqa_team says.
+inline TmaMatrix columns_of(const void* q, int64_t tokens, const MqaConfig& t) {
+  const uint32_t team = mqa_team(t.tokens), team_heads = 8 / team;
+  TmaMatrix matrix = keys_of(q, team_heads, t.head_dim, team_heads);
+  matrix.groups = static_cast<uint32_t>(tokens), matrix.group_stride = uint64_t{t.num_heads} * t.head_dim;
+  matrix.pages = t.num_heads / team_heads, matrix.page_stride = uint64_t{team_heads} * t.head_dim;
+  matrix.box_groups = team, matrix.box_pages = matrix.pages;
+  return matrix;
 }
 
 }  // namespace dgrt::indexer

@@ -1,4 +1,4 @@
-// mqa_logits, host side: what is accepted, how tokens and keys are shared out, how one call is launched.
+// mqa_logits, host side: what is accepted, how one call is launched.
 #include "dgrt/indexer.h"
 #include "indexer/sm90_mqa_logits.cuh"  // interface half: Params
 #include "runtime/ops/indexer_common.h"
@@ -30,11 +30,10 @@ struct MqaLogits {
 
   static Config shape(const Desc& d) { return {{"num_heads", d.num_heads}, {"head_dim", d.head_dim}}; }
 
-  // As many tokens as a product of 256 columns takes, since each key tile is read once for them; not more than
-  // 16, whose sums fill the registers.
+  // As many tokens as registers have room for: each tile of keys is read once for all of them.
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point&) {
     if (target.arch != "sm_90a") return {};
-    return {indexer::make_config(d.num_heads, d.head_dim, std::min<int64_t>(mqa_max_columns / d.num_heads, 16), 2)};
+    return {indexer::make_config(d.num_heads, d.head_dim, (d.num_heads >= 32 ? 256 : 128) / d.num_heads)};
   }
 
   static Status check_config(const Desc& d, const Target& target, const Config& c) {
@@ -81,7 +80,10 @@ Status MqaLogits::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(indexer::check_size("kv_tokens", x.kv_tokens, d.max_kv_tokens));
   DGRT_TRY(indexer::check_size("max_k", x.max_k, has(d, DGRT_LOGITS_COMPRESSED) ? indexer::max_keys : 0));
   if (is_empty(d, x)) return ok();
-  DGRT_TRY(indexer::check_q_rows("tokens", x.tokens, d.num_heads));
+  // Of the smallest blocks; the kernel counts them in 32 bits.
+  if (div_up(x.tokens, 4) * (x.kv_tokens / mqa_block_kv + 3) > UINT32_MAX)
+    return invalid("tokens={} kv_tokens={}: more than 2^32 tiles of 4 tokens and {} keys", x.tokens, x.kv_tokens,
+                   mqa_block_kv);
   DGRT_TRY(check_pointer("q", x.q, 16));
   if (x.kv_tokens > 0) {
     DGRT_TRY(check_pointer("kv", x.kv, 16));
@@ -96,41 +98,21 @@ Status MqaLogits::check_args(const Desc& d, const Args& x) {
   return indexer::check_stride("out_token_stride", x.out_token_stride, columns(d, x));
 }
 
-// Key tiles of a chunk: of the numbers of waves that items may come in, the one that takes least if every token
-// sees every key. An item costs about half a tile besides its own.
-uint32_t make_chunk(uint32_t blocks, uint32_t tiles, uint32_t ctas) {
-  uint32_t best = tiles;
-  uint64_t least = UINT64_MAX;
-  for (uint32_t waves = 1; waves <= 12; ++waves) {
-    const uint32_t chunks = std::clamp(waves * ctas / blocks, 1u, tiles), chunk = ceil_div(tiles, chunks);
-    const uint64_t items = uint64_t{blocks} * ceil_div(tiles, chunk);
-    const uint64_t cost = (items + ctas - 1) / ctas * (2 * uint64_t{chunk} + 1);
-    if (cost >= least) continue;
-    least = cost, best = chunk;
-  }
-  return best;
-}
-
 Status MqaLogits::bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver, void*,
                        Launch* launch) {
   if (is_empty(d, x)) return ok();
   const indexer::Shape& s = prepared.as<indexer::Shape>();
-  const auto heads = static_cast<uint32_t>(d.num_heads), head_dim = static_cast<uint32_t>(d.head_dim);
   auto& p = launch->make_params<k90::Params>();
-  DGRT_TRY(encode_tensor_map(
-      driver, indexer::rows_of(x.q, static_cast<uint64_t>(x.tokens) * heads, head_dim, mqa_columns(s.tile)), &p.q));
+  DGRT_TRY(encode_tensor_map(driver, indexer::columns_of(x.q, x.tokens, s.tile), &p.q));
   p.kv = p.q;  // without keys: never read
   if (x.kv_tokens > 0)
-    DGRT_TRY(encode_tensor_map(driver, indexer::rows_of(x.kv, x.kv_tokens, head_dim, mqa_block_kv), &p.kv));
+    DGRT_TRY(encode_tensor_map(driver, indexer::keys_of(x.kv, x.kv_tokens, s.tile.head_dim, mqa_block_kv), &p.kv));
   p.kv_scale = x.kv_scale, p.w = x.w, p.ks = x.ks, p.ke = x.ke, p.out = x.out;
   p.w_row = static_cast<uint64_t>(x.w_token_stride), p.out_row = static_cast<uint64_t>(x.out_token_stride);
   p.tokens = static_cast<uint32_t>(x.tokens), p.kv_tokens = static_cast<uint32_t>(x.kv_tokens);
   p.columns = static_cast<uint32_t>(columns(d, x));
-  const uint32_t tiles = std::max(ceil_div(p.kv_tokens, mqa_block_kv), 1u);
   p.blocks = ceil_div(p.tokens, s.tile.tokens);
-  p.chunk_tiles = make_chunk(p.blocks, tiles, s.max_ctas);
-  p.num_chunks = ceil_div(tiles, p.chunk_tiles);
-  launch->grid[0] = static_cast<uint32_t>(std::min<uint64_t>(s.max_ctas, uint64_t{p.blocks} * p.num_chunks));
+  launch->grid[0] = s.max_ctas;
   launch->num_threads = mqa_num_threads;
   launch->smem_bytes = mqa_smem_bytes(s.tile);
   launch->block_m = s.tile.tokens;

@@ -38,10 +38,9 @@ struct PagedMqaLogits {
     return {{"num_heads", d.num_heads}, {"head_dim", d.head_dim}, {"next_n", d.next_n}, {"page_size", d.page_size}};
   }
 
-  // Two parts where products are wide enough for one to hide the other's sums.
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point&) {
     if (target.arch != "sm_90a") return {};
-    return {indexer::make_config(d.num_heads, d.head_dim, d.next_n, d.next_n * d.num_heads == 256 ? 2 : 1)};
+    return {indexer::make_config(d.num_heads, d.head_dim, d.next_n)};
   }
 
   static Status check_config(const Desc& d, const Target& target, const Config& c) {
@@ -88,7 +87,8 @@ Status PagedMqaLogits::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(indexer::check_size("num_pages", x.num_pages, most_pages));
   DGRT_TRY(indexer::check_size("max_pages", x.max_pages, indexer::max_keys / d.page_size));
   if (is_empty(d, x)) return ok();
-  DGRT_TRY(indexer::check_q_rows("batch", x.batch, d.next_n * d.num_heads));
+  if (x.batch * d.next_n > INT32_MAX)
+    return invalid("batch={}: times {} tokens must be less than 2^31", x.batch, d.next_n);
   // The kernel counts them in 32 bits.
   if (x.batch * (x.max_context_len / mqa_block_kv + 2) > UINT32_MAX)
     return invalid("batch={} max_context_len={}: more than 2^32 tiles of keys", x.batch, x.max_context_len);
@@ -118,11 +118,10 @@ Status PagedMqaLogits::bind(const Desc& d, const Args& x, const Prepared& prepar
   const auto head_dim = static_cast<uint32_t>(d.head_dim), page_size = static_cast<uint32_t>(d.page_size);
   const auto elements = [](int64_t stride) { return static_cast<uint64_t>(stride); };
   auto& p = launch->make_params<k90::Params>();
-  DGRT_TRY(encode_tensor_map(
-      driver, indexer::rows_of(x.q, elements(x.batch * d.next_n * d.num_heads), head_dim, mqa_columns(s.tile)), &p.q));
+  DGRT_TRY(encode_tensor_map(driver, indexer::columns_of(x.q, x.batch * d.next_n, s.tile), &p.q));
   p.kv = p.kv_scale = p.q;  // without keys: never read
   if (has_keys(x)) {
-    TmaMatrix values = indexer::rows_of(x.kv_cache, page_size, head_dim, page_size);
+    TmaMatrix values = indexer::keys_of(x.kv_cache, page_size, head_dim, page_size);
     values.groups = static_cast<uint32_t>(x.num_pages), values.group_stride = elements(x.kv_page_stride);
     DGRT_TRY(encode_tensor_map(driver, values, &p.kv));
     const TmaMatrix scales = {.dtype = DGRT_FP32,

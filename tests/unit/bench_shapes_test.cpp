@@ -30,10 +30,12 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     std::set<std::string> seen;
     for (const BenchShape& shape : shapes.value().shapes) {
       const AttnSizes& attn = shape.attn;
-      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
+      const IndexerSizes& indexer = shape.indexer;
+      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
                                     shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
                                     attn.tokens, attn.prefix, attn.window_left, attn.page_size,
                                     attn.full, attn.mask, attn.new_keys, shape.sum_batches, shape.fp8_cache,
+                                    indexer.next_n, indexer.page_size, indexer.split, indexer.clean,
                                     fmt::join(shape.m, ",")))
                 .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);

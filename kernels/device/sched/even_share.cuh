@@ -45,6 +45,8 @@ __device__ __forceinline__ void find_owner(const Cost& cost_of, uint32_t at, uin
   }
 }
 
+__device__ __forceinline__ uint32_t piece_cost(uint32_t pieces) { return pieces == 0 ? 0 : pieces + 1; }
+
 // All threads of the CTA. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
 // shared memory. Owner and base say nothing where the range is empty.
 template <uint32_t num_threads, class Cost>
@@ -74,6 +76,31 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
   share.owner = ptx::load_shared_u32(scratch + found);
   share.base = ptx::load_shared_u32(scratch + found + 4);
   return share;
+}
+
+// A warp. Of every owner that the share reaches: segment(owner, begin, end), the pieces of it that are this CTA's.
+// An owner of n pieces costs n and one more for what comes with it, of none nothing: see piece_cost. 32 owners are
+// looked at side by side.
+template <class Pieces, class Segment>
+__device__ __forceinline__ void walk_share(const EvenShare& share, uint32_t count, const Pieces& pieces_of,
+                                           const Segment& segment) {
+  const uint32_t lane = threadIdx.x % 32;
+  uint32_t base = share.base;
+#pragma unroll 1
+  for (uint32_t first = share.owner; share.begin < share.end && base < share.end; first += 32) {
+    const uint32_t cost = first + lane < count ? piece_cost(pieces_of(first + lane)) : 0;
+    const uint32_t end = base + warp_prefix_sum(cost), start = end - cost;
+    base = __shfl_sync(0xffffffff, end, 31);
+    uint32_t left = __ballot_sync(0xffffffff, cost > 0 && end > share.begin && start < share.end);
+#pragma unroll 1
+    for (; left != 0; left &= left - 1) {
+      const uint32_t owner = __ffs(left) - 1;
+      const uint32_t from = __shfl_sync(0xffffffff, start, owner) + 1;
+      const uint32_t to = min(__shfl_sync(0xffffffff, end, owner), share.end);
+      // A share may end with what comes with an owner.
+      if (to > from && to > share.begin) segment(first + owner, max(share.begin, from) - from, to - from);
+    }
+  }
 }
 
 }  // namespace dgrt
