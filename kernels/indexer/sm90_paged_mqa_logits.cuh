@@ -54,20 +54,21 @@ class PagedKeys {
  public:
   __device__ PagedKeys(const Params& p, const MqaSmem<Cfg>& smem) : p_(p), smem_(smem), ring_(smem.kv_ring()) {}
 
-  // num_pages: that hold keys which some token sees.
-  __device__ __forceinline__ void load(uint32_t request, const MqaItem& item, uint32_t num_pages) {
-    const int32_t* table = p_.page_table + request * p_.table_row;
+  // Asks for the first entries. num_pages: that hold keys which some token sees.
+  __device__ __forceinline__ void open(uint32_t request, int32_t first_tile, uint32_t num_pages) {
+    table_ = p_.page_table + request * p_.table_row;
+    num_pages_ = num_pages;
+    read_entries(first_tile * tile_pages / 32 * 32);
+  }
+
+  __device__ __forceinline__ void load(const MqaItem& item) {
     const uint32_t lane = threadIdx.x % 32;
-    int32_t entry = 0;
 #pragma unroll 1
     for (int32_t tile = item.first_tile; tile < item.end_tile; ++tile) {
       const uint32_t first = tile * tile_pages;
-      if (first % 32 == 0 || tile == item.first_tile) {
-        const uint32_t index = first / 32 * 32 + lane;
-        entry = index < num_pages ? table[index] : 0;
-      }
-      const int32_t page = __shfl_sync(0xffffffff, entry, first % 32 + lane % tile_pages);
-      const uint32_t pages = min(tile_pages, num_pages - first);
+      if (first % 32 == 0 && tile != item.first_tile) read_entries(first);
+      const int32_t page = __shfl_sync(0xffffffff, entry_, first % 32 + lane % tile_pages);
+      const uint32_t pages = min(tile_pages, num_pages_ - first);
       ring_.wait_empty();
       if (lane == 0) ptx::mbarrier_arrive_expect_tx(ring_.full(), pages * Cfg::page_size * (Cfg::head_dim + 4));
       __syncwarp();
@@ -84,9 +85,17 @@ class PagedKeys {
   static constexpr uint32_t tile_pages = mqa_block_kv / Cfg::page_size;
   static_assert(tile_pages * Cfg::page_size == mqa_block_kv, "a tile is whole pages");
 
+  __device__ __forceinline__ void read_entries(uint32_t first) {
+    const uint32_t index = first + threadIdx.x % 32;
+    entry_ = index < num_pages_ ? table_[index] : 0;
+  }
+
   const Params& p_;
   const MqaSmem<Cfg>& smem_;
   Ring<Cfg::stages> ring_;
+  const int32_t* table_ = nullptr;
+  uint32_t num_pages_ = 0;
+  int32_t entry_ = 0;
 };
 
 // A whole warp.
@@ -102,8 +111,9 @@ __device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem, 
     if (lane < Cfg::tokens)
       row = {0, context_len(p, first_row + lane), static_cast<int64_t>((first_row + lane) * p.out_row)};
     const uint32_t most = ptx::redux_max_u32(row.end);
+    keys.open(request, item.first_tile, ceil_div(most, Cfg::page_size));
     load_item<Cfg>(smem, q_ring, item, row, &p.q, first_row, p.w + first_row * p.w_row, p.w_row, Cfg::tokens);
-    keys.load(request, item, ceil_div(most, Cfg::page_size));
+    keys.load(item);
   };
   walk_share(share, p.batch, [&](uint32_t request) { return num_tiles<Cfg>(p, request); }, load_segment);
   end_items<Cfg>(smem, q_ring);

@@ -77,6 +77,14 @@ Status check_config(const char* op, const Desc& d, const Target& target, const C
   return ok();
 }
 
+// Of counts of tokens, requests and keys.
+inline SelectorVar count_var(const char* name, int64_t max) {
+  SelectorVar var{name, max, {}};
+  for (int64_t most = 1; most < max_keys; most *= 4) var.breaks.push_back(most);
+  var.breaks.push_back(max_keys);
+  return var;
+}
+
 // What both instances have in common; the caller adds its own constants.
 template <class Desc>
 Instance make_instance(const char* stem, const Desc& d, const Target& target, const Config& c) {
@@ -108,11 +116,12 @@ Prepared prepare(const Desc& d, const Target& target, const Config& c) {
   return Prepared::of(Shape{decode(d, c), d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count)});
 }
 
-// Of so many key tiles, shared out over CTAs: the larger of the products, of adding them up and of memory. At
-// 1.7 GHz an SM of an H100 multiplies 4096 pairs of e4m3, adds 64 of their sums up and reads 13 bytes each cycle.
+// Of so many key tiles, shared out over CTAs: the largest of the products, of adding them up and of memory. At
+// 1.7 GHz an SM of an H100 multiplies 2700 pairs of e4m3 while it adds up others, adds 64 sums up and reads 13 bytes
+// each cycle (fitted to heads of 128, CUDA 13.0, 2026-11-27).
 inline int64_t tiles_ps(const Shape& s, int64_t tiles) {
   const int64_t sums = int64_t{mqa_block_kv} * mqa_columns(s.tile), head_dim = s.tile.head_dim;
-  const int64_t cycles = std::max({sums * head_dim / 4096, sums / 64, mqa_block_kv * (head_dim + 4) / 13});
+  const int64_t cycles = std::max({sums * head_dim / 2700, sums / 64, mqa_block_kv * (head_dim + 4) / 13});
   return std::min(div_up(tiles, s.max_ctas), int64_t{1} << 40) * cycles * 588;
 }
 

@@ -24,7 +24,7 @@ struct MqaLogits {
   }
 
   static std::vector<SelectorVar> selector(const Desc& d) {
-    return {{"tokens", d.max_tokens, {indexer::max_keys}}, {"kv_tokens", d.max_kv_tokens, {indexer::max_keys}}};
+    return {indexer::count_var("tokens", d.max_tokens), indexer::count_var("kv_tokens", d.max_kv_tokens)};
   }
   static Point point(const Args& x) { return {x.tokens, x.kv_tokens}; }
 

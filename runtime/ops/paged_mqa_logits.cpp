@@ -30,7 +30,7 @@ struct PagedMqaLogits {
   }
 
   static std::vector<SelectorVar> selector(const Desc& d) {
-    return {{"batch", d.max_batch, {indexer::max_keys}}, {"max_context_len", d.max_context_len, {indexer::max_keys}}};
+    return {indexer::count_var("batch", d.max_batch), indexer::count_var("max_context_len", d.max_context_len)};
   }
   static Point point(const Args& x) { return {x.batch, x.max_context_len}; }
 
