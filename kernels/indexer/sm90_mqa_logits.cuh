@@ -48,16 +48,13 @@ __device__ __forceinline__ MqaRow row_of(const Params& p, uint32_t token) {
 // Key tiles that some token of a block sees.
 template <class Cfg>
 __device__ __forceinline__ MqaItem tiles_of(const Params& p, uint32_t block) {
-  const uint32_t first = block * Cfg::tokens, last = min(first + Cfg::tokens, p.tokens);
-  MqaItem tiles = {0x7fffffff, 0};
+  uint32_t begin = ~0u, end = 0;  // of keys
 #pragma unroll 4
-  for (uint32_t token = first; token < last; ++token) {
-    const MqaRow row = row_of<Cfg>(p, token);
-    if (row.begin >= row.end) continue;
-    tiles.first_tile = min(tiles.first_tile, row.begin / static_cast<int32_t>(mqa_block_kv));
-    tiles.end_tile = max(tiles.end_tile, (row.end - 1) / static_cast<int32_t>(mqa_block_kv) + 1);
+  for (uint32_t i = 0; i < Cfg::tokens; ++i) {  // those past the last one count as that one
+    const MqaRow row = row_of<Cfg>(p, min(block * Cfg::tokens + i, p.tokens - 1));
+    if (row.begin < row.end) begin = min(begin, row.begin), end = max(end, row.end);
   }
-  return tiles;
+  return {static_cast<int32_t>(begin / mqa_block_kv), static_cast<int32_t>(ceil_div(end, mqa_block_kv))};
 }
 template <class Cfg>
 __device__ __forceinline__ uint32_t num_tiles(const Params& p, uint32_t block) {
