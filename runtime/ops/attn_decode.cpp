@@ -182,7 +182,7 @@ struct AttnDecode {
     return parts;
   }
   static uint64_t num_slots(const Desc& d, const Shape& s, int64_t batch, int64_t q_len) {
-    if (!is_invariant(d)) return 2 * uint64_t{s.max_ctas};
+    if (!is_invariant(d)) return s.tile.cluster > 0 ? 0 : 2 * uint64_t{s.max_ctas};
     const int64_t tokens = std::max<int64_t>(1, s.tile.block_m / (d.num_q_heads / d.num_kv_heads));
     return static_cast<uint64_t>(max_parts(d, batch, q_len, tokens));
   }
@@ -236,7 +236,7 @@ uint32_t AttnDecode::registers(const AttnPagedConfig& t) {
   const uint32_t o = t.head_dim_v / t.split_v / 2;
   if (attn_paged_by_teams(t))
     return o + t.block_n / attn_teams / 2 + (attn_teams_hold_queries(t) ? t.head_dim_qk / 4 : 0) +
-           (irregular ? 115 : 88);
+           (irregular || (o >= 128 && t.block_n > 64) ? 115 : 88);
   const uint32_t upcast = t.kv_bytes == 1 ? 32 : 0;
   return o + t.block_n / 2 + t.block_n / 4 + (irregular ? 100 : 76) + (t.ctas_per_sm > 2 ? t.block_n / 4 + upcast : 0);
 }

@@ -90,7 +90,7 @@ struct AttnPaged {
       if constexpr (Cfg::softcap)
 #pragma unroll
         for (float& x : s) x = tanh_f32(x * scales.cap);
-      mask.apply(s, first);
+      mask.apply(p, s, row, first);
       given.apply(s, first);
       softmax.update(s, scales.logit, rescale);
 #pragma unroll
@@ -210,7 +210,7 @@ struct AttnPaged {
       __syncthreads();  // the segment is there; nobody reads the queries of the one before
       KeySegment segment;
       segment.load(loader.segment_at(index));
-      const PagedMask mask(p, segment, row);
+      const PagedMask mask(p, segment);
       MaskReader<Cfg> given = given_mask<Cfg>(p, segment, row);
       PagedScales scales(p);
       if constexpr (Cfg::kv_bytes == 1) scales.template add_head<Cfg::softcap>(p, segment.kv_head);

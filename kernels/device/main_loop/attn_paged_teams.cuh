@@ -138,17 +138,18 @@ struct AttnTeams {
 
   const AttnPagedParams& p;
   const Smem smem;
-  uint32_t team, part, row;  // part: of o's columns. row: this thread's first of the tile; the other is 8 below
-  uint32_t slot = 0, load_slot = Cfg::stages - 1;  // the loader's first call loads nothing
+  uint32_t load_slot = Cfg::stages - 1;  // the loader's first call loads nothing
   uint32_t queries[holds_queries ? query_steps : 1][4];
   float logit[2], cap[2];  // as PagedScales, of a thread's two rows
   float o[Smem::columns / 2];
 
-  __device__ AttnTeams(const AttnPagedParams& p, const Smem& smem)
-      : p(p), smem(smem), row(threadIdx.x % 32 / 4) {
-    const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
-    team = warp / Cfg::split_v, part = warp % Cfg::split_v;
-  }
+  __device__ AttnTeams(const AttnPagedParams& p, const Smem& smem) : p(p), smem(smem) {}
+
+  // Computed where they are needed: registers are dear. part: of o's columns.
+  __device__ static uint32_t team() { return threadIdx.x / 32 / Cfg::split_v; }
+  __device__ static uint32_t part() { return threadIdx.x / 32 % Cfg::split_v; }
+  // This thread's first of the tile; the other is 8 below.
+  __device__ static uint32_t own_row() { return threadIdx.x % 32 / 4; }
 
   __device__ static uint32_t after(uint32_t slot) { return slot + 1 == Cfg::stages ? 0 : slot + 1; }
 
@@ -163,7 +164,7 @@ struct AttnTeams {
     if constexpr (Cfg::split_v == 1)
       __syncwarp();
     else
-      ptx::named_barrier_sync(2 + team, Cfg::split_v * 32);
+      ptx::named_barrier_sync(2 + team(), Cfg::split_v * 32);
   }
 
   __device__ __forceinline__ void begin_segment(const KeySegment& segment, const PagedScales& scales) {
@@ -177,14 +178,14 @@ struct AttnTeams {
         Product::template load_query<Cfg::head_dim_qk>(queries[step], smem.q(), step);
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
-      const float factor = TeamQueries<Cfg>::scaled ? ptx::load_shared_f32(smem.score_factor(row + i * 8)) : 1.0f;
+      const float factor = TeamQueries<Cfg>::scaled ? ptx::load_shared_f32(smem.score_factor(own_row() + i * 8)) : 1.0f;
       constexpr float least = 1.17549435e-38f;  // as good as 0, which times minus infinity were NaN
       logit[i] = Cfg::softcap ? scales.logit : fmaxf(scales.logit * factor, least);
       cap[i] = scales.cap * factor;
     }
   }
 
-  // The team's keys of the tile in `slot`, of which `first` is the first.
+  // The team's keys of the oldest tile that was loaded, of which `first` is the first.
   template <class Loader>
   __device__ __forceinline__ void attend(Loader& loader, int32_t first, const PagedMask& mask, Given& given,
                                          OnlineSoftmax& softmax) {
@@ -192,9 +193,10 @@ struct AttnTeams {
     ptx::copy_async_wait<Cfg::stages - 2>();
     meet_team();
     issue_load(loader);
-    float s[Smem::keys / 2] = {};
-    Product::template add_scores<Cfg::head_dim_qk>(
-        s, smem.k(slot) + team * Smem::keys * Smem::k_row_bytes, [&](uint32_t step, uint32_t(&a)[4]) {
+    const uint32_t slot = load_slot;  // the oldest load's place is the next one's
+    float s[Smem::keys / 2];
+    Product::template scores<Cfg::head_dim_qk>(
+        s, smem.k(slot) + team() * Smem::keys * Smem::k_row_bytes, [&](uint32_t step, uint32_t(&a)[4]) {
           if constexpr (holds_queries) {
 #pragma unroll
             for (uint32_t i = 0; i < 4; ++i) a[i] = queries[step][i];
@@ -205,7 +207,7 @@ struct AttnTeams {
     if constexpr (Cfg::softcap)
 #pragma unroll
       for (uint32_t i = 0; i < Smem::keys / 2; ++i) s[i] = tanh_f32(s[i] * cap[i / 2 % 2]);
-    mask.apply(s, first);
+    mask.apply(p, s, own_row(), first);
     given.apply(s, first);
     float rescale[2];
     softmax.update<lift>(s, logit, rescale);
@@ -217,8 +219,7 @@ struct AttnTeams {
     for (uint32_t i = 0; i < Smem::keys / 4; ++i)
       weights[i] = ptx::pack_half2<fp16 ? dtype_fp16 : dtype_bf16>(s[2 * i], s[2 * i + 1]);
     Product::template add_output<Cfg::head_dim_v, Smem::columns>(
-        o, weights, smem.v(slot) + team * Smem::keys * Smem::v_row_bytes + part * Smem::columns * Cfg::kv_bytes);
-    slot = after(slot);
+        o, weights, smem.v(slot) + team() * Smem::keys * Smem::v_row_bytes + part() * Smem::columns * Cfg::kv_bytes);
   }
 
   // ---- A unit's, or a part's end ----
@@ -247,13 +248,13 @@ struct AttnTeams {
       for (uint32_t column = 0; column < meeting; column += 16) {
         const float* from = o + (first + column) / 2 + i * 2;
         if constexpr (Cfg::kv_bytes == 1) {  // even columns, then odd ones
-          ptx::store_shared_f32x4(meeting_chunk(at, team, part, row + i * 8, column / 4 + lane),
+          ptx::store_shared_f32x4(meeting_chunk(at, team(), part(), own_row() + i * 8, column / 4 + lane),
                                   make_float4(from[0], from[4], from[1], from[5]));
         } else {
 #pragma unroll
           for (uint32_t j = 0; j < 2; ++j)
             ptx::store_shared_f32x2(
-                meeting_chunk(at, team, part, row + i * 8, column / 4 + j * 2 + lane / 2) + lane % 2 * 8,
+                meeting_chunk(at, team(), part(), own_row() + i * 8, column / 4 + j * 2 + lane / 2) + lane % 2 * 8,
                 make_float2(from[j * 4], from[j * 4 + 1]));
         }
       }
@@ -354,8 +355,8 @@ struct AttnTeams {
     for (uint32_t i = 0; i < 2; ++i) {
       const float sum = row_sum(softmax.sum[i]);
       most[i] = softmax.max[i] * logit[i] - lift;
-      if (part == 0 && threadIdx.x % 4 == 0)
-        ptx::store_shared_f32x2(smem.statistics(team, row + i * 8), make_float2(most[i], sum));
+      if (part() == 0 && threadIdx.x % 4 == 0)
+        ptx::store_shared_f32x2(smem.statistics(team(), own_row() + i * 8), make_float2(most[i], sum));
     }
     __syncthreads();  // and all teams are done with the slot
 #pragma unroll
@@ -364,7 +365,7 @@ struct AttnTeams {
       float top = -ptx::infinity(), total = 0.0f;
 #pragma unroll
       for (uint32_t j = 0; j < attn_teams; ++j) {
-        of_team[j] = ptx::load_shared_f32x2(smem.statistics(j, row + i * 8));
+        of_team[j] = ptx::load_shared_f32x2(smem.statistics(j, own_row() + i * 8));
         top = fmaxf(top, of_team[j].x);
       }
       const float shift = top == -ptx::infinity() ? 0.0f : top;
@@ -373,18 +374,18 @@ struct AttnTeams {
       weight[i] = ptx::ex2_approx_f32(most[i] - shift);
       if (threadIdx.x >= 32 || threadIdx.x % 4 != 0 || !exists[i]) continue;
       if constexpr (Cfg::cluster > 1) {
-        ptx::store_shared_f32x2(smem.statistics(attn_teams, row + i * 8), make_float2(top, total));
+        ptx::store_shared_f32x2(smem.statistics(attn_teams, own_row() + i * 8), make_float2(top, total));
         continue;
       }
       float factor = scales.value;
       if (segment.parts > 1) {
-        ptx::store_f32x2(PartSlots<Cfg>::statistics(p, segment.slot_of(segment.part), row + i * 8, false),
+        ptx::store_f32x2(PartSlots<Cfg>::statistics(p, segment.slot_of(segment.part), own_row() + i * 8, false),
                          make_float2(top, total));
       } else {
-        const AttnRow to(p, segment, row + i * 8);
+        const AttnRow to(p, segment, own_row() + i * 8);
         factor *= close_row(p, to.token, to.head, total, top, true);
       }
-      ptx::store_shared_f32(smem.value_factor(row + i * 8), factor);
+      ptx::store_shared_f32(smem.value_factor(own_row() + i * 8), factor);
     }
 #pragma unroll
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= weight[i / 2 % 2];
@@ -412,7 +413,7 @@ struct AttnTeams {
 
   __device__ __forceinline__ void finish(const KeySegment& segment, const PagedScales& scales,
                                          const OnlineSoftmax& softmax) {
-    const bool exists[2] = {AttnRow(p, segment, row).exists, AttnRow(p, segment, row + 8).exists};
+    const bool exists[2] = {AttnRow(p, segment, own_row()).exists, AttnRow(p, segment, own_row() + 8).exists};
     weigh_team(segment, scales, softmax, exists);
     join_teams(segment, scales, smem.slot(load_slot), exists);  // where the next load goes: nobody reads it any more
     if constexpr (Cfg::cluster == 0)
@@ -436,8 +437,8 @@ struct AttnTeams {
       __syncthreads();  // the segment is there; nobody reads the queries, or the slot, of the one before
       KeySegment segment;
       segment.load(loader.segment_at(index));
-      const PagedMask mask(p, segment, row);
-      Given given = given_mask<Cfg, Smem::keys>(p, segment, row);
+      const PagedMask mask(p, segment);
+      Given given = given_mask<Cfg, Smem::keys>(p, segment, own_row());
       PagedScales scales(p);
       if constexpr (Cfg::kv_bytes == 1) scales.template add_head<Cfg::softcap>(p, segment.kv_head);
       begin_segment(segment, scales);
@@ -446,7 +447,7 @@ struct AttnTeams {
       for (float& x : o) x = 0.0f;
 #pragma unroll 1
       for (int32_t tile = segment.begin; tile < segment.end; ++tile)
-        attend(loader, tile * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(team * Smem::keys), mask, given,
+        attend(loader, tile * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(team() * Smem::keys), mask, given,
                softmax);
       segment.load(loader.segment_at(index));  // again: no registers for it meanwhile
       finish(segment, scales, softmax);

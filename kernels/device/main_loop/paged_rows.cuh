@@ -8,34 +8,33 @@ namespace dgrt {
 
 // Which keys the two rows of a thread may see, and which all rows of the segment do.
 struct PagedMask {
-  int32_t low[2], high[2];       // visible: low <= key <= high
-  int32_t common_low, common_high;
+  int32_t position, last;           // of the segment's first token among the keys; the last key that there is
+  int32_t common_low, common_high;  // all rows see these, both included
 
-  __device__ PagedMask(const AttnPagedParams& p, const KeySegment& s, uint32_t row) {
-    const int32_t position = s.offset() + s.first_token;
-#pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
-      const auto token = static_cast<int32_t>(token_of_row(row + i * 8, p.row_scale));
-      low[i] = position + token - p.window_left;
-      high[i] = min(position + token + p.window_right, s.kv_len - 1);
-    }
-    common_low = position + static_cast<int32_t>(s.tokens(p)) - 1 - p.window_left;
-    common_high = min(position + p.window_right, s.kv_len - 1);
-  }
+  __device__ PagedMask(const AttnPagedParams& p, const KeySegment& s)
+      : position(s.offset() + s.first_token),
+        last(s.kv_len - 1),
+        common_low(position + static_cast<int32_t>(s.tokens(p)) - 1 - p.window_left),
+        common_high(min(position + p.window_right, last)) {}
 
+  // row: the thread's first, the other is 8 below. first: the first key.
   template <uint32_t count>
-  __device__ __forceinline__ void apply(float (&s)[count], int32_t first) const {
+  __device__ __forceinline__ void apply(const AttnPagedParams& p, float (&s)[count], uint32_t row,
+                                        int32_t first) const {
     if (first >= common_low && first + static_cast<int32_t>(count * 2) - 1 <= common_high) return;
     const int32_t column = first + static_cast<int32_t>(threadIdx.x % 4) * 2;
 #pragma unroll
-    for (uint32_t half = 0; half < 2; ++half)
+    for (uint32_t half = 0; half < 2; ++half) {
+      const int32_t at = position + static_cast<int32_t>(token_of_row(row + half * 8, p.row_scale));
+      const int32_t low = at - p.window_left, high = min(at + p.window_right, last);
 #pragma unroll
       for (uint32_t i = half * 2; i < count; i += 4)
 #pragma unroll
         for (uint32_t j = 0; j < 2; ++j) {
           const int32_t key = column + static_cast<int32_t>(i / 4 * 8 + j);
-          if (key < low[half] || key > high[half]) s[i + j] = -ptx::infinity();
+          if (key < low || key > high) s[i + j] = -ptx::infinity();
         }
+    }
   }
 };
 

@@ -34,9 +34,12 @@ struct TeamProduct {
     ptx::ldmatrix_x4<false>(a, further_chunk<chunks>(first, step * 2));
   }
 
-  // s[16, keys] += q k^T. k: the first key's row. query(step, a) gives a step's operand.
+  // s[16, keys] = q k^T. k: the first key's row. query(step, a) gives a step's operand. A product waits for the one
+  // that it adds to: where tiles of keys are few, steps take turns at several sums.
   template <uint32_t columns, class Query>
-  static __device__ __forceinline__ void add_scores(float (&s)[keys / 2], uint32_t k, const Query& query) {
+  static __device__ __forceinline__ void scores(float (&s)[keys / 2], uint32_t k, const Query& query) {
+    constexpr uint32_t sums = key_tiles >= 4 ? 1 : 4 / key_tiles;
+    float partial[sums][keys / 2] = {};
     constexpr uint32_t chunks = columns / per_chunk, matrices = kv_bytes;  // matrices: of a step and key tile
     constexpr uint32_t tiles = key_tiles < 4 / matrices ? key_tiles : 4 / matrices, steps = 4 / matrices / tiles;
     const uint32_t matrix = threadIdx.x % 32 / 8, row = matrix / (steps * matrices) * 8 + threadIdx.x % 8;
@@ -57,13 +60,20 @@ struct TeamProduct {
           for (uint32_t i = 0; i < tiles; ++i) {
             if (step + j >= columns / 16) continue;
             const uint32_t at = (i * steps + j) * matrices;
+            float* sum = partial[(step + j) % sums] + (tile + i) * 4;
             if constexpr (kv_bytes == 2)
-              ptx::mma_m16n8k16<fp16>(s + (tile + i) * 4, a[j], b[at], b[at + 1]);
+              ptx::mma_m16n8k16<fp16>(sum, a[j], b[at], b[at + 1]);
             else
-              ptx::mma_m16n8k16<fp16>(s + (tile + i) * 4, a[j], ptx::upcast_e4m3x2<dtype_fp16>(b[at] & 0xffff),
+              ptx::mma_m16n8k16<fp16>(sum, a[j], ptx::upcast_e4m3x2<dtype_fp16>(b[at] & 0xffff),
                                       ptx::upcast_e4m3x2<dtype_fp16>(b[at] >> 16));
           }
       }
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < keys / 2; ++i) {
+      s[i] = partial[0][i];
+#pragma unroll
+      for (uint32_t j = 1; j < sums; ++j) s[i] += partial[j][i];
     }
   }
 

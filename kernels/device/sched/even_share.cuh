@@ -51,13 +51,24 @@ __device__ __forceinline__ uint32_t piece_cost(uint32_t pieces) { return pieces 
 // shared memory. Owner and base say nothing where the range is empty.
 template <uint32_t num_threads, class Cost>
 __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch) {
-  constexpr uint32_t found = align_up(num_threads / 32 * 4, 16);
+  constexpr uint32_t found_at = align_up(num_threads / 32 * 4, 16);
   const uint32_t lane = threadIdx.x % 32, each = ceil_div(count, num_threads) * 32;  // of a warp
   const uint32_t first = min(threadIdx.x / 32 * each, count), last = min(first + each, count);
-  uint32_t own = 0;
-#pragma unroll 4
-  for (uint32_t i = first + lane; i < last; i += 32) own += cost_of(i);
-  own = __reduce_add_sync(0xffffffff, own);
+  // Every lane gets what so many of its warp's owners cost, one behind the other. Eight costs are on their way at once.
+  const uint32_t lane_owners = ceil_div(each, 1024) * 32, lane_first = first + lane * lane_owners;
+  uint32_t of_lane = 0;
+#pragma unroll 1
+  for (uint32_t at = first; at < last; at += 8 * 32) {
+    uint32_t costs[8];
+#pragma unroll
+    for (uint32_t i = 0; i < 8; ++i) costs[i] = at + i * 32 + lane < last ? cost_of(at + i * 32 + lane) : 0;
+#pragma unroll
+    for (uint32_t i = 0; i < 8; ++i) {
+      const uint32_t cost = __reduce_add_sync(0xffffffff, costs[i]);
+      if (at + i * 32 >= lane_first && at + i * 32 < lane_first + lane_owners) of_lane += cost;
+    }
+  }
+  const uint32_t to_lane = warp_prefix_sum(of_lane), own = __shfl_sync(0xffffffff, to_lane, 31);
   if (lane == 0) ptx::store_shared_u32(scratch + threadIdx.x / 32 * 4, own);
   __syncthreads();
   uint32_t total = 0, base = 0;
@@ -71,10 +82,14 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
   share.length = max(ceil_div(total, gridDim.x), 1u);
   share.begin = min(blockIdx.x * share.length, total);
   share.end = min(share.begin + share.length, total);
-  if (share.begin >= base && share.begin < base + own) find_owner(cost_of, share.begin, base, first, last, scratch + found);
+  if (share.begin >= base && share.begin < base + own) {
+    const int found = __ffs(static_cast<int>(__ballot_sync(0xffffffff, share.begin < base + to_lane))) - 1;
+    const uint32_t before = __shfl_sync(0xffffffff, base + to_lane - of_lane, found);
+    find_owner(cost_of, share.begin, before, first + static_cast<uint32_t>(found) * lane_owners, last, scratch + found_at);
+  }
   __syncthreads();
-  share.owner = ptx::load_shared_u32(scratch + found);
-  share.base = ptx::load_shared_u32(scratch + found + 4);
+  share.owner = ptx::load_shared_u32(scratch + found_at);
+  share.base = ptx::load_shared_u32(scratch + found_at + 4);
   return share;
 }
 
