@@ -15,6 +15,7 @@
 #include "device/mma/attn_product.cuh"
 #include "device/ptx/grid.cuh"
 #include "device/ptx/tma.cuh"
+#include "device/ptx/warpgroup.cuh"
 
 namespace dgrt {
 
@@ -191,7 +192,7 @@ struct AttnPaged {
 
   __device__ __forceinline__ void finish(const KeySegment& segment, const PagedScales& scales,
                                          const OnlineSoftmax& softmax) const {
-    if (segment.parts == 1) {
+    if (ptx::redux_max_u32(segment.parts) == 1) {
       store(segment, scales, softmax);
       return;
     }
@@ -214,7 +215,9 @@ struct AttnPaged {
       MaskReader<Cfg> given = given_mask<Cfg>(p, segment, row);
       PagedScales scales(p);
       if constexpr (Cfg::kv_bytes == 1) scales.template add_head<Cfg::softcap>(p, segment.kv_head);
-      const bool has_rows = row / 16 * 16 < segment.tokens(p) * p.tile_heads;
+      // Here and in finish() the compiler must know that the warp stays together: else every shuffle that
+      // follows exists a second time, for when it does not.
+      const bool has_rows = ptx::redux_max_u32(row / 16 * 16 < segment.tokens(p) * p.tile_heads ? 1 : 0) != 0;
       OnlineSoftmax softmax;
 #pragma unroll
       for (float& x : o) x = 0.0f;
