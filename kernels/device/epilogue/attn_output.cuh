@@ -65,7 +65,7 @@ __device__ __forceinline__ void store_rows(const float (&o)[count], uint16_t* co
       }
       const uint4 v = transpose_pairs(pairs[0], pairs[1], pairs[2], pairs[3]);
       const uint32_t column = first_column + i * 2 + threadIdx.x % 4 * 8;
-      if (rows[row] != nullptr && column < columns) ptx::store_b32x4(rows[row] + column, v);
+      ptx::store_b32x4_if(rows[row] != nullptr && column < columns, rows[row] + column, v);
     }
 }
 

@@ -148,9 +148,9 @@ struct AttnLoad {
 // A tile's q on its way into the L2 cache: its slot is taken until the tile before is through.
 template <class Cfg>
 __device__ __forceinline__ void prefetch_q(const AttnParams& p, const RaggedTile& tile) {
-#pragma unroll
+#pragma unroll 1
   for (uint32_t box = 0; box < attn_boxes(Cfg::head_dim_qk); ++box)
-#pragma unroll
+#pragma unroll 1
     for (uint32_t row = 0; row < Cfg::block_m; row += attn_slab_rows)
       ptx::tma_prefetch_3d(&p.q, box * attn_box_columns, tile.q_begin + tile.first_row + row,
                            tile.head);

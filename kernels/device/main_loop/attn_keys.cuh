@@ -11,12 +11,13 @@
 
 namespace dgrt {
 
-// One lane. A box is box_bytes long.
+// One lane. A box is box_bytes long. Many are copied in a loop: each costs a dozen instructions, which hide
+// behind the copy before, and compile time.
 template <uint32_t boxes>
 __device__ __forceinline__ void load_boxes(uint32_t to, uint32_t box_bytes, const TensorMap* map,
                                            uint32_t barrier, int32_t token, int32_t head) {
   ptx::mbarrier_arrive_expect_tx(barrier, boxes * box_bytes);
-#pragma unroll
+#pragma unroll boxes > 2 ? 1 : 2
   for (uint32_t box = 0; box < boxes; ++box)
     ptx::tma_load_3d(to + box * box_bytes, map, barrier, box * attn_box_columns, token, head);
 }

@@ -8,6 +8,7 @@
 #pragma once
 #include "device/common/attn_mask.cuh"
 #include "device/main_loop/online_softmax.cuh"
+#include "device/ptx/memory.cuh"
 
 namespace dgrt {
 
@@ -78,7 +79,7 @@ class MaskReader<Cfg, keys, true> {
   __device__ __forceinline__ uint32_t byte_at(uint32_t token, int64_t at) const {
     const bool exists = rows_.first + static_cast<int32_t>(token) < rows_.q_len &&
                         static_cast<uint64_t>(at) < mask_.bytes;
-    return exists ? mask_.elements[at] : 0;
+    return ptx::load_b8_if(exists, mask_.elements + at);
   }
   // Bit 0 of a thread's words is of its first column.
   __device__ static uint32_t from_own_column(uint32_t word) { return word >> threadIdx.x % 4 * 2; }

@@ -33,6 +33,18 @@ __device__ __forceinline__ uint2 load_stream_b32x2(const void* from) {
   return v;
 }
 
+// 0 unless `exists`: a predicate, where the compiler would branch around each of many.
+__device__ __forceinline__ uint32_t load_b8_if(bool exists, const void* from) {
+  uint32_t v;
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %1, 0; mov.b32 %0, 0;"
+      "@p ld.global.b8 %0, [%2];}"
+      : "=&r"(v)
+      : "r"(static_cast<uint32_t>(exists)), "l"(from)
+      : "memory");
+  return v;
+}
+
 __device__ __forceinline__ uint32_t load_stream_b16(const void* from) {
   uint16_t v;
   asm volatile("ld.global.L1::no_allocate.b16 %0, [%1];" : "=h"(v) : "l"(from) : "memory");
@@ -49,6 +61,15 @@ __device__ __forceinline__ void store_b32x4(void* to, uint4 v) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),
                "r"(v.w)
                : "memory");
+}
+
+// Nothing unless `exists`: a predicate, where the compiler would branch around each of many.
+__device__ __forceinline__ void store_b32x4_if(bool exists, void* to, uint4 v) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %0, 0;"
+      "@p st.global.v4.b32 [%1], {%2, %3, %4, %5};}" ::"r"(static_cast<uint32_t>(exists)),
+      "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+      : "memory");
 }
 
 __device__ __forceinline__ void store_b8(void* to, uint32_t v) {
