@@ -219,9 +219,10 @@ inline uint32_t sorted_sequences(int64_t batch, int64_t tiles, int64_t ctas) {
   return static_cast<uint32_t>(std::clamp<int64_t>(3 * ctas / of_one, 1, std::min<int64_t>(batch, 32)));
 }
 
-// Accumulators and weights that a thread may hold without spilling; what is left of 232 registers (of 160,
-// for three warpgroups) is for the rest (NVRTC 13.0 and 13.5).
+// Accumulators and weights that a thread may hold without spilling; what is left of 232 registers (of 160
+// for three warpgroups, of 112 for four) is for the rest (NVRTC 13.0 and 13.5).
 inline uint32_t most_registers(const AttnConfig& c, bool softcap) {
+  if (attn_math_warpgroups(c) == 4) return 80;
   if (attn_math_warpgroups(c) == 3) return softcap ? 116 : 128;
   if (softcap) return c.split_v == 1 && c.stages == 1 ? 180 : 188;
   return c.split_v == 1 ? 196 : 188;
@@ -232,8 +233,9 @@ inline Status check_tile(const AttnConfig& c, bool softcap) {
   if (c.stages > 4) return invalid("stages={}: must be 1 to 4", c.stages);
   if (c.split_v > 2) return invalid("split_v={}: must be 1 or 2", c.split_v);
   const uint32_t warpgroups = attn_math_warpgroups(c), columns = c.head_dim_v / c.split_v;
-  if (warpgroups > 3)
-    return invalid("block_m={} split_v={}: at most three warpgroups", c.block_m, c.split_v);
+  if (warpgroups > (c.split_v == 1 ? 4 : 3))
+    return invalid("block_m={} split_v={}: at most four warpgroups, three that share rows", c.block_m,
+                   c.split_v);
   if (columns > 256 || (c.split_v > 1 && columns % attn_box_columns != 0))
     return invalid("split_v={}: a warpgroup holds up to 256 columns of o, in whole boxes of 64",
                    c.split_v);

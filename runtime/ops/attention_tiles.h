@@ -32,7 +32,7 @@ inline Status encode_rows(const Driver& driver, dgrt_dtype dtype, const TokenRow
                            map);
 }
 
-// Op: the op itself, which adds op, stem, Params, kv_len, check_args and bind.
+// Op: the op itself, which adds op, stem, Params, max_block_m, kv_len, check_args and bind.
 template <class Op, class D, class A>
 struct ManyQueries {
   using Desc = D;
@@ -67,12 +67,14 @@ struct ManyQueries {
     const int64_t qk = (d.head_dim_qk + 15) / 16 * 16, v = padded_v(d.head_dim_v);
     std::vector<Config> found;
     for (const int64_t split_v : {1, 2})
-      for (const int64_t block_m : {64, 128, 192})
+      for (const int64_t block_m : {64, 128, 192, 256})
         for (const int64_t block_n : {64, 80, 96, 112, 128, 160, 176}) {
           // The bits of a row depend on how its keys are cut, and on nothing else of a config.
           if (has(d, DGRT_FLAG_BATCH_INVARIANT) && block_n != (qk + v > 512 ? 64 : 80)) continue;
           Config c = {{"block_m", block_m}, {"block_n", block_n}, {"head_dim_qk", qk},
                       {"head_dim_v", v},    {"stages", 2},        {"split_v", split_v}};
+          // Four warpgroups drift apart, and there is room.
+          if (block_m == 256) c.set("stages", 4);
           if (attn_smem_bytes(decode(c)) > sm90_max_smem_bytes) c.set("stages", 1);
           if (check_config(d, target, c).is_ok()) found.push_back(c);
         }
@@ -89,8 +91,9 @@ struct ManyQueries {
       if (*value < 1 || *value > 512) return invalid("{}={}: must be 1 to 512", name, *value);
     }
     const AttnConfig tile = decode(c);
-    if (tile.block_m % attn_slab_rows != 0 || tile.block_m > 192)
-      return invalid("block_m={}: must be 64, 128 or 192", tile.block_m);
+    if (tile.block_m % attn_slab_rows != 0 || tile.block_m > Op::max_block_m)
+      return invalid("block_m={}: must be a multiple of 64 up to {}", tile.block_m,
+                     Op::max_block_m);
     if (tile.block_n % 16 != 0 || tile.block_n > 192)
       return invalid("block_n={}: must be a multiple of 16 up to 192", tile.block_n);
     if (tile.head_dim_qk != (d.head_dim_qk + 15) / 16 * 16)
@@ -217,6 +220,10 @@ Status ManyQueries<Op, D, A>::bind_rows(const Desc& d, const Args& x, const Tile
        static_cast<uint64_t>(x.q_token_stride), attn_slab_rows, attn_box_columns, Swizzle::b128,
        static_cast<uint32_t>(d.num_q_heads), static_cast<uint64_t>(x.q_head_stride)},
       &p.q));
+  DGRT_TRY(encode_rows(
+      driver, d.dtype,
+      {x.o, x.total_q, d.num_q_heads, d.head_dim_v, x.o_token_stride, x.o_head_stride},
+      attn_slab_rows, &p.o_map));
   p.o = x.o, p.lse = x.lse, p.sinks = x.sinks, p.q_indptr = x.q_indptr;
   p.counter = static_cast<uint32_t*>(workspace);
   p.o_token = static_cast<uint64_t>(x.o_token_stride);

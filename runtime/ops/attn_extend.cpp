@@ -21,6 +21,8 @@ struct AttnExtend
   static constexpr uint32_t op_id = DGRT_OP_ATTN_EXTEND;
   static constexpr const char* op = "attn_extend";
   static constexpr const char* stem = "attn_extend";
+  // Loading by several warps leaves four warpgroups too few registers.
+  static constexpr uint32_t max_block_m = 192;
 
   static Status check_desc(const Desc& d) {
     return attention::check_paged_desc(op, d);

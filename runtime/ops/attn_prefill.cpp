@@ -14,6 +14,7 @@ struct AttnPrefill
   static constexpr uint32_t op_id = DGRT_OP_ATTN_PREFILL;
   static constexpr const char* op = "attn_prefill";
   static constexpr const char* stem = "attn_prefill";
+  static constexpr uint32_t max_block_m = 256;
 
   static std::vector<SelectorVar> selector(const Desc& d) {
     return selector_with(

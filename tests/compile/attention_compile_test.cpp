@@ -17,7 +17,7 @@ namespace {
 // one 900 ms are the goal.)
 double budget_ms(const Instance&) { return 1500; }
 
-// Every `step`th of the configs. last: the point's last coordinate.
+// Every `step`th of the configs, and the last. last: the point's last coordinate.
 template <class Desc>
 void collect(const Desc& desc, size_t step, std::map<std::string, Instance>* kernels,
              int64_t last = 4096) {
@@ -28,12 +28,14 @@ void collect(const Desc& desc, size_t step, std::map<std::string, Instance>* ker
   REQUIRE(checked.is_ok());
   const std::vector<Config> configs = op.candidates(&desc.op, target, Point{1, desc.max_q_len, last});
   CHECK(!configs.empty());
-  for (size_t i = 0; i < configs.size(); i += std::min(step, configs.size())) {
-    const Instance instance = op.instance(&desc.op, target, configs[i]);
+  const auto add = [&](const Config& config) {
+    const Instance instance = op.instance(&desc.op, target, config);
     CHECK(instance.params_bytes > 0);
     const auto [known, added] = kernels->emplace(instance.entry, instance);
     if (!added) CHECK(known->second == instance);
-  }
+  };
+  for (size_t i = 0; i < configs.size(); i += std::min(step, configs.size())) add(configs[i]);
+  if (step < configs.size()) add(configs.back());  // the tallest tile, or the most divided
 }
 
 dgrt_attn_prefill_desc desc_of(int64_t head_dim_qk, int64_t head_dim_v) {

@@ -15,6 +15,7 @@ constexpr uint32_t attn_lse_base2 = 1, attn_lse_with_sink = 2;
 struct AttnParams {
   TensorMap q;              // [heads, tokens, columns]
   TensorMap k, v;           // as AttnContiguousParams and AttnExtendParams say
+  TensorMap o_map;          // of o, as q's
   void* o;                  // o[token * o_token + head * o_head + column]
   float* lse;               // or null
   const float* sinks;       // [query heads], or null

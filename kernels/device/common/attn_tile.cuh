@@ -46,10 +46,15 @@ DGRT_HD constexpr uint32_t attn_math_warpgroups(const AttnConfig& c) {
 DGRT_HD constexpr uint32_t attn_num_threads(const AttnConfig& c) {
   return (attn_math_warpgroups(c) + 1) * 128;
 }
-DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots) {
+// What each warpgroup needs to store its part of o by TMA.
+DGRT_HD constexpr uint32_t attn_staging_bytes(const AttnConfig& c) {
+  return attn_tile_bytes(attn_slab_rows, c.head_dim_v / c.split_v);
+}
+DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots, bool staged) {
   const uint32_t tiles = q_slots * attn_tile_bytes(c.block_m, c.head_dim_qk) +
                          c.stages * (attn_tile_bytes(c.block_n, c.head_dim_qk) +
-                                     attn_tile_bytes(c.block_n, c.head_dim_v));
+                                     attn_tile_bytes(c.block_n, c.head_dim_v)) +
+                         (staged ? attn_math_warpgroups(c) * attn_staging_bytes(c) : 0);
   // q, keys, values and work, full and empty.
   const uint32_t barriers =
       2 * (q_slots * (c.block_m / attn_slab_rows) + 2 * c.stages + attn_work_slots) * 8;
@@ -57,10 +62,14 @@ DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots
 }
 // The next tile's q is loaded ahead where there is room.
 DGRT_HD constexpr uint32_t attn_q_slots(const AttnConfig& c) {
-  return attn_smem_bytes(c, 2) <= sm90_max_smem_bytes ? 2 : 1;
+  return attn_smem_bytes(c, 2, false) <= sm90_max_smem_bytes ? 2 : 1;
+}
+// Outputs are stored by TMA where there is still room.
+DGRT_HD constexpr bool attn_is_staged(const AttnConfig& c) {
+  return attn_smem_bytes(c, attn_q_slots(c), true) <= sm90_max_smem_bytes;
 }
 DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c) {
-  return attn_smem_bytes(c, attn_q_slots(c));
+  return attn_smem_bytes(c, attn_q_slots(c), attn_is_staged(c));
 }
 
 }  // namespace dgrt

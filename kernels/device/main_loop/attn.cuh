@@ -6,17 +6,19 @@
 //           each; with split_v, two of them share 64 rows, compute the same scores and hold half of
 //           o's columns each (head sizes whose o would not fit in registers).
 // Pipeline  one or two q, `stages` slots of k and of v, one of what the next tile is. A warpgroup
-//           issues the scores of a tile and the output of the one before together. Several take
-//           turns in issuing, so that one's softmax hides behind the others' products; a single one
-//           turns scores into weights while its output still runs.
+//           issues the scores of a tile and the output of the one before together. Of several, one's
+//           softmax hides behind the others' products; a single one turns scores into weights while
+//           its output still runs. Rows are closed while the last output runs, and stored while the
+//           next tile is worked on.
 // Source    Shah et al., FlashAttention-3, arXiv 2407.08608 (warp specialisation, the two
 //           overlaps).
 #pragma once
 #include "device/common/attn_params.cuh"
 #include "device/epilogue/attn_output.cuh"
+#include "device/epilogue/attn_store.cuh"
 #include "device/main_loop/attn_keys.cuh"
-#include "device/main_loop/mask_reader.cuh"
 #include "device/main_loop/online_softmax.cuh"
+#include "device/main_loop/row_mask.cuh"
 #include "device/mma/attn_product.cuh"
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/grid.cuh"
@@ -32,6 +34,7 @@ struct AttnSmem {
                                      Cfg::head_dim_v, Cfg::stages,  Cfg::split_v};
   static constexpr uint32_t math_warpgroups = attn_math_warpgroups(config);
   static constexpr uint32_t q_slots = attn_q_slots(config);
+  static constexpr bool staged = attn_is_staged(config);
   static constexpr uint32_t slabs = Cfg::block_m / attn_slab_rows;
   static constexpr uint32_t q_box = attn_slab_rows * attn_row_bytes;
   static constexpr uint32_t k_box = Cfg::block_n * attn_row_bytes;
@@ -40,7 +43,9 @@ struct AttnSmem {
   static constexpr uint32_t v_bytes = attn_tile_bytes(Cfg::block_n, Cfg::head_dim_v);
   static constexpr uint32_t k_offset = q_slots * slabs * q_bytes;
   static constexpr uint32_t v_offset = k_offset + Cfg::stages * k_bytes;
-  static constexpr uint32_t work_offset = v_offset + Cfg::stages * v_bytes;
+  static constexpr uint32_t o_offset = v_offset + Cfg::stages * v_bytes;
+  static constexpr uint32_t work_offset =
+      o_offset + (staged ? math_warpgroups * attn_staging_bytes(config) : 0);
   static constexpr uint32_t barrier_offset = work_offset + attn_work_slots * attn_work_bytes;
   static constexpr uint32_t columns = Cfg::head_dim_v / Cfg::split_v;  // of o, per warpgroup
 
@@ -51,6 +56,9 @@ struct AttnSmem {
   }
   __device__ uint32_t k(uint32_t slot) const { return base + k_offset + slot * k_bytes; }
   __device__ uint32_t v(uint32_t slot) const { return base + v_offset + slot * v_bytes; }
+  __device__ uint32_t o(uint32_t warpgroup) const {
+    return base + o_offset + warpgroup * attn_staging_bytes(config);
+  }
   __device__ uint32_t work(uint32_t slot) const {
     return base + work_offset + slot * attn_work_bytes;
   }
@@ -188,6 +196,7 @@ __device__ __forceinline__ void attn_load(const typename Keys::Params& p, const 
         ptx::mbarrier_arrive(work_ring.full());
         if (AttnSmem<Cfg>::q_slots == 1 && tile.q_len != 0) prefetch_q<Cfg>(p, tile);
       }
+      if (tile.q_len != 0) Keys::prefetch(p, tile);
     } else {
       work_ring.wait_full();
       tile = load_work(smem.work(work_ring.slot));
@@ -228,79 +237,22 @@ __device__ __forceinline__ void attn_produce(const typename Keys::Params& p, con
 
 // ---- Math ----
 
-// Whose turn it is to issue products: warpgroups in a circle.
+// Whose turn it is to issue products: three warpgroups in a circle. Other numbers do better without.
 template <uint32_t warpgroups>
 struct Turns {
-  uint32_t own;
+  static constexpr bool exist = warpgroups == 3;
   static constexpr uint32_t first_barrier = 1;
+  uint32_t own;
 
   __device__ explicit Turns(uint32_t warpgroup) : own(warpgroup) {
-    if (warpgroups > 1 && own == warpgroups - 1) pass();
+    if (own == warpgroups - 1) pass();
   }
   __device__ void wait() const {
-    if constexpr (warpgroups > 1) ptx::named_barrier_sync(first_barrier + own, 256);
+    if constexpr (exist) ptx::named_barrier_sync(first_barrier + own, 256);
   }
   __device__ void pass() const {
-    if constexpr (warpgroups > 1)
+    if constexpr (exist)
       ptx::named_barrier_arrive(first_barrier + (own + 1 == warpgroups ? 0 : own + 1), 256);
-  }
-};
-
-// What a warpgroup's rows may see. Rows count from the sequence's first.
-template <class Cfg>
-struct RowMask {
-  static constexpr auto block_n = static_cast<int32_t>(Cfg::block_n);
-
-  using Tiles = KeyTiles<Cfg::block_n, Cfg::new_keys>;
-
-  int32_t left, right;  // first and last visible key of the slab's first row, by the windows alone
-  int32_t last_end;     // of the keys of all rows
-  int32_t row;          // this thread's first row, from the slab's first; the other is 8 below
-  Tiles tiles;
-  MaskReader<Cfg> given;
-
-  __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_row, int32_t key_end)
-      : left(tile.offset() + slab_row - p.window_left),
-        right(tile.offset() + slab_row + p.window_right),
-        last_end(key_end),
-        row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4),
-        tiles(tile.offset()),
-        given(p.mask, {tile.kv_begin,
-                       tile.q_len,
-                       tile.kv_len,
-                       tile.kv_len + tile.mask_column,
-                       slab_row + row / 16 * 16,
-                       16,
-                       {threadIdx.x % 32 / 4, threadIdx.x % 32 / 4 + 8}}) {}
-
-  // What apply() needs of key tile `at`, while its scores are on their way.
-  __device__ __forceinline__ void load(int32_t at) {
-    // With a mask last_end is that of all keys.
-    given.load(tiles.first_key(at), given.columns() - last_end);
-  }
-
-  // Scores of key tile `at`: minus infinity where a key is not visible.
-  template <uint32_t count>
-  __device__ __forceinline__ void apply(float (&s)[count], int32_t at) const {
-    const int32_t first = tiles.first_key(at), last = first + block_n - 1;
-    const int32_t key_end = tiles.end(at, last_end);
-    given.apply(s, first);
-    if (last < key_end && last <= right && first >= left + static_cast<int32_t>(attn_slab_rows) - 1)
-      return;
-    const int32_t column = first + static_cast<int32_t>(threadIdx.x % 4) * 2;
-#pragma unroll
-    for (uint32_t half = 0; half < 2; ++half) {
-      // Offsets from the thread's first column.
-      const int32_t low = left + row + static_cast<int32_t>(half) * 8 - column;
-      const int32_t high = min(right + row + static_cast<int32_t>(half) * 8, key_end - 1) - column;
-#pragma unroll
-      for (uint32_t i = half * 2; i < count; i += 4)
-#pragma unroll
-        for (uint32_t j = 0; j < 2; ++j) {
-          const int32_t offset = static_cast<int32_t>(i / 4 * 8 + j);
-          if (offset < low || offset > high) s[i + j] = -ptx::infinity();
-        }
-    }
   }
 };
 
@@ -327,6 +279,10 @@ struct AttnMath {
   using OutputWgmma = typename AttnWgmma<Cfg::dtype, Smem::columns>::Output;
   using Keys = KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>;
 
+  // The softmax must come before the wait for the output, which the compiler would move up: with nobody
+  // beside it, and with four warpgroups. Two and three lose by it.
+  static constexpr bool weighs_first = Smem::math_warpgroups == 1 || Smem::math_warpgroups == 4;
+
   const AttnParams& p;
   const Smem& smem;
   uint32_t warpgroup, slab, part;
@@ -349,6 +305,11 @@ struct AttnMath {
         k_ring(smem.k_ring()),
         v_ring(smem.v_ring()),
         work_ring(smem.work_ring()) {}
+
+  // Named, of the warpgroup alone.
+  __device__ uint32_t own_barrier() const {
+    return Turns<Smem::math_warpgroups>::first_barrier + Smem::math_warpgroups + warpgroup;
+  }
 
   template <class R>
   __device__ __forceinline__ void release(R& ring) const {
@@ -378,8 +339,7 @@ struct AttnMath {
     const int32_t first = keys.tiles.first_key(at), end = keys.tiles.end(at, keys.key_end);
     if (keys.key_first > first || end < first + static_cast<int32_t>(Cfg::block_n))
       zero_values<Cfg>(
-          v, keys.key_first - first, end - first,
-          Turns<Smem::math_warpgroups>::first_barrier + Smem::math_warpgroups + warpgroup);
+          v, keys.key_first - first, end - first, own_barrier());
     keep_all(o);
     ptx::wgmma_fence();
     issue_output<OutputWgmma, Cfg::block_n>(o, weights, v);
@@ -396,24 +356,50 @@ struct AttnMath {
     softmax.update(s, p.scale_log2, rescale);
   }
 
-  __device__ __forceinline__ void attend(const Keys& keys, RowMask<Cfg>& mask,
+  // Leaves the key tiles that no row of the slab sees to the other slabs. Returns the end of its own: at
+  // least one. (Two warpgroups lose more by running apart than they save.)
+  __device__ __forceinline__ int32_t skip_unseen(const Keys& keys, const RowMask<Cfg>& mask,
+                                                 bool has_rows) {
+    int32_t end = keys.end;
+    if constexpr (Smem::slabs > 2) {
+      const int32_t key_end = min(mask.right + static_cast<int32_t>(attn_slab_rows), keys.key_end);
+      const bool sees = has_rows && key_end > keys.key_first;
+      // Else all that follows would not be uniform for the compiler: the ring's slots, waits.
+      const auto last = static_cast<int32_t>(
+          ptx::redux_max_u32(sees ? keys.tiles.of(key_end - 1) : keys.first));
+#pragma unroll 1
+      for (; end > last + 1; --end) {
+        k_ring.wait_full();
+        release(k_ring);
+        turns.wait();
+        turns.pass();
+        v_ring.wait_full();
+        release(v_ring);
+      }
+    }
+    return end;
+  }
+
+  // All key tiles. The last product with values is still on its way.
+  __device__ __forceinline__ void attend(const Keys& keys, RowMask<Cfg>& mask, bool has_rows,
                                          OnlineSoftmax& softmax) {
     float rescale[2];
 #pragma unroll
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] = 0.0f;
+    const int32_t end = skip_unseen(keys, mask, has_rows);
     q_ring.wait_full();
     k_ring.wait_full();
     issue_s();
-    mask.load(keys.end - 1);
+    mask.load(end - 1);
     ptx::wgmma_wait<0>();
     keep_all(s);
     release(k_ring);
     // With one slot the next tile's q waits for this.
-    if (Smem::q_slots == 1 && keys.first == keys.end - 1) release(q_ring);
-    weigh(mask, keys.end - 1, softmax, rescale);
+    if (Smem::q_slots == 1 && keys.first == end - 1) release(q_ring);
+    weigh(mask, end - 1, softmax, rescale);
     pack_scores<Cfg::dtype>(weights, s);
 #pragma unroll 1
-    for (int32_t at = keys.end - 2; at >= keys.first; --at) {
+    for (int32_t at = end - 2; at >= keys.first; --at) {
       turns.wait();
       k_ring.wait_full();
       issue_s();
@@ -423,11 +409,9 @@ struct AttnMath {
       ptx::wgmma_wait<1>();
       keep_all(s);
       if (Smem::q_slots == 1 && at == keys.first) release(q_ring);
-      // With nobody to take turns with, the softmax must come before the wait for the output, which
-      // the compiler would move up.
-      if constexpr (Smem::math_warpgroups > 1) release(k_ring);
+      if constexpr (!weighs_first) release(k_ring);
       weigh(mask, at, softmax, rescale);
-      if constexpr (Smem::math_warpgroups == 1) {
+      if constexpr (weighs_first) {
         __syncwarp();
         if (threadIdx.x % 32 == 0)
           ptx::mbarrier_arrive_after(k_ring.empty(), softmax.sum[0] + softmax.sum[1]);
@@ -442,29 +426,48 @@ struct AttnMath {
     }
     if (Smem::q_slots > 1) release(q_ring);
     issue_o(keys, keys.first);
-    ptx::wgmma_wait<0>();
-    keep_all(o);
-    release(v_ring);
   }
 
-  // Stores o and lse. `row`: the thread's first.
-  __device__ __forceinline__ void finish(const RaggedTile& tile, int32_t row,
-                                         const OnlineSoftmax& softmax) {
+  // lse of a slab's rows, and what those of o must be multiplied by. `row`: the thread's first.
+  __device__ __forceinline__ void close(const RaggedTile& tile, int32_t row,
+                                        const OnlineSoftmax& softmax, float (&scale)[2]) const {
     const auto head = static_cast<uint32_t>(tile.head);
-    uint16_t* rows[2];
-    float scale[2];
+    float sum[2];
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) sum[i] = row_sum(softmax.sum[i]);
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
       const int32_t at = row + static_cast<int32_t>(i) * 8;
       const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
-      const float sum = row_sum(softmax.sum[i]);
-      rows[i] = nullptr, scale[i] = 0.0f;
-      if (at >= tile.q_len) continue;
-      rows[i] = static_cast<uint16_t*>(p.o) + token * p.o_token + head * p.o_head;
-      scale[i] = close_row(p, token, head, sum, softmax.max[i] * p.scale_log2,
-                           part == 0 && threadIdx.x % 4 == 0);
+      scale[i] = close_row(p, token, head, sum[i], softmax.max[i] * p.scale_log2,
+                           part == 0 && threadIdx.x % 4 == 0 && at < tile.q_len);
     }
-    store_rows<Cfg::dtype>(o, rows, scale, part * Smem::columns, p.v_columns);
+  }
+
+  using Store = AttnStore<Cfg::dtype, Smem::columns>;
+  __device__ Store store() const {
+    return {smem.o(warpgroup), own_barrier(), part * Smem::columns};
+  }
+
+  // `slab_row`: the slab's first row; `row`: the thread's first, from there.
+  __device__ __forceinline__ void store_o(const RaggedTile& tile, int32_t slab_row, int32_t row,
+                                          const float (&scale)[2]) const {
+    const auto head = static_cast<uint32_t>(tile.head);
+    if constexpr (Smem::staged) {
+      store().store(p, o, scale,
+                    {static_cast<uint32_t>(tile.q_begin + slab_row),
+                     static_cast<uint32_t>(max(tile.q_len - slab_row, 0)), head});
+    } else {
+      uint16_t* rows[2];
+#pragma unroll
+      for (uint32_t i = 0; i < 2; ++i) {
+        const int32_t at = slab_row + row + static_cast<int32_t>(i) * 8;
+        const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
+        rows[i] = at < tile.q_len ? static_cast<uint16_t*>(p.o) + token * p.o_token + head * p.o_head
+                                  : nullptr;
+      }
+      store_rows<Cfg::dtype>(o, rows, scale, part * Smem::columns, p.v_columns);
+    }
   }
 
   __device__ __forceinline__ void run() {
@@ -472,14 +475,20 @@ struct AttnMath {
       work_ring.wait_full();
       const RaggedTile tile = load_work(smem.work(work_ring.slot));
       release(work_ring);
-      if (tile.q_len == 0) return;
+      if (tile.q_len == 0) break;
       const Keys keys(p, tile);
       const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
       RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
       OnlineSoftmax softmax;
-      attend(keys, mask, softmax);
-      finish(tile, slab_row + mask.row, softmax);
+      attend(keys, mask, slab_row < tile.q_len, softmax);
+      float scale[2];
+      close(tile, slab_row + mask.row, softmax, scale);
+      ptx::wgmma_wait<0>();
+      keep_all(o);
+      release(v_ring);
+      store_o(tile, slab_row, mask.row, scale);
     }
+    if constexpr (Smem::staged) store().wait();
   }
 };
 
@@ -504,6 +513,7 @@ __device__ void run_attn(const typename Keys::Params& p) {
     ptx::prefetch_tensor_map(&p.q);
     ptx::prefetch_tensor_map(&p.k);
     ptx::prefetch_tensor_map(&p.v);
+    ptx::prefetch_tensor_map(&p.o_map);
     smem.init_barriers(attn_followers<Keys>(p), Keys::fills(p));
     ptx::fence_mbarrier_init();
   }
@@ -512,12 +522,15 @@ __device__ void run_attn(const typename Keys::Params& p) {
   ptx::grid_launch_dependents();
   Keys::check(p);
   if (warp >= producer) {
-    ptx::setmaxnreg_dec<Smem::math_warpgroups == 3 ? 32 + Keys::more_registers * 3
+    ptx::setmaxnreg_dec<Smem::math_warpgroups >= 3 ? 32 + Keys::more_registers * Smem::math_warpgroups
                                                    : 40 + Keys::more_registers * 2>();
     attn_produce<Cfg, Keys>(p, smem, warp - producer);
   } else {
     if constexpr (Smem::math_warpgroups > 1)
-      ptx::setmaxnreg_inc<(Smem::math_warpgroups == 3 ? 160 : 232) - Keys::more_registers>();
+      ptx::setmaxnreg_inc<(Smem::math_warpgroups == 4   ? 112
+                           : Smem::math_warpgroups == 3 ? 160
+                                                        : 232) -
+                          Keys::more_registers>();
     AttnMath<Cfg>(p, smem, warp / 4).run();
   }
 }
