@@ -365,8 +365,8 @@ struct AttnMath {
       const int32_t key_end = min(mask.right + static_cast<int32_t>(attn_slab_rows), keys.key_end);
       const bool sees = has_rows && key_end > keys.key_first;
       // Else all that follows would not be uniform for the compiler: the ring's slots, waits.
-      const auto last = static_cast<int32_t>(
-          ptx::redux_max_u32(sees ? keys.tiles.of(key_end - 1) : keys.first));
+      const int32_t seen = sees ? keys.tiles.of(key_end - 1) : keys.first;
+      const auto last = static_cast<int32_t>(ptx::redux_max_u32(static_cast<uint32_t>(seen)));
 #pragma unroll 1
       for (; end > last + 1; --end) {
         k_ring.wait_full();
