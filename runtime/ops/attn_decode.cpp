@@ -164,14 +164,9 @@ struct AttnDecode {
   static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
   static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
   static uint32_t num_threads(const AttnPagedConfig& tile) { return tile.split_v * 128; }
-  static uint32_t registers(const AttnPagedConfig& tile);
+  static uint32_t registers(const Desc& d, const AttnPagedConfig& tile);
   static bool is_invariant(const Desc& d) { return has(d, DGRT_FLAG_BATCH_INVARIANT); }
 
-  // Of a sequence and key head.
-  static int64_t row_tiles(const Desc& d, const AttnPagedConfig& t, int64_t q_len) {
-    const int64_t group = d.num_q_heads / d.num_kv_heads, heads = std::min<int64_t>(group, t.block_m);
-    return div_up(q_len, t.block_m / heads) * div_up(group, heads);
-  }
   // With BATCH_INVARIANT every part of every unit has a slot. tile_tokens: of a row tile, at least. Far
   // too many are 2^40 and more.
   static int64_t max_parts(const Desc& d, int64_t batch, int64_t q_len, int64_t tile_tokens) {
@@ -214,12 +209,14 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
     return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
   if (t.cluster > 8 || (t.cluster > 0 && !std::has_single_bit(t.cluster)))
     return invalid("cluster={}: must be 0, 1, 2, 4 or 8", t.cluster);
+  if (t.cluster > prepare(d, target, c).as<Shape>().max_ctas)
+    return invalid("cluster={}: more CTAs than sm_budget={} has", t.cluster, d.sm_budget);
   if (t.cluster > 0 && (!attn_paged_by_teams(t) || is_invariant(d)))
     return invalid("cluster={}: must be 0 with block_m={}, or with BATCH_INVARIANT", t.cluster, t.block_m);
   if (ctas > 2 && attention::mask_form(d.flags) != attn_mask_none)
     return invalid("ctas_per_sm={}: a mask's words need registers, must be 1 or 2", ctas);
-  if (registers(t) > std::min(65536 / (ctas * num_threads(t)), 255u))
-    return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers(t));
+  if (registers(d, t) > std::min(65536 / (ctas * num_threads(t)), 255u))
+    return invalid("ctas_per_sm={}: {} registers a thread are too many", ctas, registers(d, t));
   if (attn_paged_by_teams(t) && attn_paged_stage_bytes(t) < attn_team_rows * attn_teams * 64 * t.split_v)
     return invalid("block_n={}: a stage must hold 16 columns of every team's o", t.block_n);
   // 1024: what the system keeps of every CTA's.
@@ -231,24 +228,25 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
 
 // Of a thread: accumulators and weights, and what the rest takes, which is more where rows are not a power of
 // two of chunks.
-uint32_t AttnDecode::registers(const AttnPagedConfig& t) {
+uint32_t AttnDecode::registers(const Desc& d, const AttnPagedConfig& t) {
   const bool irregular = !std::has_single_bit(t.head_dim_qk) || !std::has_single_bit(t.head_dim_v);
   const uint32_t o = t.head_dim_v / t.split_v / 2;
   if (attn_paged_by_teams(t))
     return o + t.block_n / attn_teams / 2 + (attn_teams_hold_queries(t) ? t.head_dim_qk / 4 : 0) +
-           (irregular || (o >= 128 && t.block_n > 64) ? 115 : 88);
+           (irregular || (o >= 128 && t.block_n > 64) ? 115 : 88) +
+           (has(d, DGRT_ATTN_SOFTCAP) && t.kv_bytes == 2 ? 8 : 0);
   const uint32_t upcast = t.kv_bytes == 1 ? 32 : 0;
   return o + t.block_n / 2 + t.block_n / 4 + (irregular ? 100 : 76) + (t.ctas_per_sm > 2 ? t.block_n / 4 + upcast : 0);
 }
 
-// Units are so few that they are worked on at the same time, and so short that it hardly matters if they are not
-// alike.
+// Sequences are so few that they are worked on at the same time, and so short that it hardly matters if they are
+// not alike.
 bool AttnDecode::suits_clusters(const Desc& d, const Target& target, const Point& point, const Config& c) {
   const AttnPagedConfig t = decode(d, c);
-  const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20), q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
-  const int64_t units = batch * d.num_kv_heads * row_tiles(d, t, q_len);
-  return units * t.cluster <= prepare(d, target, c).as<Shape>().max_ctas &&
-         point[2] <= int64_t{t.block_n} * t.cluster * 4;
+  const int64_t ctas = attention::capped_product(point[0], d.num_kv_heads * t.cluster);
+  const int64_t most = prepare(d, target, c).as<Shape>().max_ctas;
+  // A cluster's CTAs are on neighbouring SMs: not all SMs find partners.
+  return ctas <= (t.cluster > 1 ? most * 3 / 4 : most) && point[2] <= int64_t{t.block_n} * t.cluster * 4;
 }
 
 // CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of
@@ -261,7 +259,8 @@ int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& po
   const int64_t batch = std::clamp<int64_t>(point[0], 1, 1 << 20);
   const int64_t q_len = std::clamp<int64_t>(point[1], 1, 1 << 10);
   const int64_t kv_len = std::clamp<int64_t>(point[2], 1, 1 << 20);
-  const int64_t units = batch * d.num_kv_heads * row_tiles(d, t, q_len), unit_tiles = div_up(kv_len, t.block_n);
+  const int64_t row_tiles = div_up(q_len * (d.num_q_heads / d.num_kv_heads), t.block_m);
+  const int64_t units = batch * d.num_kv_heads * row_tiles, unit_tiles = div_up(kv_len, t.block_n);
   const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 25;
   const int64_t compute_ps = 600'000 + int64_t{t.block_n} * t.head_dim_v / t.split_v * 30;
   const int64_t shorter = std::min(load_ps, compute_ps), longer = std::max(load_ps, compute_ps);
@@ -348,10 +347,7 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.v_new_token = elements(x.v_new_token_stride), p.v_new_head = elements(x.v_new_head_stride);
   launch->grid[0] = s.max_ctas;
   if (s.tile.cluster > 0) {
-    const int64_t heads = x.batch * d.num_kv_heads;  // check_args: less than 2^32 tiles
-    const int64_t tiles = std::min(row_tiles(d, s.tile, x.max_q_len), (int64_t{1} << 31) / heads);
-    p.grid_row_tiles = static_cast<uint32_t>(std::max<int64_t>(tiles, 1));
-    const int64_t clusters = std::min<int64_t>(heads * p.grid_row_tiles, s.max_ctas / s.tile.cluster);
+    const int64_t clusters = std::min<int64_t>(x.batch * d.num_kv_heads, s.max_ctas / s.tile.cluster);
     launch->grid[0] = static_cast<uint32_t>(clusters) * s.tile.cluster;
     launch->cluster[0] = s.tile.cluster;
   }

@@ -107,6 +107,25 @@ TEST_CASE("attn_decode: batches, empty and uneven and large", "[gpu]") {
   run_decode(*gpu, one);
 }
 
+// Clusters own a unit each; lengths are unlike, and some CTAs have no keys.
+TEST_CASE("attn_decode: small batches", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_decode: small batches");
+  if (!gpu) return;
+  for (const auto& head_size : {std::pair<int64_t, int64_t>{64, 64}, {128, 128}, {192, 128}, {256, 256}, {512, 512}})
+    for (const dgrt_dtype dtype_kv : {dgrt_dtype{0}, dgrt_dtype{DGRT_E4M3}}) {
+      for (const Lens& lens :
+           {Lens{{1, 1024}, {1, 1}}, Lens{{4, 68}, {0, 5}, {3, 0}, {4, 900}}, Lens{{1, 70}}, Lens{{9, 300}, {2, 1}}}) {
+        DecodeCase test = sized(head_size, lens);
+        test.dtype_kv = dtype_kv, test.sinks = true;
+        run_decode(*gpu, test);
+      }
+      DecodeCase test = sized(head_size, {{4, 1000}, {2, 20}, {1, 513}});
+      test.dtype_kv = dtype_kv, test.flags = DGRT_FLAG_PDL;
+      run_repeats(*gpu, test, 30);
+      run_graph_replay(*gpu, test, {{1000, 20, 513}, {4, 2, 0}, {999, 0, 64}});
+    }
+}
+
 TEST_CASE("attn_decode: repeats, bitwise", "[gpu]") {
   Gpu* gpu = gpu_for("attn_decode: repeats, bitwise");
   if (!gpu) return;

@@ -86,6 +86,25 @@ TEST_CASE("attn_decode: what reaches the kernel, without an allocation", "[unit]
   }
 }
 
+TEST_CASE("attn_decode: a cluster of CTAs for each head of a small batch", "[unit]") {
+  OpsFixture fixture;
+  Desc desc = good_desc();
+  desc.num_q_heads = 8;
+  const auto plan = fixture.plan_of(&desc.op);
+  Args args = good_args();
+  args.total_q = args.batch = 2, args.max_q_len = 1, args.max_kv_len = 1024;
+  const auto launch = [&] {
+    const Status status = fixture.launch(*plan, &args.op);
+    INFO(status.message());
+    REQUIRE(status.is_ok());
+  };
+  launch();
+  CHECK(FakeCuda::last_config.gridDimX == 2 * 4 * 8);  // sequences, key heads, CTAs of a cluster
+  args.max_kv_len = 8192;  // too long to be divided by eight
+  launch();
+  CHECK(FakeCuda::last_config.gridDimX % 132 == 0);
+}
+
 TEST_CASE("attn_decode: rows are divided by every number of heads", "[unit]") {
   for (uint32_t heads = 1; heads <= 64; ++heads)
     for (uint32_t row = 0; row < 80; ++row)

@@ -28,7 +28,6 @@ struct AttnPagedParams {
   uint32_t tile_heads, tile_tokens;     // of a row tile; head_tiles of them make a group
   uint32_t head_tiles;
   uint32_t row_scale;                   // see token_of_row
-  uint32_t grid_row_tiles;              // see ClusterWalk
   int32_t window_left, window_right;    // keys p - left to p + right are visible
   float scale_log2;  // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;   // softcap only: product to the tangent's argument
@@ -49,7 +48,7 @@ struct AttnPagedConfig {
   uint32_t split_v;  // warpgroups that share rows and divide the columns of v
   uint32_t kv_bytes;  // of an element of the cache. 1: e4m3
   uint32_t ctas_per_sm;
-  uint32_t cluster;  // CTAs that divide a unit's keys. 0: all CTAs divide those of the whole batch
+  uint32_t cluster;  // CTAs that divide a head's keys (key_cluster.cuh). 0: all CTAs divide those of the batch
 };
 
 // Few rows are the work of teams of warps, each with keys of its own (attn_paged_teams.cuh), many that of

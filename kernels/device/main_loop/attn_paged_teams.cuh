@@ -392,6 +392,7 @@ struct AttnTeams {
   }
 
   __device__ static void meet_cluster() {
+    __syncwarp();  // lanes had unequal loops
     ptx::cluster_arrive();
     ptx::cluster_wait();
   }
