@@ -8,9 +8,9 @@
 //           bin that holds the k-th largest key is taken whole or consists of equal keys: one or two for
 //           most distributions, never more than ceil(32 / bits of the bins).
 // Roles     `cluster` CTAs share a row, each one segment of it; they add up their histograms. A thread holds
-//           `items_per_thread` keys in registers. A segment that has more keys than its CTA holds is read
-//           in chunks, once for each pass. While one chunk is worked on, each thread copies its elements of the
-//           next one (or of the next row) to its own place in shared memory.
+//           up to `items_per_thread` neighbouring keys in registers. A segment that has more keys than its CTA
+//           holds is read in chunks, once for each pass. While one chunk is worked on, the next one (or the next
+//           row's) is copied to shared memory.
 // Needs     rows of scores 16-byte aligned. top_k up to max_top_k.
 // Source    PTX ISA: cp.async, redux.sync, barrier.cluster, mapa. Radix select as in Alabi, Blanchard, Gordon,
 //           Steinbach, "Fast k-selection algorithms for graphics processing units", 2012.
@@ -46,8 +46,8 @@ constexpr uint32_t max_top_k = 2048;
 DGRT_HD constexpr uint32_t chunk_items(uint32_t threads, uint32_t items_per_thread) {
   return threads * items_per_thread;
 }
-// Dynamic shared memory. What else there is is static: up to 43 KiB, so that either both are less than the 48 KiB
-// that a kernel may have without asking, or this is more, for which the loader asks.
+// Dynamic shared memory. What else there is is static: either both are less than the 48 KiB that a kernel may have
+// without asking, or this is more, for which the loader asks.
 DGRT_HD constexpr uint32_t smem_bytes(uint32_t threads, uint32_t items_per_thread) {
   return chunk_items(threads, items_per_thread) * 4;
 }
@@ -70,21 +70,23 @@ struct alignas(8) Own {
 
 template <class Cfg>
 struct Smem {
-  static constexpr uint32_t num_warps = Cfg::threads / 32, num_vectors = Cfg::items_per_thread / 4;
-  uint32_t histogram[Cfg::threads * 4];
-  uint32_t total[Cfg::cluster == 1 ? 4 : Cfg::threads * 4];  // of all CTAs
-  int32_t list[max_top_k];                                   // positions that this CTA found
-  uint32_t places[num_vectors * num_warps];
-  uint32_t warp_sums[32];
+  static constexpr uint32_t num_warps = Cfg::threads / 32;
+  static constexpr uint32_t num_bins = Cfg::threads == 1024 ? 4096 : 2048;
+  union {
+    uint32_t histogram[num_bins];
+    int32_t list[max_top_k];  // positions that this CTA found, when the histograms are done
+  };
+  uint32_t total[Cfg::cluster == 1 ? 4 : num_bins];  // of all CTAs
+  uint32_t warp_sums[num_warps];
   Found found;
   Own own;
-  uint32_t chunk_sum;
 };
 
 // Consecutive scores of a row, and the first one's position.
 struct Segment {
   const float* scores;
-  uint32_t first, count, num_chunks;
+  uint32_t first, count;
+  __device__ uint32_t num_chunks(uint32_t items) const { return max(ceil_div(count, items), 1u); }
 };
 
 template <class Cfg>
@@ -106,11 +108,10 @@ __device__ __forceinline__ uint32_t key_of(float score) {
 // The segment of this CTA in a row that has more than top_k scores; else an empty one.
 template <class Cfg>
 __device__ __forceinline__ Segment segment_of(const Params& p, uint32_t row, uint32_t rank, uint32_t length) {
-  if (length <= p.top_k) return {p.scores, 0, 0, 1};
+  if (length <= p.top_k) return {p.scores, 0, 0};
   const uint32_t size = align_up(ceil_div(length, Cfg::cluster), 4);
   const uint32_t first = min(rank * size, length), count = min(size, length - first);
-  constexpr uint32_t chunk = chunk_items(Cfg::threads, Cfg::items_per_thread);
-  return {p.scores + row * p.score_row + first, first, count, max(ceil_div(count, chunk), 1u)};
+  return {p.scores + row * p.score_row + first, first, count};
 }
 
 __device__ __forceinline__ uint32_t length_of(const Params& p, uint32_t row) {
@@ -118,44 +119,59 @@ __device__ __forceinline__ uint32_t length_of(const Params& p, uint32_t row) {
   return min(static_cast<uint32_t>(max(p.lengths[row], 0)), p.num_columns);
 }
 
-// Vector i of a chunk, in elements: all threads' vectors of one i lie side by side.
+// How the vectors of 4 scores of a chunk are dealt out: 2^shift neighbours to a thread.
 template <class Cfg>
-__device__ __forceinline__ uint32_t place_of(uint32_t i) {
-  return (i * Cfg::threads + threadIdx.x) * 4;
-}
+struct Deal {
+  static constexpr uint32_t most = Cfg::items_per_thread / 4;
+  uint32_t count, shift;  // count: of scores
+
+  __device__ explicit Deal(uint32_t count) : count(count), shift(0) {
+#pragma unroll
+    for (uint32_t each = 1; each < most; each *= 2) shift += count > Cfg::threads * 4 * each;
+  }
+  __device__ uint32_t each() const { return 1u << shift; }
+  __device__ uint32_t first() const { return (threadIdx.x << shift) * 4; }  // of this thread's scores
+  // Where a vector lies in shared memory, so that neither writing neighbours nor reading a thread's has conflicts.
+  __device__ uint32_t place(uint32_t vector) const {
+    return vector ^ (vector >> 3 & (each() - 1));
+  }
+};
 
 template <class Cfg>
 __device__ __forceinline__ void copy_chunk(uint32_t buffer, const float* scores, uint32_t count,
                                            uint32_t chunk) {
   constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
+  scores += chunk * items;
+  const Deal<Cfg> deal(min(count - chunk * items, items));
 #pragma unroll
-  for (uint32_t i = 0; i < Cfg::items_per_thread / 4; ++i) {
-    const uint32_t at = chunk * items + place_of<Cfg>(i);
-    if (at >= count) break;
-    ptx::copy_async_b128(buffer + place_of<Cfg>(i) * 4, scores + at, min(count - at, 4u) * 4);
+  for (uint32_t i = 0; i < deal.most; ++i) {
+    const uint32_t vector = i * Cfg::threads + threadIdx.x;
+    if (vector * 4 >= deal.count) break;
+    ptx::copy_async_b128(buffer + deal.place(vector) * 16, scores + vector * 4,
+                         min(deal.count - vector * 4, 4u) * 4);
   }
   ptx::copy_async_commit();
 }
 
-// `count`: scores of the chunk.
+// All threads; other threads' scores as well are in shared memory only after their copies were waited for.
 template <class Cfg>
-__device__ __forceinline__ void take_chunk(uint32_t buffer, uint32_t count, Keys<Cfg>& keys) {
+__device__ __forceinline__ void take_chunk(uint32_t buffer, const Deal<Cfg>& deal, Keys<Cfg>& keys) {
   ptx::copy_async_wait<0>();
+  __syncthreads();
 #pragma unroll
-  for (uint32_t i = 0; i < Cfg::items_per_thread / 4; ++i) {
-    if (i * Cfg::threads * 4 >= count) break;
-    const uint32_t at = place_of<Cfg>(i);
-    const float4 v = ptx::load_shared_f32x4(buffer + at * 4);
-    keys.of[i * 4] = key_of(v.x), keys.of[i * 4 + 1] = key_of(v.y);
-    keys.of[i * 4 + 2] = key_of(v.z), keys.of[i * 4 + 3] = key_of(v.w);
-    if ((i + 1) * Cfg::threads * 4 <= count) continue;
-#pragma unroll
-    for (uint32_t j = 0; j < 4; ++j)
-      if (at + j >= count) keys.of[i * 4 + j] = no_key;
+  for (uint32_t i = 0; i < deal.most; ++i) {
+    if (i >= deal.each()) break;
+    const uint32_t at = deal.first() + i * 4;
+    const float4 v = ptx::load_shared_f32x4(buffer + deal.place(at / 4) * 16);
+    keys.of[i * 4] = at < deal.count ? key_of(v.x) : no_key;
+    keys.of[i * 4 + 1] = at + 1 < deal.count ? key_of(v.y) : no_key;
+    keys.of[i * 4 + 2] = at + 2 < deal.count ? key_of(v.z) : no_key;
+    keys.of[i * 4 + 3] = at + 3 < deal.count ? key_of(v.w) : no_key;
   }
+  __syncthreads();  // others may copy there now
 }
 
-// Calls use(keys, scores of the chunk, chunk) for each chunk of `segment`. Requires: the first one was copied;
+// Calls use(keys, deal, chunk) for each chunk of `segment`. Requires: the first one was copied;
 // this pass is the first, or keys are those that it left. Copied after the last one: the first of the segment
 // that next() gives, if that is the last reading, else of this one.
 template <class Cfg, class Next, class Use>
@@ -164,16 +180,16 @@ __device__ __forceinline__ void for_chunks(uint32_t buffer, const Segment& segme
                                            const Use& use) {
   constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
 #pragma unroll 1
-  for (uint32_t chunk = 0; chunk < segment.num_chunks; ++chunk) {
-    const uint32_t count = min(segment.count - chunk * items, items);
-    if (is_first || segment.num_chunks > 1) {
-      take_chunk<Cfg>(buffer, count, keys);
-      const bool is_last = chunk + 1 == segment.num_chunks;
+  for (uint32_t chunk = 0; chunk < segment.num_chunks(items); ++chunk) {
+    const Deal<Cfg> deal(min(segment.count - chunk * items, items));
+    if (is_first || segment.count > items) {
+      take_chunk<Cfg>(buffer, deal, keys);
+      const bool is_last = chunk + 1 == segment.num_chunks(items);
       Segment then = segment;
       if (is_last && is_last_reading) then = next();
       copy_chunk<Cfg>(buffer, then.scores, then.count, is_last ? 0 : chunk + 1);
     }
-    use(keys, count, chunk);
+    use(keys, deal, chunk);
   }
 }
 
@@ -194,7 +210,8 @@ template <class Cfg>
 __device__ __forceinline__ void add_histograms(Smem<Cfg>& smem, uint32_t rank) {
   ptx::cluster_arrive();
   ptx::cluster_wait();
-  constexpr uint32_t part = Cfg::threads / Cfg::cluster;  // 4 bins for each thread
+  constexpr uint32_t part = Smem<Cfg>::num_bins / 4 / Cfg::cluster;  // vectors of bins
+  static_assert(part <= Cfg::threads, "a thread adds up one vector");
   if (threadIdx.x < part) {
     const uint32_t at = (rank * part + threadIdx.x) * 16;
     const uint32_t from = static_cast<uint32_t>(__cvta_generic_to_shared(smem.histogram)) + at;
@@ -212,40 +229,64 @@ __device__ __forceinline__ void add_histograms(Smem<Cfg>& smem, uint32_t rank) {
   ptx::cluster_wait();
 }
 
-// The 4 bins that a thread counts; the first thread has the highest ones.
+// The bins that a thread counts; the first thread has the highest ones.
 template <class Cfg>
-__device__ __forceinline__ uint32_t first_bin() {
-  return (Cfg::threads - 1 - threadIdx.x) * 4;
+struct OwnBins {
+  static constexpr uint32_t num = Smem<Cfg>::num_bins / Cfg::threads;
+  static_assert(num % 4 == 0, "bins are loaded by 4");
+  __device__ static uint32_t first() { return (Cfg::threads - 1 - threadIdx.x) * num; }
+  __device__ static void load(const uint32_t* bins, uint32_t (&counts)[num]) {
+#pragma unroll
+    for (uint32_t i = 0; i < num; i += 4) {
+      const uint4 v = *reinterpret_cast<const uint4*>(bins + first() + i);
+      counts[i] = v.x, counts[i + 1] = v.y, counts[i + 2] = v.z, counts[i + 3] = v.w;
+    }
+  }
+  __device__ static void clear(uint32_t* bins) {
+#pragma unroll
+    for (uint32_t i = 0; i < num; i += 4)
+      *reinterpret_cast<uint4*>(bins + first() + i) = make_uint4(0, 0, 0, 0);
+  }
+};
+
+// Sum over the block's lower threads; `total`: over all. Contains a barrier; smem.warp_sums is free after the next.
+template <class Cfg>
+__device__ __forceinline__ uint32_t sum_below_in_block(Smem<Cfg>& smem, uint32_t value, uint32_t* total) {
+  const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const uint32_t below = sum_below(value);
+  if (lane == 31) smem.warp_sums[warp] = below + value;
+  __syncthreads();
+  const uint32_t of_warp = lane < smem.num_warps ? smem.warp_sums[lane] : 0;
+  *total = ptx::redux_add_u32(of_warp);
+  return below + ptx::redux_add_u32(lane < warp ? of_warp : 0);
 }
 
 // Where the counts from above reach `needed`. Bin 0 with nothing above it where they do not.
 template <class Cfg>
 __device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, uint32_t needed) {
-  const uint32_t* bins = Cfg::cluster == 1 ? smem.histogram : smem.total;
-  const uint32_t first = first_bin<Cfg>();
-  const uint4 count = *reinterpret_cast<const uint4*>(bins + first);
-  const uint32_t sum = count.x + count.y + count.z + count.w;
-  const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  uint32_t above = sum_below(sum);
-  if (lane == 31) smem.warp_sums[warp] = above + sum;
-  __syncthreads();
-  above += ptx::redux_add_u32(lane < warp ? smem.warp_sums[lane] : 0);
-  const uint32_t counts[4] = {count.x, count.y, count.z, count.w};
+  using Bins = OwnBins<Cfg>;
+  uint32_t counts[Bins::num], sum = 0, total;
+  Bins::load(Cfg::cluster == 1 ? smem.histogram : smem.total, counts);
+#pragma unroll
+  for (uint32_t i = 0; i < Bins::num; ++i) sum += counts[i];
+  uint32_t above = sum_below_in_block(smem, sum, &total);
   if (above == 0 && sum > 0) {
-    uint32_t top = 3;
+    uint32_t top = 0;
 #pragma unroll
-    for (uint32_t i = 3; i > 0; --i)
-      if (top == i && counts[i] == 0) top = i - 1;
-    smem.found.top = first + top;
+    for (uint32_t i = 1; i < Bins::num; ++i)
+      if (counts[i] != 0) top = i;
+    smem.found.top = Bins::first() + top;
   }
+  if (above < needed && above + sum >= needed) {
 #pragma unroll
-  for (uint32_t i = 4; i-- > 0;) {
-    if (above < needed && above + counts[i] >= needed) {
-      smem.found.bin = first + i;
-      smem.found.above = above;
-      smem.found.count = counts[i];
+    for (uint32_t i = Bins::num; i-- > 0;) {
+      if (above < needed && above + counts[i] >= needed) {
+        smem.found.bin = Bins::first() + i;
+        smem.found.above = above;
+        smem.found.count = counts[i];
+      }
+      above += counts[i];
     }
-    above += counts[i];
   }
   __syncthreads();
   return smem.found;
@@ -254,13 +295,14 @@ __device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, uint32_t needed) {
 // How many of this CTA's keys lie above the bin, and in it.
 template <class Cfg>
 __device__ __forceinline__ void count_own(Smem<Cfg>& smem, uint32_t bin) {
-  const uint32_t first = first_bin<Cfg>();
-  uint32_t above = 0;
+  using Bins = OwnBins<Cfg>;
+  uint32_t counts[Bins::num], above = 0;
+  Bins::load(smem.histogram, counts);
 #pragma unroll
-  for (uint32_t i = 0; i < 4; ++i) above += first + i > bin ? smem.histogram[first + i] : 0;
+  for (uint32_t i = 0; i < Bins::num; ++i) above += Bins::first() + i > bin ? counts[i] : 0;
   above = ptx::redux_add_u32(above);
   if (threadIdx.x % 32 == 0 && above > 0) atomicAdd(&smem.own.greater, above);
-  if (bin - first < 4) smem.own.equal = smem.histogram[bin];
+  if (bin - Bins::first() < Bins::num) smem.own.equal = smem.histogram[bin];
 }
 
 // The keys of a row that are taken: all above the range, and the first `needed` in it.
@@ -269,22 +311,22 @@ struct Choice {
   uint32_t needed;
 };
 
-// most[j]: of all elements j of vectors.
+// most[j]: of all elements j of this thread's vectors.
 template <class Cfg>
-__device__ __forceinline__ void find_most(const Keys<Cfg>& keys, uint32_t count, uint32_t (&most)[4]) {
+__device__ __forceinline__ void find_most(const Keys<Cfg>& keys, const Deal<Cfg>& deal, uint32_t (&most)[4]) {
 #pragma unroll
   for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
-    if (i % 4 == 0 && i * Cfg::threads >= count) break;
+    if (i % 4 == 0 && i / 4 >= deal.each()) break;
     most[i % 4] = max(most[i % 4], keys.of[i]);
   }
 }
 
 template <class Cfg>
-__device__ __forceinline__ void count_bins(Smem<Cfg>& smem, const Keys<Cfg>& keys, uint32_t count,
+__device__ __forceinline__ void count_bins(Smem<Cfg>& smem, const Keys<Cfg>& keys, const Deal<Cfg>& deal,
                                            const Range& range, uint32_t shift) {
 #pragma unroll
   for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
-    if (i % 4 == 0 && i * Cfg::threads >= count) break;
+    if (i % 4 == 0 && i / 4 >= deal.each()) break;
     if (range.contains(keys.of[i])) atomicAdd(&smem.histogram[(keys.of[i] - range.low) >> shift], 1u);
   }
 }
@@ -293,24 +335,25 @@ template <class Cfg, class Next>
 __device__ __forceinline__ Choice choose(const Params& p, Smem<Cfg>& smem, uint32_t buffer,
                                          const Segment& segment, const Next& next, uint32_t rank,
                                          Keys<Cfg>& keys) {
-  constexpr uint32_t bin_bits = Cfg::threads == 1024 ? 12 : Cfg::threads == 512 ? 11 : 10;
-  static_assert(1u << bin_bits == Cfg::threads * 4, "a thread counts 4 bins");
+  constexpr uint32_t bin_bits = Cfg::threads == 1024 ? 12 : 11;
+  static_assert(1u << bin_bits == Smem<Cfg>::num_bins);
+  constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
   Choice choice = {{nan_key, 0xffffffffu}, p.top_k};
 #pragma unroll 1
   for (bool is_first = true;; is_first = false) {
     const Range range = choice.range;
     const uint32_t width = range.high - range.low;
     const uint32_t bits = 32 - __clz(width), shift = bits > bin_bits ? bits - bin_bits : 0;
-    *reinterpret_cast<uint4*>(smem.histogram + first_bin<Cfg>()) = make_uint4(0, 0, 0, 0);
+    OwnBins<Cfg>::clear(smem.histogram);
     __syncthreads();
     if (threadIdx.x == 0) smem.found = {0, 0, 0, 0};
     uint32_t most[4] = {no_key, no_key, no_key, no_key};  // of this thread's groups
-    for_chunks<Cfg>(buffer, segment, is_first, is_first && segment.num_chunks == 1, next, keys,
-                    [&](const Keys<Cfg>& of, uint32_t count, uint32_t) {
+    for_chunks<Cfg>(buffer, segment, is_first, is_first && segment.count <= items, next, keys,
+                    [&](const Keys<Cfg>& of, const Deal<Cfg>& deal, uint32_t) {
                       if (is_first)
-                        find_most<Cfg>(of, count, most);
+                        find_most<Cfg>(of, deal, most);
                       else
-                        count_bins<Cfg>(smem, of, count, range, shift);
+                        count_bins<Cfg>(smem, of, deal, range, shift);
                     });
     if (is_first)
 #pragma unroll
@@ -336,57 +379,22 @@ __device__ __forceinline__ Choice choose(const Params& p, Smem<Cfg>& smem, uint3
 // Which of a thread's keys lie above the range, and in it: a bit for each.
 struct Marks {
   uint32_t greater = 0, equal = 0;
-  // How many of vector i: those above the range in the lower half, those in it in the upper one. Sums over a
-  // chunk fit.
-  __device__ uint32_t count(uint32_t i) const {
-    return __popc(greater >> i * 4 & 15) + (__popc(equal >> i * 4 & 15) << 16);
-  }
+  // Those above the range in the lower half, those in it in the upper one. Sums over a chunk fit.
+  __device__ uint32_t count() const { return __popc(greater) + (__popc(equal) << 16); }
 };
 
 template <class Cfg>
-__device__ __forceinline__ Marks mark(const Keys<Cfg>& keys, uint32_t count, const Range& range) {
+__device__ __forceinline__ Marks mark(const Keys<Cfg>& keys, const Deal<Cfg>& deal, const Range& range) {
   Marks marks;
 #pragma unroll
   for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
-    if (i % 4 == 0 && i * Cfg::threads >= count) break;
+    if (i % 4 == 0 && i / 4 >= deal.each()) break;
     if (keys.of[i] > range.high)
       marks.greater |= 1u << i;
     else if (keys.of[i] >= range.low)
       marks.equal |= 1u << i;
   }
   return marks;
-}
-
-// In smem.places: counts of all keys of the chunk before vector i of a warp. In smem.chunk_sum: of the chunk.
-template <class Cfg>
-__device__ __forceinline__ void count_chunk(Smem<Cfg>& smem, const Marks& marks) {
-  using S = Smem<Cfg>;
-  const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
-  for (uint32_t i = 0; i < S::num_vectors; ++i) {
-    const uint32_t sum = ptx::redux_add_u32(marks.count(i));
-    if (lane == 0) smem.places[i * S::num_warps + warp] = sum;
-  }
-  __syncthreads();
-  if (warp == 0) {
-    constexpr uint32_t num = S::num_vectors * S::num_warps, each = ceil_div(num, 32);
-    uint32_t of[each], sum = 0;
-#pragma unroll
-    for (uint32_t i = 0; i < each; ++i) {
-      const uint32_t at = lane * each + i;
-      of[i] = at < num ? smem.places[at] : 0;
-      sum += of[i];
-    }
-    uint32_t before = sum_below(sum);
-    if (lane == 31) smem.chunk_sum = before + sum;
-#pragma unroll
-    for (uint32_t i = 0; i < each; ++i) {
-      const uint32_t at = lane * each + i;
-      if (at < num) smem.places[at] = before;
-      before += of[i];
-    }
-  }
-  __syncthreads();
 }
 
 // Keys of a row that come before something: above the range, and in it.
@@ -430,43 +438,37 @@ template <class Cfg, class Next>
 __device__ __forceinline__ void write_row(const Params& p, Smem<Cfg>& smem, uint32_t buffer, uint32_t row,
                                           const Segment& segment, const Next& next, uint32_t rank,
                                           const Choice& choice, Keys<Cfg>& keys) {
-  using S = Smem<Cfg>;
   constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
   Before before = {0, 0};
   if constexpr (Cfg::cluster > 1) before = count_lower_ctas<Cfg>(smem, rank);
-  const uint32_t first_place = before.taken(choice.needed), warp = threadIdx.x / 32;
+  const uint32_t first_place = before.taken(choice.needed);
   for_chunks<Cfg>(
-      buffer, segment, false, true, next, keys, [&](const Keys<Cfg>& of, uint32_t count, uint32_t chunk) {
-        const Marks marks = mark<Cfg>(of, count, choice.range);
-        count_chunk<Cfg>(smem, marks);
+      buffer, segment, false, true, next, keys, [&](const Keys<Cfg>& of, const Deal<Cfg>& deal, uint32_t chunk) {
+        const Marks marks = mark<Cfg>(of, deal, choice.range);
+        uint32_t total;
+        Before here = before;
+        here.add(sum_below_in_block(smem, marks.count(), &total));
+        const uint32_t first = segment.first + chunk * items + deal.first();
 #pragma unroll 1
-        for (uint32_t i = 0; i < S::num_vectors; ++i) {
-          const uint32_t counts = marks.count(i);
-          if (__ballot_sync(0xffffffffu, counts != 0) == 0) continue;
-          Before here = before;
-          here.add(smem.places[i * S::num_warps + warp]);
-          here.add(sum_below(counts));
-#pragma unroll
-          for (uint32_t j = 0; j < 4; ++j) {
-            const uint32_t bit = i * 4 + j, greater = marks.greater >> bit & 1, equal = marks.equal >> bit & 1;
-            if (greater != 0 || (equal != 0 && here.equal < choice.needed))
-              smem.list[here.taken(choice.needed) - first_place] =
-                  segment.first + chunk * items + place_of<Cfg>(i) + j;
-            here.greater += greater, here.equal += equal;
-          }
+        for (uint32_t left = marks.greater | marks.equal; left != 0; left &= left - 1) {
+          const uint32_t bit = __ffs(left) - 1, greater = marks.greater >> bit & 1;
+          if (greater != 0 || here.equal < choice.needed)
+            smem.list[here.taken(choice.needed) - first_place] = first + bit;
+          here.greater += greater, here.equal += 1 - greater;
         }
-        before.add(smem.chunk_sum);
-        __syncthreads();  // the next chunk's counts may go where these were; the list is complete
+        before.add(total);
+        __syncthreads();  // the list is complete; sums of the next chunk may go where these were
       });
   const uint32_t end = before.taken(choice.needed);
   for (uint32_t place = first_place + threadIdx.x; place < end; place += Cfg::threads)
     store_position(p, row, place, smem.list[place - first_place]);
+  __syncthreads();  // the next row's histogram goes where the list was
 }
 
 // Cfg: threads, items_per_thread, cluster.
 template <class Cfg>
 __device__ __forceinline__ void run(const Params& p) {
-  static_assert(Cfg::items_per_thread % 4 == 0, "scores are loaded by 4");
+  static_assert(Cfg::items_per_thread == 8 || Cfg::items_per_thread == 32, "2 or 8 vectors of 4 scores, a bit each");
   static_assert(smem_bytes(Cfg::threads, Cfg::items_per_thread) > 49152 ||
                     smem_bytes(Cfg::threads, Cfg::items_per_thread) + sizeof(Smem<Cfg>) <= 49152,
                 "more than 48 KiB must be asked for, and dynamic shared memory alone says so");

@@ -55,8 +55,9 @@ struct TopkTransform {
     std::vector<Config> configs;
     if (target.arch != "sm_90a") return configs;
     configs.push_back(config(256, 8, 1));
+    configs.push_back(config(256, 32, 1));
     for (const int64_t cluster : {1, 2, 4, 8}) {
-      configs.push_back(config(512, 28, cluster));
+      configs.push_back(config(512, 32, cluster));
       configs.push_back(config(1024, 32, cluster));
     }
     return configs;
@@ -71,8 +72,8 @@ struct TopkTransform {
       if (k["threads"] == c["threads"] && k["items_per_thread"] == c["items_per_thread"] &&
           k["cluster"] == c["cluster"])
         return ok();
-    return invalid("threads={} items_per_thread={} cluster={}: must be 256 x 8, or 512 x 28 or 1024 x 32 with "
-                   "clusters of 1, 2, 4 or 8",
+    return invalid("threads={} items_per_thread={} cluster={}: must be 256 x 8, 256 x 32, or 512 x 32 or "
+                   "1024 x 32 with clusters of 1, 2, 4 or 8",
                    c["threads"], c["items_per_thread"], c["cluster"]);
   }
 
