@@ -163,10 +163,13 @@ __device__ __forceinline__ void take_chunk(uint32_t buffer, const Deal<Cfg>& dea
     if (i >= deal.each()) break;
     const uint32_t at = deal.first() + i * 4;
     const float4 v = ptx::load_shared_f32x4(buffer + deal.place(at / 4) * 16);
-    keys.of[i * 4] = at < deal.count ? key_of(v.x) : no_key;
-    keys.of[i * 4 + 1] = at + 1 < deal.count ? key_of(v.y) : no_key;
-    keys.of[i * 4 + 2] = at + 2 < deal.count ? key_of(v.z) : no_key;
-    keys.of[i * 4 + 3] = at + 3 < deal.count ? key_of(v.w) : no_key;
+    keys.of[i * 4] = key_of(v.x), keys.of[i * 4 + 1] = key_of(v.y);
+    keys.of[i * 4 + 2] = key_of(v.z), keys.of[i * 4 + 3] = key_of(v.w);
+  }
+  if (deal.first() + deal.each() * 4 > deal.count) {  // the last scores' threads, and those behind them
+#pragma unroll
+    for (uint32_t i = 0; i < Cfg::items_per_thread; ++i)
+      if (deal.first() + i >= deal.count) keys.of[i] = no_key;
   }
   __syncthreads();  // others may copy there now
 }
