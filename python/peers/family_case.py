@@ -41,7 +41,7 @@ class Case:
         return result
 
 
-def dgrt_call(plan, out, **fields):
+def dgrt_call(plan, out, /, **fields):
     """(call, name of the kernel) of a launch that writes `out`."""
     args = plan.args(**fields)
     size = max(1, plan.info.workspace_bytes)
