@@ -38,8 +38,8 @@ int run_explain_paged_logits(const IndexerOptions& options) {
 
 using SharedIndexerOptions = std::shared_ptr<IndexerOptions>;
 
-CLI::App* add_indexer_op(CLI::App& explain, const char* op, const char* example, const char* m, const SharedIndexerOptions& options,
-                 int (*run)(const IndexerOptions&), int& exit_code) {
+CLI::App* add_indexer_op(CLI::App& explain, const char* op, const char* example, const char* m,
+                         const SharedIndexerOptions& options, int (*run)(const IndexerOptions&), int& exit_code) {
   CLI::App* command = explain.add_subcommand(op, std::string("Explain a call of ") + op);
   command->footer(fmt::format("Example: dgrt explain {} {}", op, example));
   const CLI::Range sizes(int64_t{0}, int64_t{INT32_MAX});

@@ -146,8 +146,8 @@ class PagedMqaLogitsBench final : public LogitsBench<PagedLogitsBenchDesc, dgrt_
     std::mt19937_64 rng(seed);
     std::vector<int32_t> result(m);
     for (int32_t& len : result) {
-      const int64_t mean = desc_.max_context_len * 10 / 13;
-      len = static_cast<int32_t>(mean * 7 / 10 + static_cast<int64_t>(rng() % static_cast<uint64_t>(mean * 6 / 10 + 1)));
+      const int64_t mean = desc_.max_context_len * 10 / 13, more = mean * 6 / 10;
+      len = static_cast<int32_t>(mean * 7 / 10 + static_cast<int64_t>(rng() % static_cast<uint64_t>(more + 1)));
       len = std::max(len, static_cast<int32_t>(desc_.next_n));
     }
     return result;

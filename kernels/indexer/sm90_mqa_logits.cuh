@@ -114,12 +114,13 @@ __device__ void run(const Params& p) {
   static_assert(share_scratch_bytes<mqa_num_threads> <= mqa_scratch_bytes, "too little scratch");
   const EvenShare share = find_share<mqa_num_threads>(
       p.blocks, [&](uint32_t block) { return piece_cost(num_tiles<Cfg>(p, block)); }, smem.scratch());
+  const auto logits_of = [&](uint32_t token) -> ColumnRange {
+    const MqaRow row = row_of<Cfg>(p, token);
+    const auto begin = static_cast<uint32_t>(Cfg::compressed ? 0 : row.begin);
+    return {begin, begin + static_cast<uint32_t>(max(row.end - row.begin, 0))};
+  };
   const auto fill = [&](uint32_t warp) {
-    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.tokens, p.columns, warp, mqa_fill_warps, [&](uint32_t token) -> ColumnRange {
-      const MqaRow row = row_of<Cfg>(p, token);
-      const auto begin = static_cast<uint32_t>(Cfg::compressed ? 0 : row.begin);
-      return {begin, begin + static_cast<uint32_t>(max(row.end - row.begin, 0))};
-    });
+    fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.tokens, p.columns, warp, mqa_fill_warps, logits_of);
   };
   run_mqa_roles<Cfg>(smem, p.out, [&] { load<Cfg>(p, smem, share); }, fill, Scales{p});
 }

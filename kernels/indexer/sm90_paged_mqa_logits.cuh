@@ -73,8 +73,9 @@ class PagedKeys {
       if (lane == 0) ptx::mbarrier_arrive_expect_tx(ring_.full(), pages * Cfg::page_size * (Cfg::head_dim + 4));
       __syncwarp();
       if (lane < pages) {
-        ptx::tma_load_3d(smem_.kv(ring_.slot) + lane * Cfg::page_size * Cfg::head_dim, &p_.kv, ring_.full(), 0, 0, page);
-        ptx::tma_load_2d(smem_.scales(ring_.slot) + lane * Cfg::page_size * 4, &p_.kv_scale, ring_.full(), 0, page);
+        const uint32_t slot = lane * Cfg::page_size;  // of the tile
+        ptx::tma_load_3d(smem_.kv(ring_.slot) + slot * Cfg::head_dim, &p_.kv, ring_.full(), 0, 0, page);
+        ptx::tma_load_2d(smem_.scales(ring_.slot) + slot * 4, &p_.kv_scale, ring_.full(), 0, page);
       }
       __syncwarp();
       ring_.advance();

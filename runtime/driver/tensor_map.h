@@ -12,8 +12,9 @@ class Driver;
 
 enum class Swizzle : uint8_t { none, b32, b64, b128 };
 
-// A row-major matrix [rows, cols], or several of one shape, and the box that one TMA instruction moves,
-// as a rule within one of them. With pages: as many groups of matrices. Out-of-range elements of a box read as zero and are not stored.
+// A row-major matrix [rows, cols], or several of one shape, and the box that one TMA instruction moves, as a rule
+// within one of them. With pages: as many groups of matrices. Out-of-range elements of a box read as zero and are
+// not stored.
 struct TmaMatrix {
   dgrt_dtype dtype;             // bf16, fp16, fp32, e4m3
   const void* base;             // 16-byte aligned

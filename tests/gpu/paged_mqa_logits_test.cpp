@@ -69,7 +69,8 @@ class PagedRun {
                                                              test.page_size * (test.head_dim + 4)));
     DGRT_ASSIGN(run.w_, lab::DeviceBuffer::make(lab, ((rows - 1) * x.w_token_stride + test.heads) * 4));
     DGRT_ASSIGN(run.lens_, lab::DeviceBuffer::make(lab, rows * 4));
-    DGRT_ASSIGN(run.out_, lab::DeviceBuffer::make(lab, ((rows - 1) * x.out_token_stride + test.max_context_len) * bytes));
+    const int64_t out_elements = (rows - 1) * x.out_token_stride + test.max_context_len;
+    DGRT_ASSIGN(run.out_, lab::DeviceBuffer::make(lab, out_elements * bytes));
     run.table_.assign((test.batch - 1) * x.page_table_stride + x.max_pages, 0);
     DGRT_ASSIGN(run.table_on_device_, lab::DeviceBuffer::make(lab, run.table_.size() * 4));
     x.q = run.q_.data(), x.kv_cache = run.cache_.data(), x.w = run.w_.as<float>(), x.out = run.out_.data();
@@ -113,7 +114,8 @@ class PagedRun {
     DGRT_ASSIGN(std::vector<uint8_t> cache, cache_.download_all<uint8_t>());
     std::vector<uint8_t> spoiled(cache.size(), 0x7f);
     for (int64_t request = 0; request < test_.batch; ++request) {
-      const int32_t most = *std::max_element(lens.begin() + request * test_.next_n, lens.begin() + (request + 1) * test_.next_n);
+      const auto own = lens.begin() + request * test_.next_n;
+      const int32_t most = *std::max_element(own, own + test_.next_n);
       for (int64_t page = 0; page < args_.max_pages; ++page) {
         int32_t& entry = table_[request * args_.page_table_stride + page];
         const int64_t keys = std::clamp<int64_t>(most - page * test_.page_size, 0, test_.page_size);
@@ -143,7 +145,8 @@ class PagedRun {
   }
   // INTERNAL: a request alone gives other bits.
   Status check_alone(int64_t request) const {
-    const int64_t row = request * test_.next_n, row_bytes = args_.out_token_stride * (test_.dtype_out == DGRT_FP32 ? 4 : 2);
+    const int64_t row = request * test_.next_n, size = test_.dtype_out == DGRT_FP32 ? 4 : 2;
+    const int64_t row_bytes = args_.out_token_stride * size;
     DGRT_ASSIGN(const lab::DeviceBuffer alone, lab::DeviceBuffer::make(*gpu_->lab, test_.next_n * row_bytes));
     dgrt_paged_mqa_logits_args x = args_;
     x.batch = 1, x.out = alone.data();
@@ -152,8 +155,9 @@ class PagedRun {
     DGRT_TRY(plan_.launch(&x.op, gpu_->lab->stream()));
     DGRT_TRY(gpu_->lab->synchronize());
     // The last row may end with out's memory.
-    const uint64_t bytes = (test_.next_n - 1) * row_bytes + test_.max_context_len * (row_bytes / args_.out_token_stride);
-    DGRT_ASSIGN(const int64_t at, lab::first_difference(*gpu_->lab, alone.data(), out_.as<std::byte>() + row * row_bytes, bytes));
+    const uint64_t bytes = (test_.next_n - 1) * row_bytes + test_.max_context_len * size;
+    const std::byte* want = out_.as<std::byte>() + row * row_bytes;
+    DGRT_ASSIGN(const int64_t at, lab::first_difference(*gpu_->lab, alone.data(), want, bytes));
     return at < 0 ? ok() : error(DGRT_INTERNAL, "request {} alone: byte {} differs", request, at);
   }
 
@@ -251,7 +255,8 @@ TEST_CASE("paged_mqa_logits: repeats and requests alone, bitwise", "[gpu]") {
   Gpu* gpu = gpu_for("paged_mqa_logits: repeats and requests alone, bitwise");
   if (!gpu) return;
   for (const int64_t next_n : {2, 3, 4}) {
-    const PagedCase test{.next_n = next_n, .batch = 100, .max_context_len = 2000, .flags = DGRT_LOGITS_CLEAN | DGRT_FLAG_PDL};
+    const PagedCase test{
+        .next_n = next_n, .batch = 100, .max_context_len = 2000, .flags = DGRT_LOGITS_CLEAN | DGRT_FLAG_PDL};
     run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
       DGRT_ASSIGN(const PagedRun run, PagedRun::make(*gpu, test, any_lens(test, 3)));
       DGRT_ASSIGN(const std::string detail, run.run());

@@ -201,8 +201,11 @@ TEST_CASE("paged_mqa_logits refuses bad args by name", "[unit]") {
   PagedDesc many = paged_desc();
   many.next_n = 4, many.max_batch = many.max_context_len = (1 << 30) - 1;
   check_breaches<PagedArgs>(fixture, &many.op, paged_args(),
-                            {{[](PagedArgs* x) { x->batch = (1 << 30) - 1, x->max_context_len = 100; }, "batch=1073741823: times 4 tokens"},
-                             {[](PagedArgs* x) { x->max_context_len = x->out_token_stride = (1 << 30) - 1, x->batch = 1 << 10; },
+                            {{[](PagedArgs* x) { x->batch = (1 << 30) - 1, x->max_context_len = 100; },
+                              "batch=1073741823: times 4 tokens"},
+                             {[](PagedArgs* x) {
+                                x->batch = 1 << 10, x->max_context_len = x->out_token_stride = (1 << 30) - 1;
+                              },
                               "batch=1024 max_context_len=1073741823: more than 2^32 tiles"}});
 }
 
@@ -215,7 +218,8 @@ TEST_CASE("paged_mqa_logits refuses bad descs by name", "[unit]") {
                           {[](PagedDesc* d) { d->page_size = 16; }, "page_size=16: must be 32, 64 or 128"},
                           {[](PagedDesc* d) { d->max_batch = 1 << 30; }, "max_batch=1073741824"},
                           {[](PagedDesc* d) { d->max_context_len = -1; }, "max_context_len=-1"},
-                          {[](PagedDesc* d) { d->flags = DGRT_LOGITS_COMPRESSED; }, "flags=0x20000: paged_mqa_logits knows"},
+                          {[](PagedDesc* d) { d->flags = DGRT_LOGITS_COMPRESSED; },
+                           "flags=0x20000: paged_mqa_logits knows"},
                           {[](PagedDesc* d) { d->reserved = 1; }, "reserved=1: must be 0"}});
   check_descs<PagedDesc>(paged_desc(), DGRT_UNSUPPORTED,
                          {{[](PagedDesc* d) { d->dtype_out = DGRT_E4M3; }, "paged_mqa_logits"}});

@@ -128,7 +128,8 @@ Result<LogitsError> check_mqa_logits(const Device& device, const dgrt_paged_mqa_
   p.kv = static_cast<const uint8_t*>(args.kv_cache);
   p.end = args.context_lens, p.page_table = args.page_table;
   p.table_row = args.page_table_stride, p.page_bytes = args.kv_page_stride;
-  p.num_keys = args.num_pages == 0 ? 0 : static_cast<uint32_t>(std::min(args.max_context_len, args.max_pages * desc.page_size));
+  const int64_t keys = std::min(args.max_context_len, args.max_pages * desc.page_size);
+  p.num_keys = args.num_pages == 0 ? 0 : static_cast<uint32_t>(keys);
   p.page_size = static_cast<uint32_t>(desc.page_size), p.num_pages = static_cast<uint32_t>(args.num_pages);
   p.next_n = static_cast<uint32_t>(desc.next_n);
   const int64_t rows = args.batch * desc.next_n;

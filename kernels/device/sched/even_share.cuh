@@ -29,8 +29,8 @@ __device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t x) {
 // All threads of a warp: which owner from `first` on, that starts at `base`, `at` lies in, and where it
 // starts, to shared memory. 32 side by side, so that many owners' costs are read in whole lines.
 template <class Cost>
-__device__ __forceinline__ void find_owner(const Cost& cost_of, uint32_t at, uint32_t base, uint32_t first, uint32_t last,
-                                           uint32_t to) {
+__device__ __forceinline__ void find_owner(const Cost& cost_of, uint32_t at, uint32_t base, uint32_t first,
+                                           uint32_t last, uint32_t to) {
 #pragma unroll 1
   for (;; first += 32) {
     const uint32_t owner = first + threadIdx.x % 32;
@@ -85,7 +85,8 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
   if (share.begin >= base && share.begin < base + own) {
     const int found = __ffs(static_cast<int>(__ballot_sync(0xffffffff, share.begin < base + to_lane))) - 1;
     const uint32_t before = __shfl_sync(0xffffffff, base + to_lane - of_lane, found);
-    find_owner(cost_of, share.begin, before, first + static_cast<uint32_t>(found) * lane_owners, last, scratch + found_at);
+    find_owner(cost_of, share.begin, before, first + static_cast<uint32_t>(found) * lane_owners, last,
+               scratch + found_at);
   }
   __syncthreads();
   share.owner = ptx::load_shared_u32(scratch + found_at);
