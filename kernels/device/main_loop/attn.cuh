@@ -196,7 +196,6 @@ __device__ __forceinline__ void attn_load(const typename Keys::Params& p, const 
         ptx::mbarrier_arrive(work_ring.full());
         if (AttnSmem<Cfg>::q_slots == 1 && tile.q_len != 0) prefetch_q<Cfg>(p, tile);
       }
-      if (tile.q_len != 0) Keys::prefetch(p, tile);
     } else {
       work_ring.wait_full();
       tile = load_work(smem.work(work_ring.slot));

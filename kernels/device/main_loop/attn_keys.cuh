@@ -46,22 +46,6 @@ class ContiguousKeys {
 
   // All threads of the grid, before any key is loaded.
   __device__ static void check(const Params&) {}
-  // A warp: the tile's share of its sequence's keys and values, the last first, on their way into the L2
-  // cache, before all that work on the sequence ask for the same ones. At most a box a lane.
-  __device__ static void prefetch(const Params& p, const RaggedTile& tile) {
-    constexpr uint32_t qk_boxes = attn_boxes(Cfg::head_dim_qk);
-    constexpr uint32_t boxes = qk_boxes + attn_boxes(Cfg::head_dim_v);
-    const uint32_t box = threadIdx.x % 32 % boxes, round = threadIdx.x % 32 / boxes;
-    const auto head = static_cast<uint32_t>(tile.head);
-    const auto row_tiles = ceil_div(static_cast<uint32_t>(tile.q_len), Cfg::block_m);
-    const uint32_t own = static_cast<uint32_t>(tile.first_row) / Cfg::block_m + round * row_tiles;
-    const auto key_tiles = ceil_div(static_cast<uint32_t>(tile.kv_len), Cfg::block_n);
-    if (round >= 32 / boxes || own >= key_tiles || head % p.group != 0) return;
-    const bool is_k = box < qk_boxes;
-    ptx::tma_prefetch_3d(is_k ? &p.k : &p.v, (is_k ? box : box - qk_boxes) * attn_box_columns,
-                         tile.kv_begin + static_cast<int32_t>((key_tiles - 1 - own) * Cfg::block_n),
-                         head / p.group);
-  }
 
   __device__ ContiguousKeys(const Params& p, const RaggedTile& tile, const Range&)
       : p_(p), first_(tile.kv_begin), head_(tile.head / static_cast<int32_t>(p.group)) {}
@@ -101,7 +85,6 @@ class PagedSource {
   static constexpr bool all_lanes = true;
 
   __device__ static bool leads() { return threadIdx.x % 128 == 0; }
-  __device__ static void prefetch(const Params&, const RaggedTile&) {}
 
   // kv_begin: the sequence.
   __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
