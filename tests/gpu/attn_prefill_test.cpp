@@ -56,6 +56,26 @@ TEST_CASE("attn_prefill: lengths, one sequence at a time", "[gpu]") {
       }
 }
 
+// Enough tiles that the model takes 256 rows for 1000 queries, 192 for 600.
+TEST_CASE("attn_prefill: tall tiles, whose slabs see different keys", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_prefill: tall tiles, whose slabs see different keys");
+  if (!gpu) return;
+  for (const int64_t longest : {600, 1000})
+    for (const auto& [left, right] : {std::pair<int64_t, int64_t>{-1, 0}, {-1, -1}, {100, 0}, {30, 70}}) {
+      AttnCase test = with_window(sized({64, 64}), left, right);
+      test.num_q_heads = 16, test.num_kv_heads = 8;
+      test.most_checked = 1500;
+      run_attn(*gpu, with_lens(test, {{longest, 1024},
+                                      {longest, longest},
+                                      {300, 100},
+                                      {77, 77},
+                                      {0, 5},
+                                      {513, 700},
+                                      {longest, 400},
+                                      {257, 257}}));
+    }
+}
+
 TEST_CASE("attn_prefill: query heads per key head", "[gpu]") {
   Gpu* gpu = gpu_for("attn_prefill: query heads per key head");
   if (!gpu) return;
