@@ -135,11 +135,13 @@ typedef struct dgrt_attn_prefill_args {
  *          Without MASK_BYTES and MASK_BITS all three are NULL and 0. A mask does not spare its keys: all that
  *          window_left allows are read for every query, and NaN in the value of one that is masked reaches o.
  *          (NaN in its key does not.) A chain of tokens needs no mask: window_right 0 is faster.
- * Numerics As attn_prefill. e4m3 becomes dtype exactly, NaN among it; scales, from 2^-64 to 2^64, are applied
- *          in fp32: k_scale to the products with q, v_scale to the sum over v.
+ * Numerics As attn_prefill. e4m3 is multiplied as it is, NaN among it; scales, from 2^-64 to 2^64, are applied
+ *          in fp32: k_scale to the products with q, v_scale to the sum over v. Elements of q in bf16 are then
+ *          exact down to 2^-31 of the largest of their row.
  *          What lies in slots that no query of a tile may see, is never used. A row's bits
  *          may depend on all lengths of the batch and on the hints, unless DGRT_FLAG_BATCH_INVARIANT is set:
- *          then on its own sequence alone, which may not have more than max_q_len tokens: it is cut there.
+ *          then on its own sequence alone, and on the desc. It may not have more than max_q_len tokens: it is cut
+ *          there.
  * Memory   A workspace for parts of rows, whose first state_bytes are zero before the first call and again
  *          after every call. Its size depends on the device; with BATCH_INVARIANT also on batch and max_q_len.
  * Needs    SM90.

@@ -1,5 +1,6 @@
 // SM90 attn_decode: attention of the last few tokens of every sequence over its paged cache, bf16 or fp16, the
-// cache also e4m3: decode and speculative verify. Maths, pipeline and split: device/main_loop/attn_paged.cuh.
+// cache also e4m3: decode and speculative verify. Maths, pipeline and split:
+// device/main_loop/attn_paged_teams.cuh, and of more than 16 rows attn_paged.cuh.
 #pragma once
 #include "device/common/attn_paged_params.cuh"
 

@@ -251,7 +251,7 @@ bool AttnDecode::suits_clusters(const Desc& d, const Target& target, const Point
 
 // CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of
 // rows and every part of one that CTAs share takes its time. Fitted to an H100 with heads of 64 to 512
-// (CUDA 13.0, 2026-11-26).
+// (CUDA 13.0, 2026-11-27).
 int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& point,
                             const Config& c) {
   const AttnPagedConfig t = decode(d, c);
@@ -264,8 +264,12 @@ int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& po
   const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 25;
   const int64_t compute_ps = 600'000 + int64_t{t.block_n} * t.head_dim_v / t.split_v * 30;
   const int64_t shorter = std::min(load_ps, compute_ps), longer = std::max(load_ps, compute_ps);
-  if (t.cluster > 0)
-    return (t.cluster > 1 ? 6'000'000 : 5'500'000) + div_up(unit_tiles, t.cluster) * (longer + shorter * 3 / 8);
+  if (t.cluster > 0) {  // all loads are on their way at once; tiles follow one another
+    const int64_t per_sm = div_up(units * t.cluster * c["ctas_per_sm"], ctas);
+    const int64_t bytes = div_up(kv_len, t.cluster) * (t.head_dim_qk + t.head_dim_v) * t.kv_bytes;
+    return (t.cluster > 1 ? 6'000'000 : 5'500'000) + attention::capped_product(per_sm, bytes * 1000 / 25) +
+           div_up(unit_tiles, t.cluster) * compute_ps;
+  }
   const int64_t steps = div_up(attention::capped_product(units, unit_tiles), ctas);
   const int64_t parts = std::min(unit_tiles, std::max<int64_t>(1, ctas / units));
   return 7'000'000 + attention::capped_product(steps, longer + shorter * 3 / 8) +

@@ -1,5 +1,5 @@
-// Attention of a few queries over a paged cache: o = softmax(q k^T) v for a tile of rows, key tile by key
-// tile. Bound by memory: the products have 64 rows however few there are.
+// Attention of a few queries over a paged cache: o = softmax(q k^T) v for a tile of 64 rows, key tile by key
+// tile. Bound by memory. Up to 16 rows: attn_paged_teams.cuh.
 //
 // Roles     all threads gather the next tiles by cp.async, then compute; two CTAs on an SM, where shared
 //           memory allows, take turns by themselves. With split_v, two warpgroups compute the same scores
@@ -163,7 +163,7 @@ struct AttnPaged {
       const AttnRow to(p, segment, row + i * 8);
       const float sum = row_sum(softmax.sum[i]);
       rows[i] = nullptr, scale[i] = 0.0f;
-      if (!to.exists || row + i * 8 >= Cfg::block_m) continue;
+      if (!to.exists) continue;
       rows[i] = static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head;
       scale[i] = scales.value * close_row(p, to.token, to.head, sum, softmax.max[i] * scales.logit,
                                           warpgroup == 0 && threadIdx.x % 4 == 0);
@@ -178,7 +178,7 @@ struct AttnPaged {
     for (uint32_t i = 0; i < 2; ++i) {
       const uint32_t at = row + i * 8;
       const float sum = row_sum(softmax.sum[i]);
-      if (at >= Cfg::block_m || !AttnRow(p, segment, at).exists) continue;
+      if (!AttnRow(p, segment, at).exists) continue;
       float* to = PartSlots<Cfg>::values(p, slot_of_part) + at * Cfg::head_dim_v + warpgroup * Smem::columns +
                   threadIdx.x % 4 * 2;
 #pragma unroll
@@ -242,7 +242,7 @@ struct AttnPaged {
 template <class Cfg>
 __device__ void run_attn_paged(const AttnPagedParams& p) {
   using Smem = AttnPagedSmem<Cfg>;
-  static_assert(Cfg::block_m % 16 == 0 && Cfg::block_m <= 64, "a warp's rows exist or do not");
+  static_assert(Cfg::block_m == 64, "rows of one product");
   static_assert(Cfg::block_n % 16 == 0 && Cfg::stages >= 2, "whole steps; a tile is loaded while one is used");
   static_assert(Cfg::head_dim_qk % 16 == 0 && Smem::columns % 32 == 0, "whole steps, whole stores");
   static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0, "parts of v are whole boxes");

@@ -6,9 +6,11 @@
 //           columns each.
 // Pipeline  `stages` slots of keys and values, each team at its own pace; tiles of the next unit are on their way
 //           while a unit ends. The slot of a unit's last tile is where its teams' outputs meet.
+// Split     key_split.cuh says which keys; attn_parts.cuh adds up what was split.
 // e4m3      becomes fp16 in registers, exactly (team_product.cuh). bf16 queries become fp16 too: a row's times a
 //           power of two that brings its largest element near 2^14. What falls short of fp16's range then, is
-//           2^28 times smaller. Weights are up to 2^14: those above 2^-28 are normal numbers.
+//           2^31 times smaller. Weights of fp16 are up to 2^14: those above 2^-28 are normal numbers.
+// Clusters  key_cluster.cuh: CTAs that share a head of a small batch add up their parts in shared memory.
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
 #include "device/main_loop/paged_load.cuh"

@@ -1,4 +1,4 @@
-// e4m3 elements of a paged cache as bf16 or fp16, exactly, from shared memory to shared memory: what a
+// e4m3 elements of a paged cache as bf16 or fp16, exactly, from shared memory to shared memory, for warpgroups: what a
 // thread's own copies brought becomes rows of the boxes that products read.
 #pragma once
 #include "device/common/attn_tile.cuh"
