@@ -317,14 +317,22 @@ struct AttnMath {
     ring.advance();
   }
 
+  // is_first: of a tile's keys, outside the loop.
+  template <bool is_first>
   __device__ __forceinline__ void issue_s() {
     uint32_t q = smem.q(q_ring.slot, slab);
     uint32_t k = smem.k(k_ring.slot);
     // Else the descriptors of all steps would be kept in registers.
     if constexpr (Cfg::split_v > 1) q = ptx::redux_max_u32(q), k = ptx::redux_max_u32(k);
+    if constexpr (is_first)
+#pragma unroll
+      for (float& x : s) x = 0.0f;
     keep_all(s);
     ptx::wgmma_fence();
-    issue_scores<Wgmma, Cfg::head_dim_qk>(s, q, Smem::q_box, k, Smem::k_box);
+    if constexpr (is_first)
+      issue_scores_in_loop<Wgmma, Cfg::head_dim_qk>(s, q, Smem::q_box, k, Smem::k_box);
+    else
+      issue_scores<Wgmma, Cfg::head_dim_qk>(s, q, Smem::q_box, k, Smem::k_box);
     ptx::wgmma_commit();
     keep_all(s);
   }
@@ -388,7 +396,7 @@ struct AttnMath {
     const int32_t end = skip_unseen(keys, mask, has_rows);
     q_ring.wait_full();
     k_ring.wait_full();
-    issue_s();
+    issue_s<true>();
     mask.load(end - 1);
     ptx::wgmma_wait<0>();
     keep_all(s);
@@ -401,7 +409,7 @@ struct AttnMath {
     for (int32_t at = end - 2; at >= keys.first; --at) {
       turns.wait();
       k_ring.wait_full();
-      issue_s();
+      issue_s<false>();
       issue_o(keys, at + 1);
       turns.pass();
       mask.load(at);

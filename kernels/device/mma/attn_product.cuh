@@ -36,6 +36,23 @@ __device__ __forceinline__ void issue_scores(float (&s)[count], uint32_t q, uint
   }
 }
 
+// The same, added to s, which is zero: a loop over boxes, where speed matters less than the time that each
+// product's operands take to compile.
+template <class Wgmma, uint32_t depth, uint32_t count>
+__device__ __forceinline__ void issue_scores_in_loop(float (&s)[count], uint32_t q, uint32_t q_box_bytes,
+                                                     uint32_t k, uint32_t k_box_bytes) {
+  uint64_t q_box = operand_descriptor<false>(q), k_box = operand_descriptor<false>(k);
+#pragma unroll 1
+  for (uint32_t box = 0; box < depth / 64; ++box) {
+#pragma unroll
+    for (uint32_t step = 0; step < 4; ++step) Wgmma::mma(s, q_box + step * 2, k_box + step * 2, 1);
+    q_box += q_box_bytes >> 4, k_box += k_box_bytes >> 4;
+  }
+  if constexpr (depth % 64 != 0)
+#pragma unroll
+    for (uint32_t step = 0; step < depth % 64 / 16; ++step) Wgmma::mma(s, q_box + step * 2, k_box + step * 2, 1);
+}
+
 // v: of the first key in the first box. p: pairs of the type, 16 keys in four registers.
 template <class Wgmma, uint32_t keys, uint32_t count>
 __device__ __forceinline__ void issue_output(float (&o)[count], const uint32_t (&p)[keys / 4],
