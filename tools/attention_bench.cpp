@@ -21,13 +21,12 @@ class AttnPrefillBench final : public OpBench {
 
  private:
   Status upload_indptr(const lab::DeviceBuffer& buffer, int64_t batch, int64_t len) const;
-  Result<lab::DeviceBuffer> make_input(int64_t tokens, int64_t row, uint64_t stream) const;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
 
   AttnBenchDesc desc_;
   dgrt_attn_prefill_args args_ = DGRT_ATTN_PREFILL_ARGS;
-  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, kv_indptr_;
+  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, kv_indptr_, scale_;
 };
 
 Status AttnPrefillBench::upload_indptr(const lab::DeviceBuffer& buffer, int64_t batch,
@@ -37,23 +36,15 @@ Status AttnPrefillBench::upload_indptr(const lab::DeviceBuffer& buffer, int64_t 
   return buffer.upload(indptr.data(), indptr.size() * sizeof(int32_t));
 }
 
-Result<lab::DeviceBuffer> AttnPrefillBench::make_input(int64_t tokens, int64_t row,
-                                                       uint64_t stream) const {
-  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), tokens * row * 2));
-  DGRT_TRY(desc_.dtype == DGRT_FP16
-               ? lab::fill_normal_fp16(device(), buffer.data(), tokens * row, seed + stream)
-               : lab::fill_normal_bf16(device(), buffer.data(), tokens * row, seed + stream));
-  return buffer;
-}
-
 Result<const dgrt_args*> AttnPrefillBench::prepare(int64_t m) {
   const int64_t batch = desc_.batch(m), keys = m + desc_.prefix;
   const int64_t qk = desc_.head_dim_qk, dv = desc_.head_dim_v;
   const int64_t q_row = desc_.num_q_heads * qk, o_row = desc_.num_q_heads * dv;
   const int64_t k_row = desc_.num_kv_heads * qk, v_row = desc_.num_kv_heads * dv;
-  DGRT_ASSIGN(q_, make_input(batch * m, q_row, 0));
-  DGRT_ASSIGN(k_, make_input(batch * keys, k_row, 1));
-  DGRT_ASSIGN(v_, make_input(batch * keys, v_row, 2));
+  const dgrt_dtype dtype_kv = desc_.dtype_kv == DGRT_E4M3 ? dgrt_dtype{DGRT_E4M3} : desc_.dtype;
+  DGRT_ASSIGN(q_, make_bench_input(device(), desc_.dtype, batch * m * q_row, seed));
+  DGRT_ASSIGN(k_, make_bench_input(device(), dtype_kv, batch * keys * k_row, seed + 1));
+  DGRT_ASSIGN(v_, make_bench_input(device(), dtype_kv, batch * keys * v_row, seed + 2));
   DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), batch * m * o_row * 2));
   DGRT_ASSIGN(lse_,
               lab::DeviceBuffer::make(device(), batch * m * desc_.num_q_heads * sizeof(float)));
@@ -71,6 +62,10 @@ Result<const dgrt_args*> AttnPrefillBench::prepare(int64_t m) {
   x.lse_token_stride = desc_.num_q_heads, x.lse_head_stride = 1;
   x.window_left = desc_.window_left, x.window_right = desc_.window_right;
   x.scale = 1.0f / std::sqrt(static_cast<float>(qk));
+  if (dtype_kv != DGRT_E4M3) return &x.op;
+  DGRT_ASSIGN(scale_, lab::DeviceBuffer::make(device(), sizeof(bench_kv_scale)));
+  DGRT_TRY(scale_.upload(&bench_kv_scale, sizeof(bench_kv_scale)));
+  x.k_scale = x.v_scale = scale_.as<float>();
   return &x.op;
 }
 
@@ -95,11 +90,12 @@ BenchCost AttnPrefillBench::cost(int64_t m) const {
       desc_.window_left < 0 ? 0 : std::max<int64_t>(0, desc_.prefix - desc_.window_left);
   const double keys = static_cast<double>(m + desc_.prefix - unseen);
   const double q_heads = static_cast<double>(desc_.num_q_heads);
+  const double kv_bytes = desc_.dtype_kv == DGRT_E4M3 ? 1 : 2;
   BenchCost cost;
   cost.flops = 2 * batch * q_heads * visible_pairs(desc_.prefix, desc_.window_left, desc_.window_right, m) * dims;
   cost.flops_dtype = desc_.dtype;
   cost.bytes = batch * (m * q_heads * (2 * dims + sizeof(float)) +
-                        keys * static_cast<double>(desc_.num_kv_heads) * 2 * dims);
+                        keys * static_cast<double>(desc_.num_kv_heads) * kv_bytes * dims);
   return cost;
 }
 
@@ -114,6 +110,17 @@ double visible_pairs(int64_t prefix, int64_t window_left, int64_t window_right, 
     pairs += static_cast<double>(end - first);
   }
   return pairs;
+}
+
+Result<lab::DeviceBuffer> make_bench_input(const lab::Device& device, dgrt_dtype dtype, int64_t elements,
+                                           uint64_t seed) {
+  const int64_t bytes = elements * (dtype == DGRT_E4M3 ? 1 : 2);
+  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device, static_cast<size_t>(bytes)));
+  const auto count = static_cast<uint64_t>(elements);
+  DGRT_TRY(dtype == DGRT_E4M3   ? lab::fill_normal_e4m3(device, buffer.data(), count, seed)
+           : dtype == DGRT_FP16 ? lab::fill_normal_fp16(device, buffer.data(), count, seed)
+                                : lab::fill_normal_bf16(device, buffer.data(), count, seed));
+  return buffer;
 }
 
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const AttnBenchDesc& desc) {

@@ -14,4 +14,9 @@ Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const AttnBen
 // own.
 double visible_pairs(int64_t prefix, int64_t window_left, int64_t window_right, int64_t m);
 
+// bf16, fp16: like normal numbers; e4m3: 100 times that, for which bench_kv_scale makes up.
+Result<lab::DeviceBuffer> make_bench_input(const lab::Device& device, dgrt_dtype dtype, int64_t elements,
+                                           uint64_t seed);
+constexpr float bench_kv_scale = 0.01f;
+
 }  // namespace dgrt

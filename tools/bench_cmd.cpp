@@ -87,7 +87,7 @@ OrderedJson to_json(const Line& line) {
                     {"full", attn.full}};
   if (line.shape.attn.page_size > 0) json["attn"]["page_size"] = line.shape.attn.page_size;
   if (line.shape.attn.mask != 0) json["attn"]["mask"] = line.shape.attn.mask;
-  if (line.shape.attn.page_size > 0 && line.shape.fp8_cache) json["attn"]["dtype_kv"] = "e4m3";
+  if (line.shape.attn.num_q_heads > 0 && line.shape.fp8_cache) json["attn"]["dtype_kv"] = "e4m3";
   if (const IndexerSizes& indexer = line.shape.indexer; indexer.next_n > 0)
     json["indexer"] = {{"keys", indexer.keys},
                        {"clean", indexer.clean},

@@ -201,7 +201,7 @@ Status read_attn_sizes(const Json& layer, bool paged, BenchShape* shape) {
   DGRT_ASSIGN(sizes.mask, read_mask(layer));
   if (sizes.mask != 0 && !paged) return invalid("mask: ops over a paged cache have one");
   sizes.new_keys = layer.value("new_keys", false);
-  if (paged) shape->fp8_cache = layer.value("dtype_kv", "") == "e4m3";
+  shape->fp8_cache = layer.value("dtype_kv", "") == "e4m3";
   shape->num_groups = sizes.batch;
   shape->n = sizes.num_q_heads;
   shape->k = sizes.head_dim_qk;
@@ -368,6 +368,7 @@ void set_sizes(const BenchShape& shape, int64_t m, AttnBenchDesc* desc) {
   desc->num_q_heads = sizes.num_q_heads, desc->num_kv_heads = sizes.num_kv_heads;
   desc->head_dim_qk = sizes.head_dim_qk, desc->head_dim_v = sizes.head_dim_v;
   desc->tokens = sizes.tokens, desc->prefix = sizes.prefix;
+  if (shape.fp8_cache) desc->dtype_kv = DGRT_E4M3;
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = std::max(sizes.batch, sizes.tokens);
   desc->max_q_len = m, desc->max_kv_len = m + sizes.prefix;

@@ -88,7 +88,7 @@ struct BenchShape {
   int64_t rows = 0;        // gemm_grouped_k: m, for there k varies; else 0
   std::vector<int64_t> widths = {};  // gemm_fused_linear: what n is made of
   bool sum_batches = false;          // gemm_batched
-  bool fp8_cache = false;            // paged attention; kv_append, whose n is heads, k head_dim
+  bool fp8_cache = false;            // attention: of k and v; kv_append, whose n is heads, k head_dim
   AttnSizes attn = {};               // attention, whose n is query heads, k head_dim_qk
   IndexerSizes indexer = {};         // indexer, whose n is heads, k head_dim
   std::vector<int64_t> m = {};       // where a shape has rows of its own

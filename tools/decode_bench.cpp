@@ -25,7 +25,6 @@ class PagedBench : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
-  Result<lab::DeviceBuffer> make_cache(int64_t elements, uint64_t stream) const;
   Result<lab::DeviceBuffer> make_integers(const std::vector<int32_t>& values) const;
   Status set_scale();
   Status make_tables(int64_t m);
@@ -35,7 +34,9 @@ class PagedBench : public OpBench {
   Status check(BenchCheck* check) const override;
 
  protected:
-  Result<lab::DeviceBuffer> make_input(int64_t elements, uint64_t stream) const;
+  Result<lab::DeviceBuffer> make_input(int64_t elements, uint64_t stream) const {
+    return make_bench_input(device(), desc_.dtype, elements, seed + stream);
+  }
   BenchCost cost(int64_t m) const override;
 
   PagedBenchDesc<Desc> desc_;
@@ -44,28 +45,9 @@ class PagedBench : public OpBench {
 };
 
 template <class Desc, class Args>
-Result<lab::DeviceBuffer> PagedBench<Desc, Args>::make_input(int64_t elements, uint64_t stream) const {
-  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), elements * 2));
-  DGRT_TRY(desc_.dtype == DGRT_FP16
-               ? lab::fill_normal_fp16(device(), buffer.data(), elements, seed + stream)
-               : lab::fill_normal_bf16(device(), buffer.data(), elements, seed + stream));
-  return buffer;
-}
-
-template <class Desc, class Args>
-Result<lab::DeviceBuffer> PagedBench<Desc, Args>::make_cache(int64_t elements, uint64_t stream) const {
-  if (desc_.dtype_kv != DGRT_E4M3) return make_input(elements, stream);
-  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), elements));
-  DGRT_TRY(lab::fill_normal_e4m3(device(), buffer.data(), elements, seed + stream));
-  return buffer;
-}
-
-// What makes e4m3 codes of about 100 normal numbers.
-template <class Desc, class Args>
 Status PagedBench<Desc, Args>::set_scale() {
-  const float scale = 0.01f;
-  DGRT_ASSIGN(scale_, lab::DeviceBuffer::make(device(), sizeof(scale)));
-  DGRT_TRY(scale_.upload(&scale, sizeof(scale)));
+  DGRT_ASSIGN(scale_, lab::DeviceBuffer::make(device(), sizeof(bench_kv_scale)));
+  DGRT_TRY(scale_.upload(&bench_kv_scale, sizeof(bench_kv_scale)));
   args_.k_scale = args_.v_scale = scale_.template as<float>();
   return ok();
 }
@@ -138,8 +120,9 @@ Result<const dgrt_args*> PagedBench<Desc, Args>::prepare(int64_t m) {
   set_strides();
   const int64_t rows = x.total_q * desc_.num_q_heads;
   DGRT_ASSIGN(q_, make_input(rows * desc_.head_dim_qk, 0));
-  DGRT_ASSIGN(k_, make_cache(x.num_pages * x.k_page_stride, 1));
-  DGRT_ASSIGN(v_, make_cache(x.num_pages * x.v_page_stride, 2));
+  const dgrt_dtype dtype_kv = desc_.dtype_kv == DGRT_E4M3 ? dgrt_dtype{DGRT_E4M3} : desc_.dtype;
+  DGRT_ASSIGN(k_, make_bench_input(device(), dtype_kv, x.num_pages * x.k_page_stride, seed + 1));
+  DGRT_ASSIGN(v_, make_bench_input(device(), dtype_kv, x.num_pages * x.v_page_stride, seed + 2));
   DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), rows * desc_.head_dim_v * 2));
   DGRT_ASSIGN(lse_, lab::DeviceBuffer::make(device(), rows * sizeof(float)));
   x.q = q_.data(), x.k = k_.data(), x.v = v_.data(), x.o = o_.data(), x.lse = lse_.as<float>();

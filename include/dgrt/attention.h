@@ -38,12 +38,15 @@ extern "C" {
  *          h / (num_q_heads / num_kv_heads). lse and sinks may be NULL: not stored, no sink.
  *          q_indptr, kv_indptr int32 [batch + 1]: sequence b has tokens indptr[b] to indptr[b + 1] - 1.
  *          They rise from 0; tokens past the last entry belong to no sequence: their rows of o and lse are
- *          not written.
- * Types    dtype, of q, k, v and o: bf16 or fp16.
+ *          not written. k_scale, v_scale fp32, one for each key head, *_scale_head_stride apart; of stride 0 one
+ *          for all heads; NULL: 1.
+ * Types    dtype, of q and o: bf16 or fp16. dtype_kv, of k and v: 0 or dtype, or e4m3: what is stored times its
+ *          scale.
  * Layout   Last axis contiguous. *_token_stride, *_head_stride: elements between tokens and between heads.
  *          Of q, k, v and o: at least head_dim and a multiple of 8 (16 bytes); pointers 16-byte aligned. Of
- *          lse: at least 1. indptr, lse and sinks 4-byte aligned. Outputs must not overlap inputs.
- * Sizes    head_dim_qk and head_dim_v multiples of 8 up to 512. num_q_heads a multiple of num_kv_heads.
+ *          lse: at least 1. indptr, lse, sinks and scales 4-byte aligned. With e4m3 strides of k and v are
+ *          multiples of 16. Outputs must not overlap inputs.
+ * Sizes    head_dim_qk and head_dim_v multiples of 8, with e4m3 of 16, up to 512. num_q_heads a multiple of num_kv_heads.
  *          0 <= batch <= max_batch,
  *          max_q_len <= desc.max_q_len, max_kv_len <= desc.max_kv_len: of the longest sequence, or more; hints
  *          that only the choice of kernel depends on. total_q, total_kv < 2^30. total_q or batch 0
@@ -51,7 +54,8 @@ extern "C" {
  * Numerics fp32 softmax, weights rounded to dtype before they meet v, fp32 sums. A query that sees no key has
  *          o = 0 and lse = -inf. Keys and values that no query of a tile may see, those of other sequences
  *          among them, are never used; a NaN in the value of a key that another query of the same tile sees
- *          may spread to the tile. lse is natural and without the sink, so that results can be merged.
+ *          may spread to the tile. e4m3 becomes dtype exactly, NaN among it; scales, from 2^-64 to 2^64, are
+ *          applied in fp32: k_scale to the products with q, v_scale to the sum over v. lse is natural and without the sink, so that results can be merged.
  *          Equal inputs give bitwise equal outputs. A row's bits may depend on batch, max_q_len and max_kv_len,
  *          unless DGRT_FLAG_BATCH_INVARIANT is set.
  * Memory   A workspace of a few bytes, whose first state_bytes are zero before the first call and again after
@@ -67,8 +71,8 @@ typedef struct dgrt_attn_prefill_desc {
   int64_t max_batch, max_q_len, max_kv_len; /* largest of args */
   dgrt_dtype dtype;
   uint32_t sm_budget; /* SMs to use. 0: all */
-  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_... */
-  uint32_t reserved;
+  uint32_t flags;      /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_ATTN_... */
+  dgrt_dtype dtype_kv; /* of k and v. 0: dtype */
 } dgrt_attn_prefill_desc;
 #define DGRT_ATTN_PREFILL_DESC {{DGRT_OP_ATTN_PREFILL, sizeof(dgrt_attn_prefill_desc)}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
@@ -85,8 +89,10 @@ typedef struct dgrt_attn_prefill_args {
   int64_t window_left, window_right;
   float scale;   /* > 0; usually 1 / sqrt(head_dim_qk) */
   float softcap; /* > 0 with SOFTCAP, else 0 */
+  const float *k_scale, *v_scale; /* e4m3 only */
+  int64_t k_scale_head_stride, v_scale_head_stride;
 } dgrt_attn_prefill_args;
-#define DGRT_ATTN_PREFILL_ARGS {{DGRT_OP_ATTN_PREFILL, sizeof(dgrt_attn_prefill_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f}
+#define DGRT_ATTN_PREFILL_ARGS {{DGRT_OP_ATTN_PREFILL, sizeof(dgrt_attn_prefill_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0.0f, 0.0f, NULL, NULL, 0, 0}
 
 /* ---- attn_decode ----------------------------------------------------------------------------- */
 
@@ -196,15 +202,17 @@ typedef struct dgrt_attn_decode_args {
  *          kv_start[b], on the first slot of its first page: key j is slot (j - kv_start[b]) % page_size of page
  *          page_table[b][(j - kv_start[b]) / page_size]. Earlier keys do not exist: nobody sees them. For a
  *          window that needs the last keys of a prefix alone, window_left of them before the first query.
- *          With NEW_KEYS and P 0 of all sequences this is attn_prefill.
- * Types    dtype, of q, k, v and o: bf16 or fp16. dtype_kv: 0 or dtype; scales are NULL.
+ *          With NEW_KEYS and P 0 of all sequences this is attn_prefill. k_scale and v_scale, as in attn_decode, are
+ *          of the cache alone.
+ * Types    dtype, of q, o, k_new and v_new: bf16 or fp16. dtype_kv, of k and v: 0 or dtype, or e4m3.
  * Layout   As in attn_decode. *_page_stride: less than 2^40 bytes. k_new, v_new: as k and v of attn_prefill;
  *          without NEW_KEYS NULL, and their strides 0.
  * Sizes    As in attn_decode; what max_pages * page_size cuts are keys of the table, counted from kv_start, and
  *          not the new ones. Any page_size; multiples of 16 are fastest.
  * Checks   As in attn_decode. New keys have no entries.
  * Masks    As in attn_decode. Columns are all L keys, also those before kv_start, whose elements are not read.
- * Numerics As attn_prefill. What lies in slots that no query of a tile may see, is never used; entries of pages
+ * Numerics As attn_prefill. With NEW_KEYS and e4m3 sums over v_new are divided by v_scale in fp32 until the sum
+ *          over v is added. What lies in slots that no query of a tile may see, is never used; entries of pages
  *          of such slots alone are not read. A row's bits may depend on batch, max_q_len and max_kv_len, unless
  *          DGRT_FLAG_BATCH_INVARIANT is set.
  * Memory   A workspace of a few bytes, whose first state_bytes are zero before the first call and again after
@@ -242,7 +250,7 @@ typedef struct dgrt_attn_extend_args {
   const void* mask;
   const int64_t* mask_indptr;
   int64_t mask_bytes;
-  const float *k_scale, *v_scale; /* NULL */
+  const float *k_scale, *v_scale; /* e4m3 only */
   int64_t k_scale_head_stride, v_scale_head_stride;
   const int32_t* kv_start;
   const void *k_new, *v_new; /* NEW_KEYS */

@@ -298,7 +298,7 @@ class AttnPrefillDesc(Structure):
     _fields_ = [("op", Op), ("num_q_heads", c_int64), ("num_kv_heads", c_int64),
                 ("head_dim_qk", c_int64), ("head_dim_v", c_int64), ("max_batch", c_int64),
                 ("max_q_len", c_int64), ("max_kv_len", c_int64), ("dtype", c_uint32),
-                ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("dtype_kv", c_uint32)]
 
 
 class AttnPrefillArgs(Structure):
@@ -313,7 +313,8 @@ class AttnPrefillArgs(Structure):
                 ("o_token_stride", c_int64), ("o_head_stride", c_int64),
                 ("lse_token_stride", c_int64), ("lse_head_stride", c_int64),
                 ("window_left", c_int64), ("window_right", c_int64), ("scale", c_float),
-                ("softcap", c_float)]
+                ("softcap", c_float), ("k_scale", c_void_p), ("v_scale", c_void_p),
+                ("k_scale_head_stride", c_int64), ("v_scale_head_stride", c_int64)]
 
 
 class AttnDecodeDesc(Structure):

@@ -174,13 +174,13 @@ def hc_prenorm_weights_desc(*, k, n=24, flags=0):
 
 
 def attn_prefill_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None, max_batch, max_q_len,
-                      max_kv_len=None, dtype=CONSTANTS["BF16"], sm_budget=0, flags=0):
+                      max_kv_len=None, dtype=CONSTANTS["BF16"], dtype_kv=0, sm_budget=0, flags=0):
     """Without max_kv_len: no sequence has more keys than queries at most."""
     return _fill(_c.AttnPrefillDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads,
                  head_dim_qk=head_dim_qk, head_dim_v=head_dim_qk if head_dim_v is None else head_dim_v,
                  max_batch=max_batch, max_q_len=max_q_len,
                  max_kv_len=max_q_len if max_kv_len is None else max_kv_len, dtype=dtype,
-                 sm_budget=sm_budget, flags=flags)
+                 dtype_kv=dtype_kv, sm_budget=sm_budget, flags=flags)
 
 
 def attn_decode_desc(*, num_q_heads, num_kv_heads, head_dim_qk, head_dim_v=None, max_batch, max_q_len=1,
@@ -426,8 +426,10 @@ def attn_prefill_args(desc, *, q, k, v, o, q_indptr, kv_indptr, batch, total_q, 
                       window_left=-1, window_right=0, q_token_stride=None, q_head_stride=None,
                       k_token_stride=None, k_head_stride=None, v_token_stride=None,
                       v_head_stride=None, o_token_stride=None, o_head_stride=None,
-                      lse_token_stride=None, lse_head_stride=1):
-    """Causal unless window_right says otherwise; scale defaults to 1 / sqrt(head_dim_qk)."""
+                      lse_token_stride=None, lse_head_stride=1, k_scale=None, v_scale=None,
+                      k_scale_head_stride=0, v_scale_head_stride=0):
+    """Causal unless window_right says otherwise; scale defaults to 1 / sqrt(head_dim_qk). Scales, of e4m3 keys
+    and values, are one for all heads unless they have a stride."""
     qk, dv = desc.head_dim_qk, desc.head_dim_v
     return _fill(
         _c.AttnPrefillArgs, q=q, k=k, v=v, o=o, lse=lse, sinks=sinks, q_indptr=q_indptr,
@@ -440,7 +442,8 @@ def attn_prefill_args(desc, *, q, k, v, o, q_indptr, kv_indptr, batch, total_q, 
         **_packed_strides("o", desc.num_q_heads, dv, o_token_stride, o_head_stride),
         lse_token_stride=desc.num_q_heads if lse_token_stride is None else lse_token_stride,
         lse_head_stride=lse_head_stride, window_left=window_left, window_right=window_right,
-        scale=qk ** -0.5 if scale is None else scale, softcap=softcap)
+        scale=qk ** -0.5 if scale is None else scale, softcap=softcap, k_scale=k_scale, v_scale=v_scale,
+        k_scale_head_stride=k_scale_head_stride, v_scale_head_stride=v_scale_head_stride)
 
 
 def _paged_strides(name, page_size, heads, head_dim, page, token, head):

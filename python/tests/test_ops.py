@@ -225,6 +225,14 @@ class Builders(unittest.TestCase):
             self.assertEqual((args.k_new_token_stride, args.k_new_head_stride), (8 * 192, 192))
             self.assertEqual((args.v_new_token_stride, args.v_new_head_stride), (2048, 128))
 
+    def test_attn_prefill_over_e4m3_keys(self):
+        desc = dgrt.attn_prefill_desc(num_q_heads=32, num_kv_heads=8, head_dim_qk=128, max_batch=4,
+                                      max_q_len=4096, dtype_kv=dgrt.E4M3)
+        args = dgrt.attn_prefill_args(desc, q=1, k=1, v=1, o=1, q_indptr=1, kv_indptr=1, batch=4, total_q=40,
+                                      total_kv=40, k_scale=4, v_scale=8, v_scale_head_stride=1)
+        self.assertEqual((desc.dtype, desc.dtype_kv), (dgrt.BF16, dgrt.E4M3))
+        self.assertEqual((args.v_scale, args.k_scale_head_stride, args.v_scale_head_stride), (8, 0, 1))
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

@@ -70,7 +70,7 @@ Status check_desc(const char* op, const Desc& d, uint32_t more = 0, const char* 
   return ok();
 }
 
-// Whether the elements of a paged cache are e4m3.
+// Whether keys and values are e4m3, as those of a paged cache may be.
 template <class Desc>
 bool has_fp8_cache(const Desc& d) {
   return d.dtype_kv == DGRT_E4M3;
@@ -78,6 +78,21 @@ bool has_fp8_cache(const Desc& d) {
 template <class Desc>
 bool has_plain_cache(const Desc& d) {
   return d.dtype_kv == 0 || d.dtype_kv == d.dtype;
+}
+// Of an op that reads e4m3: what its desc must obey besides check_desc().
+template <class Desc>
+Status check_cache_type(const Desc& d) {
+  for (const auto& [name, value] : {std::pair{"head_dim_qk", d.head_dim_qk}, {"head_dim_v", d.head_dim_v}})
+    if (has_fp8_cache(d) && value % 16 != 0)
+      return invalid("{}={}: must be a multiple of 16 with dtype_kv=e4m3", name, value);
+  return ok();
+}
+// What a kernel reads of them.
+template <class Args, class Params>
+void set_scales(const Args& x, Params* p) {
+  p->k_scale = x.k_scale, p->v_scale = x.v_scale;
+  p->k_scale_head = static_cast<uint64_t>(x.k_scale_head_stride);
+  p->v_scale_head = static_cast<uint64_t>(x.v_scale_head_stride);
 }
 
 // Along one axis of a tensor of heads: q, k, v, o. `multiple`: elements.
@@ -203,11 +218,11 @@ void set_softmax(uint32_t flags, float scale, float softcap, int64_t window_left
   p->lse_form = lse_form(flags);
 }
 
-// Query heads whose keys and values stay in the L2 cache together.
+// Query heads whose keys and values stay in the L2 cache together. row_bytes: of a key and its value.
 inline uint32_t head_section(int64_t num_kv_heads, uint32_t group, int64_t kv_len,
-                             int64_t head_dims) {
+                             int64_t row_bytes) {
   constexpr int64_t l2_bytes = 16 << 20;  // a third of it
-  const int64_t heads = l2_bytes / std::max<int64_t>(1, kv_len * head_dims * 2);
+  const int64_t heads = l2_bytes / std::max<int64_t>(1, kv_len * row_bytes);
   return static_cast<uint32_t>(std::clamp<int64_t>(heads, 1, num_kv_heads)) * group;
 }
 
@@ -222,6 +237,9 @@ inline uint32_t sorted_sequences(int64_t batch, int64_t tiles, int64_t ctas) {
 // Accumulators and weights that a thread may hold without spilling; what is left of 232 registers (of 160
 // for three warpgroups, of 112 for four) is for the rest (NVRTC 13.0 and 13.5).
 inline uint32_t most_registers(const AttnConfig& c, bool softcap) {
+  // Those who load and convert e4m3 have 16 of each math thread's.
+  if (c.kv_bytes == 1 && attn_math_warpgroups(c) == 2) return 176;
+  if (c.kv_bytes == 1 && attn_math_warpgroups(c) == 3) return softcap ? 104 : 116;
   if (attn_math_warpgroups(c) == 4) return 80;
   if (attn_math_warpgroups(c) == 3) return softcap ? 116 : 128;
   if (softcap) return c.split_v == 1 && c.stages == 1 ? 180 : 188;
@@ -239,7 +257,7 @@ inline Status check_tile(const AttnConfig& c, bool softcap) {
   if (columns > 256 || (c.split_v > 1 && columns % attn_box_columns != 0))
     return invalid("split_v={}: a warpgroup holds up to 256 columns of o, in whole boxes of 64",
                    c.split_v);
-  const uint32_t registers = columns / 2 + c.block_n / 2 + c.block_n / 4;
+  const uint32_t registers = attn_accumulators(c);
   const uint32_t most = most_registers(c, softcap);
   if (registers > most)
     return invalid("block_n={}: {} registers of accumulators, {} are there", c.block_n, registers,

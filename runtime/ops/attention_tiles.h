@@ -38,8 +38,9 @@ struct ManyQueries {
   using Desc = D;
   using Args = A;
 
-  static bool matches(const Desc& d) { return d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16; }
-  static Status check_desc(const Desc& d) { return attention::check_desc(Op::op, d); }
+  static bool matches(const Desc& d) {
+    return (d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16) && (has_plain_cache(d) || has_fp8_cache(d));
+  }
 
   // Where the number of row tiles of a sequence, or of all of them, changes most. `last`: what else
   // changes the choice.
@@ -59,7 +60,8 @@ struct ManyQueries {
             {"head_dim_v", d.head_dim_v},
             {"softcap", has(d, DGRT_ATTN_SOFTCAP)},
             {"mask", mask_form(d.flags)},
-            {"batch_invariant", has(d, DGRT_FLAG_BATCH_INVARIANT)}};
+            {"batch_invariant", has(d, DGRT_FLAG_BATCH_INVARIANT)},
+            {"fp8_cache", has_fp8_cache(d)}};
   }
 
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point&) {
@@ -70,12 +72,12 @@ struct ManyQueries {
       for (const int64_t block_m : {64, 128, 192, 256})
         for (const int64_t block_n : {64, 80, 96, 112, 128, 160, 176}) {
           // The bits of a row depend on how its keys are cut, and on nothing else of a config.
-          if (has(d, DGRT_FLAG_BATCH_INVARIANT) && block_n != (qk + v > 512 ? 64 : 80)) continue;
+          if (has(d, DGRT_FLAG_BATCH_INVARIANT) && block_n != invariant_keys(d, qk + v)) continue;
           Config c = {{"block_m", block_m}, {"block_n", block_n}, {"head_dim_qk", qk},
                       {"head_dim_v", v},    {"stages", 2},        {"split_v", split_v}};
           // Four warpgroups drift apart, and there is room.
           if (block_m == 256) c.set("stages", 4);
-          if (attn_smem_bytes(decode(c)) > sm90_max_smem_bytes) c.set("stages", 1);
+          if (attn_smem_bytes(decode(d, c)) > sm90_max_smem_bytes) c.set("stages", 1);
           if (check_config(d, target, c).is_ok()) found.push_back(c);
         }
     return found;
@@ -90,23 +92,28 @@ struct ManyQueries {
       if (!value) return invalid("{}: missing", name);
       if (*value < 1 || *value > 512) return invalid("{}={}: must be 1 to 512", name, *value);
     }
-    const AttnConfig tile = decode(c);
-    if (tile.block_m % attn_slab_rows != 0 || tile.block_m > Op::max_block_m)
+    const AttnConfig tile = decode(d, c);
+    if (tile.block_m % attn_slab_rows != 0 || tile.block_m > (has_fp8_cache(d) ? 192 : Op::max_block_m))
       return invalid("block_m={}: must be a multiple of 64 up to {}", tile.block_m,
-                     Op::max_block_m);
+                     has_fp8_cache(d) ? 192 : Op::max_block_m);
     if (tile.block_n % 16 != 0 || tile.block_n > 192)
       return invalid("block_n={}: must be a multiple of 16 up to 192", tile.block_n);
     if (tile.head_dim_qk != (d.head_dim_qk + 15) / 16 * 16)
       return invalid("head_dim_qk={}: must be the desc's, rounded up to 16", tile.head_dim_qk);
     if (tile.head_dim_v != padded_v(d.head_dim_v))
       return invalid("head_dim_v={}: must be {}", tile.head_dim_v, padded_v(d.head_dim_v));
+    // A lane finds one row of a tile, and loads it in two passes at most.
+    const uint32_t columns = std::max(tile.head_dim_qk, tile.head_dim_v);
+    const uint32_t most_keys = std::min(128u, 64 * attn_pass_chunks / attn_raw_boxes(columns));
+    if (has_fp8_cache(d) && tile.block_n > most_keys)
+      return invalid("block_n={}: must be at most {} with dtype_kv=e4m3", tile.block_n, most_keys);
     return check_tile(tile, has(d, DGRT_ATTN_SOFTCAP));
   }
 
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c);
 
   static Instance instance(const Desc& d, const Target& target, const Config& c) {
-    const AttnConfig tile = decode(c);
+    const AttnConfig tile = decode(d, c);
     Instance i;
     i.stem = Op::stem;
     i.header = fmt::format("attention/sm90_{}.cuh", Op::stem);
@@ -115,12 +122,16 @@ struct ManyQueries {
         fmt::format("sm90_{}_{}_{}x{}_d{}x{}_s{}", Op::stem, dtype_name(d.dtype), tile.block_m,
                     tile.block_n, tile.head_dim_qk, tile.head_dim_v, tile.stages);
     if (tile.split_v > 1) i.entry += fmt::format("_v{}", tile.split_v);
+    if (has_fp8_cache(d)) i.entry += "_kve4m3";
     if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
     i.arch = target.arch;
     // Between the head sizes of models: up to 40 bytes of spills were seen.
     i.allow_spills = tile.split_v == 2 && tile.head_dim_qk > 320 && tile.head_dim_qk < 512;
+    // Threads that convert tiles in two passes: 8 bytes were seen.
+    i.allow_spills |= has_fp8_cache(d) && std::max(tile.head_dim_qk, tile.head_dim_v) > 128;
     i.cfg = c;
     i.cfg.set("dtype", d.dtype);
+    i.cfg.set("kv_bytes", tile.kv_bytes);
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
     set_mask_constants(d.flags, &i);
     i.cfg.set("new_keys", has(d, DGRT_ATTN_NEW_KEYS));
@@ -129,11 +140,11 @@ struct ManyQueries {
     return i;
   }
 
-  static uint32_t smem_bytes(const Desc&, const Config& c) { return attn_smem_bytes(decode(c)); }
+  static uint32_t smem_bytes(const Desc& d, const Config& c) { return attn_smem_bytes(decode(d, c)); }
   static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
     const uint32_t sms =
         d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
-    return Prepared::of(TileShape{decode(c), sms});
+    return Prepared::of(TileShape{decode(d, c), sms});
   }
 
   static uint64_t workspace_bytes(const Desc& d, const Prepared&, const Point&) {
@@ -145,10 +156,15 @@ struct ManyQueries {
   static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
   static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
 
-  static AttnConfig decode(const Config& c) {
+  // Keys of a tile that all head sizes' configs have. columns: of keys and values.
+  static int64_t invariant_keys(const Desc& d, int64_t columns) {
+    return columns > (has_fp8_cache(d) ? 256 : 512) ? 64 : 80;
+  }
+
+  static AttnConfig decode(const Desc& d, const Config& c) {
     const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
-    return {get("block_m"),    get("block_n"), get("head_dim_qk"),
-            get("head_dim_v"), get("stages"),  get("split_v")};
+    return {get("block_m"), get("block_n"), get("head_dim_qk"),           get("head_dim_v"),
+            get("stages"),  get("split_v"), has_fp8_cache(d) ? 1u : 2u};
   }
 
   // Requires: nothing is empty.
@@ -178,7 +194,7 @@ template <class Op, class D, class A>
 int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, const Point& point,
                                        const Config& c) {
   constexpr int64_t cycle_ps = 590, most = 1 << 20;
-  const AttnConfig t = decode(c);
+  const AttnConfig t = decode(d, c);
   const int64_t batch = std::clamp<int64_t>(point[0], 1, most);
   const int64_t q_len = std::clamp<int64_t>(point[1], 1, most);
   const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(point), 1, most);
@@ -235,8 +251,9 @@ Status ManyQueries<Op, D, A>::bind_rows(const Desc& d, const Args& x, const Tile
   p.group = static_cast<uint32_t>(d.num_q_heads / d.num_kv_heads);
   p.total_q = static_cast<uint32_t>(x.total_q);
   p.head_section =
-      head_section(d.num_kv_heads, p.group, x.max_kv_len, d.head_dim_qk + d.head_dim_v);
-  p.v_columns = static_cast<uint32_t>(d.head_dim_v);
+      head_section(d.num_kv_heads, p.group, x.max_kv_len, (d.head_dim_qk + d.head_dim_v) * s.tile.kv_bytes);
+  p.qk_columns = static_cast<uint32_t>(d.head_dim_qk), p.v_columns = static_cast<uint32_t>(d.head_dim_v);
+  set_scales(x, &p);
   const int64_t together =
       int64_t{p.total_q / s.tile.block_m + p.batch} * std::min(p.head_section, p.num_heads);
   p.sorted = sorted_sequences(x.batch, together, s.max_ctas);

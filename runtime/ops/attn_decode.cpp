@@ -47,10 +47,7 @@ struct AttnDecode {
     DGRT_TRY(attention::check_paged_desc(op, d));
     if (attention::has_fp8_cache(d) && has(d, DGRT_ATTN_NEW_KEYS))
       return error(DGRT_UNSUPPORTED, "dtype_kv=e4m3: not with NEW_KEYS, which are of dtype");
-    for (const auto& [name, value] : {std::pair{"head_dim_qk", d.head_dim_qk}, {"head_dim_v", d.head_dim_v}})
-      if (attention::has_fp8_cache(d) && value % 16 != 0)
-        return invalid("{}={}: must be a multiple of 16 with dtype_kv=e4m3", name, value);
-    return ok();
+    return attention::check_cache_type(d);
   }
 
   static std::vector<SelectorVar> selector(const Desc& d) {
@@ -337,8 +334,7 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.head_tiles = ceil_div(p.group, p.tile_heads);
   p.row_scale = attn_row_scale(p.tile_heads);
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
-  p.k_scale = x.k_scale, p.v_scale = x.v_scale;
-  p.k_scale_head = elements(x.k_scale_head_stride), p.v_scale_head = elements(x.v_scale_head_stride);
+  attention::set_scales(x, &p);
   attention::set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
   p.mask = attention::make_mask(x);
   p.page_error = x.page_error;

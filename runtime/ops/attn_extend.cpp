@@ -25,14 +25,14 @@ struct AttnExtend
   static constexpr uint32_t max_block_m = 192;
 
   static Status check_desc(const Desc& d) {
-    return attention::check_paged_desc(op, d);
+    DGRT_TRY(attention::check_paged_desc(op, d));
+    return attention::check_cache_type(d);
   }
 
   // page_rows: of a page that lie in one tile, at least.
   static std::vector<SelectorVar> selector(const Desc& d) {
     return selector_with(d, {"page_rows", tile_rows, {most_gathered, tile_rows}});
   }
-  static bool matches(const Desc& d) { return Base::matches(d) && attention::has_plain_cache(d); }
   static Point point(const Args& x) {
     return {x.batch, x.max_q_len, std::gcd(x.page_size, tile_rows)};
   }
@@ -42,7 +42,7 @@ struct AttnExtend
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point& point) {
     std::vector<Config> found;
     for (Config& c : Base::candidates(d, target, point)) {
-      c.set("gather", point[2] <= most_gathered);
+      c.set("gather", point[2] <= most_gathered && !attention::has_fp8_cache(d));
       if (check_config(d, target, c).is_ok()) found.push_back(std::move(c));
     }
     return found;
@@ -58,7 +58,7 @@ struct AttnExtend
     if (c["gather"] != 0) i.entry += "_gather";
     attention::set_page_constants(d.flags, &i);
     if (attention::mask_form(d.flags) != attn_mask_none)
-      i.allow_spills |= registers_of(decode(c)) > masked_registers(d, decode(c)).spill_free;
+      i.allow_spills |= attn_accumulators(decode(d, c)) > masked_registers(d, decode(d, c)).spill_free;
     if (has(d, DGRT_ATTN_NEW_KEYS)) i.entry += "_new";
     // Threads that load: 44 bytes were seen.
     if (has(d, DGRT_ATTN_NEW_KEYS) && c["gather"] != 0 && c["head_dim_v"] > 256)
@@ -72,10 +72,6 @@ struct AttnExtend
 
  private:
   using Base = attention::ManyQueries<AttnExtend, Desc, Args>;
-  // Accumulators and weights of a thread.
-  static uint32_t registers_of(const AttnConfig& t) {
-    return t.head_dim_v / t.split_v / 2 + t.block_n / 2 + t.block_n / 4;
-  }
   static attention::MaskedRegisters masked_registers(const Desc& d, const AttnConfig& t) {
     return attention::masked_registers(t, has(d, DGRT_ATTN_NEW_KEYS));
   }
@@ -91,23 +87,26 @@ Status AttnExtend::check_config(const Desc& d, const Target& target, const Confi
   const int64_t* gather = c.find("gather");
   if (gather == nullptr) return invalid("gather: missing");
   if (*gather != 0 && *gather != 1) return invalid("gather={}: must be 0 or 1", *gather);
+  if (*gather == 1 && attention::has_fp8_cache(d))
+    return invalid("gather=1: an e4m3 cache is converted on its way");
   if (*gather == 1 && c["block_n"] > 128)
     return invalid("block_n={}: must be at most 128 with gather", c["block_n"]);
   if (*gather == 1 && c["split_v"] == 2 && c["head_dim_v"] <= 256)
     return invalid("split_v=2: for more than 256 columns with gather; it spills");
-  return check_registers(d, decode(c));
+  return check_registers(d, decode(d, c));
 }
 
 // Threads that load from pages need registers that attn_prefill's math has; softcap and masks take some too.
 Status AttnExtend::check_registers(const Desc& d, const AttnConfig& t) {
   const bool softcap = has(d, DGRT_ATTN_SOFTCAP);
   uint32_t most = attention::most_registers(t, softcap);
-  if (attn_math_warpgroups(t) == 3)
+  const bool counted = t.kv_bytes == 1;  // what loading takes
+  if (!counted && attn_math_warpgroups(t) == 3)
     most -= 12;
-  else if (attn_math_warpgroups(t) == 2 && (softcap || t.split_v == 2))
+  else if (!counted && attn_math_warpgroups(t) == 2 && (softcap || t.split_v == 2))
     most -= 8;
   if (attention::mask_form(d.flags) != attn_mask_none) most = std::min(most, masked_registers(d, t).most);
-  const uint32_t registers = registers_of(t);
+  const uint32_t registers = attn_accumulators(t);
   if (registers > most)
     return invalid("block_n={}: {} registers of accumulators, {} are there", t.block_n, registers,
                    most);
@@ -179,7 +178,6 @@ Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
   p.page_table = x.page_table, p.seq_lens = x.seq_lens, p.kv_start = x.kv_start;
   p.table_row = static_cast<uint64_t>(x.page_table_stride);
   p.page_size = static_cast<uint32_t>(x.page_size);
-  p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
   p.mask = attention::make_mask(x);
   p.page_error = x.page_error;
   const auto rows = [](const void* base, int64_t page, int64_t token, int64_t head) {
@@ -189,7 +187,7 @@ Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
   p.k_rows = rows(x.k, x.k_page_stride, x.k_token_stride, x.k_head_stride);
   p.v_rows = rows(x.v, x.v_page_stride, x.v_token_stride, x.v_head_stride);
   if (attention::has_pages(x)) {
-    DGRT_TRY(encode_cache(d, x, p.box_rows, driver, &p));
+    if (attention::has_plain_cache(d)) DGRT_TRY(encode_cache(d, x, p.box_rows, driver, &p));
     p.num_pages = static_cast<uint32_t>(x.num_pages);
     p.max_kv_len = static_cast<uint32_t>(x.max_pages * x.page_size);
   }

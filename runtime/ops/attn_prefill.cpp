@@ -16,6 +16,11 @@ struct AttnPrefill
   static constexpr const char* stem = "attn_prefill";
   static constexpr uint32_t max_block_m = 256;
 
+  static Status check_desc(const Desc& d) {
+    DGRT_TRY(attention::check_desc(op, d));
+    return attention::check_cache_type(d);
+  }
+
   static std::vector<SelectorVar> selector(const Desc& d) {
     return selector_with(
         d, {"max_kv_len",
@@ -48,16 +53,23 @@ Status AttnPrefill::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
   DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
   if (x.total_kv > 0) {
-    DGRT_TRY(attention::check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk));
-    DGRT_TRY(attention::check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v));
+    const int64_t multiple = attention::has_fp8_cache(d) ? 16 : 8;
+    DGRT_TRY(attention::check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk, multiple));
+    DGRT_TRY(attention::check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v, multiple));
   }
+  DGRT_TRY(attention::check_scales(x, attention::has_fp8_cache(d)));
   DGRT_TRY(check_pointer("kv_indptr", x.kv_indptr, 4));
   return check_outputs_and_rows(d, x);
 }
 
 Status AttnPrefill::encode_keys(const Desc& d, const Args& x, uint32_t block_n,
                                 const Driver& driver, Params* p) {
-  if (x.total_kv == 0) return ok();  // never read
+  const auto e4m3_rows = [](const void* base, int64_t token, int64_t head) {
+    return AttnPageRows{base, 0, static_cast<uint64_t>(token), static_cast<uint64_t>(head)};
+  };
+  p->k_rows = e4m3_rows(x.k, x.k_token_stride, x.k_head_stride);
+  p->v_rows = e4m3_rows(x.v, x.v_token_stride, x.v_head_stride);
+  if (x.total_kv == 0 || attention::has_fp8_cache(d)) return ok();  // maps are never read
   const auto rows = [&](const void* base, int64_t columns, int64_t token, int64_t head) {
     return attention::TokenRows{base, x.total_kv, d.num_kv_heads, columns, token, head};
   };

@@ -235,7 +235,7 @@ constexpr DescField attn_prefill[] = {
     DGRT_FIELD(dgrt_attn_prefill_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_attn_prefill_desc, sm_budget, uint32),
     DGRT_FIELD(dgrt_attn_prefill_desc, flags, flags, attn_flags),
-    DGRT_FIELD(dgrt_attn_prefill_desc, reserved, reserved),
+    DGRT_FIELD(dgrt_attn_prefill_desc, dtype_kv, choice, dtypes),
 };
 
 constexpr DescField attn_decode[] = {

@@ -95,6 +95,26 @@ TEST_CASE("attn_extend: configs of the head sizes of models compile", "[compile]
   compile_all(kernels, budget_ms);
 }
 
+TEST_CASE("attn_prefill and attn_extend: configs of e4m3 keys and values compile", "[compile]") {
+  std::map<std::string, Instance> kernels;
+  for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}}) {
+    dgrt_attn_prefill_desc prefill = desc_of(qk, v);
+    prefill.dtype_kv = DGRT_E4M3;
+    collect(prefill, 9, &kernels);
+    dgrt_attn_extend_desc extend = DGRT_ATTN_EXTEND_DESC;
+    extend.num_q_heads = 8, extend.num_kv_heads = 4;
+    extend.head_dim_qk = qk, extend.head_dim_v = v;
+    extend.max_batch = 1, extend.max_q_len = extend.max_kv_len = 4096;
+    extend.dtype = DGRT_BF16, extend.dtype_kv = DGRT_E4M3;
+    extend.flags = DGRT_ATTN_NEW_KEYS | DGRT_ATTN_SOFTCAP;
+    collect(extend, SIZE_MAX, &kernels, 16);
+    extend.dtype = DGRT_FP16, extend.flags = DGRT_ATTN_MASK_BITS;
+    if (qk == v && qk <= 128) collect(extend, SIZE_MAX, &kernels, 16);
+  }
+  compile_all(kernels, budget_ms);
+}
+
 TEST_CASE("attn_extend: what may be asked for together compiles", "[compile]") {
   std::map<std::string, Instance> kernels;
   Rng rng(44);

@@ -53,6 +53,7 @@ std::string AttnCase::name() const {
   if (softcap > 0) text += fmt::format(" cap={}", softcap);
   if (sinks) text += " sinks";
   if (!lse) text += " no-lse";
+  if (dtype_kv == DGRT_E4M3) text += scale_per_head ? " kv=e4m3" : " kv=e4m3, one scale";
   if (sigma != 1) text += fmt::format(" sigma={}", sigma);
   constexpr const char* layouts[] = {"", " padded", " head-major", " fused"};
   text += layouts[static_cast<int>(layout)];
@@ -66,13 +67,13 @@ std::string AttnCase::name() const {
   return text;
 }
 
-AttnRun::Strides AttnRun::strides(int64_t tokens, int64_t heads, int64_t columns) const {
+AttnRun::Strides AttnRun::strides(int64_t tokens, int64_t heads, int64_t columns, int64_t bytes) const {
   switch (test_.layout) {
     case AttnLayout::packed:
     case AttnLayout::fused:
       break;
     case AttnLayout::padded: {
-      const int64_t head = columns + 8, token = heads * head + 24;
+      const int64_t head = columns + 16 / bytes, token = heads * head + 48 / bytes;
       return {token, head, tokens * token};
     }
     case AttnLayout::head_major: {
@@ -93,19 +94,21 @@ Result<AttnRun> AttnRun::make(Gpu& gpu, const AttnCase& test) {
   desc.max_batch = static_cast<int64_t>(test.lens.size());
   desc.max_q_len = longest(test.lens, queries) * test.hint_factor;
   desc.max_kv_len = longest(test.lens, keys) * test.hint_factor;
-  desc.dtype = test.dtype;
+  desc.dtype = test.dtype, desc.dtype_kv = test.dtype_kv;
   desc.flags = test.flags | (test.softcap > 0 ? DGRT_ATTN_SOFTCAP : 0);
   const lab::Device& lab = *gpu.lab;
   const int64_t num_q = test.num_q(), num_kv = test.num_kv();
   int64_t q_elements = run.strides(num_q, test.num_q_heads, test.head_dim_qk).elements;
-  const int64_t k_elements = run.strides(num_kv, test.num_kv_heads, test.head_dim_qk).elements;
-  const int64_t v_elements = run.strides(num_kv, test.num_kv_heads, test.head_dim_v).elements;
+  const int64_t kv_bytes = test.kv_bytes();
+  const int64_t k_elements = run.strides(num_kv, test.num_kv_heads, test.head_dim_qk, kv_bytes).elements;
+  const int64_t v_elements = run.strides(num_kv, test.num_kv_heads, test.head_dim_v, kv_bytes).elements;
   const bool fused = test.layout == AttnLayout::fused;
   if (fused) q_elements += k_elements + v_elements;
   DGRT_ASSIGN(run.q_, lab::DeviceBuffer::make(lab, q_elements * 2));
-  DGRT_ASSIGN(run.k_, lab::DeviceBuffer::make(lab, fused ? 0 : k_elements * 2));
-  DGRT_ASSIGN(run.v_, lab::DeviceBuffer::make(lab, fused ? 0 : v_elements * 2));
+  DGRT_ASSIGN(run.k_, lab::DeviceBuffer::make(lab, fused ? 0 : k_elements * kv_bytes));
+  DGRT_ASSIGN(run.v_, lab::DeviceBuffer::make(lab, fused ? 0 : v_elements * kv_bytes));
   DGRT_ASSIGN(run.sinks_, lab::DeviceBuffer::make(lab, test.num_q_heads * 4));
+  DGRT_ASSIGN(run.scales_, lab::DeviceBuffer::make(lab, test.num_kv_heads * 2 * 4));
   DGRT_ASSIGN(run.q_indptr_, lab::DeviceBuffer::make(lab, (test.lens.size() + 1) * 4));
   DGRT_ASSIGN(run.kv_indptr_, lab::DeviceBuffer::make(lab, (test.lens.size() + 1) * 4));
   DGRT_TRY(run.set_lens(test.lens));
@@ -122,7 +125,8 @@ Status AttnRun::set_lens(const Lens& lens) const {
   return ok();
 }
 
-Status AttnRun::fill_tensor(const lab::DeviceBuffer& buffer, uint64_t seed, float sigma) const {
+Status AttnRun::fill_tensor(const lab::DeviceBuffer& buffer, int64_t bytes, uint64_t seed, float sigma) const {
+  if (bytes == 1) return lab::fill_normal_e4m3(*gpu_->lab, buffer.data(), buffer.bytes(), seed);
   if (test_.dtype == DGRT_FP16)
     return lab::fill_normal_fp16(*gpu_->lab, buffer.data(), buffer.bytes() / 2, seed, sigma);
   return lab::fill_normal_bf16(*gpu_->lab, buffer.data(), buffer.bytes() / 2, seed, sigma);
@@ -130,32 +134,37 @@ Status AttnRun::fill_tensor(const lab::DeviceBuffer& buffer, uint64_t seed, floa
 
 // Tokens from `live` on, and of keys those that the case names. Requires: whole words, even in a head.
 Status AttnRun::plant_nan(const lab::DeviceBuffer& buffer, int64_t heads, int64_t columns,
-                          int64_t tokens, int64_t live) const {
-  const Strides at = strides(tokens, heads, columns);
+                          int64_t tokens, int64_t live, int64_t bytes) const {
+  const Strides at = strides(tokens, heads, columns, bytes);
   const bool head_major = test_.layout == AttnLayout::head_major;
   for (int64_t head = 0; head < (head_major ? heads : 1); ++head) {
-    auto* from = buffer.as<uint16_t>() + head * at.head + live * at.token;
-    DGRT_TRY(lab::fill_words(*gpu_->lab, from, (tokens - live) * at.token / 2, 0xffffffff));
+    auto* from = buffer.as<uint8_t>() + (head * at.head + live * at.token) * bytes;
+    DGRT_TRY(lab::fill_words(*gpu_->lab, from, (tokens - live) * at.token * bytes / 4, 0xffffffff));
   }
   if (&buffer == &q_) return ok();
   for (const auto& [first, end] : test_.nan_keys)
-    DGRT_TRY(lab::fill_words(*gpu_->lab, buffer.as<uint16_t>() + first * at.token,
-                             (end - first) * at.token / 2, 0xffffffff));
+    DGRT_TRY(lab::fill_words(*gpu_->lab, buffer.as<uint8_t>() + first * at.token * bytes,
+                             (end - first) * at.token * bytes / 4, 0xffffffff));
   return ok();
 }
 
 Status AttnRun::fill(uint64_t seed) const {
-  DGRT_TRY(fill_tensor(q_, 4 * seed, test_.sigma));
+  DGRT_TRY(fill_tensor(q_, 2, 4 * seed, test_.sigma));
   DGRT_TRY(
       lab::fill_normal_f32(*gpu_->lab, sinks_.as<float>(), test_.num_q_heads, 4 * seed + 3, 2.0f));
   DGRT_TRY(lab::fill_words(*gpu_->lab, sinks_.data(), 1, 0xff800000));  // minus infinity: none
   if (test_.layout == AttnLayout::fused) return ok();
-  DGRT_TRY(fill_tensor(k_, 4 * seed + 1, 1.0f));
-  DGRT_TRY(fill_tensor(v_, 4 * seed + 2, 1.0f));
+  const int64_t kv_bytes = test_.kv_bytes();
+  DGRT_TRY(fill_tensor(k_, kv_bytes, 4 * seed + 1, 1.0f));
+  DGRT_TRY(fill_tensor(v_, kv_bytes, 4 * seed + 2, 1.0f));
+  // e4m3 codes are 100 normal numbers.
+  std::vector<float> scales(static_cast<size_t>(test_.num_kv_heads) * 2);
+  for (size_t i = 0; i < scales.size(); ++i) scales[i] = 0.008f + 0.001f * static_cast<float>(i % 5);
+  DGRT_TRY(scales_.upload(scales.data(), scales_.bytes()));
   const int64_t num_q = test_.num_q(), num_kv = test_.num_kv(), spare = test_.spare_tokens;
-  DGRT_TRY(plant_nan(q_, test_.num_q_heads, test_.head_dim_qk, num_q, num_q - spare));
-  DGRT_TRY(plant_nan(k_, test_.num_kv_heads, test_.head_dim_qk, num_kv, num_kv - spare));
-  return plant_nan(v_, test_.num_kv_heads, test_.head_dim_v, num_kv, num_kv - spare);
+  DGRT_TRY(plant_nan(q_, test_.num_q_heads, test_.head_dim_qk, num_q, num_q - spare, 2));
+  DGRT_TRY(plant_nan(k_, test_.num_kv_heads, test_.head_dim_qk, num_kv, num_kv - spare, kv_bytes));
+  return plant_nan(v_, test_.num_kv_heads, test_.head_dim_v, num_kv, num_kv - spare, kv_bytes);
 }
 
 void AttnRun::set_args(dgrt_attn_prefill_args* args) const {
@@ -168,8 +177,8 @@ void AttnRun::set_args(dgrt_attn_prefill_args* args) const {
   x.total_q = t.num_q(), x.total_kv = t.num_kv();
   x.max_q_len = desc_.max_q_len, x.max_kv_len = desc_.max_kv_len;
   const Strides q = strides(x.total_q, t.num_q_heads, t.head_dim_qk);
-  const Strides k = strides(x.total_kv, t.num_kv_heads, t.head_dim_qk);
-  const Strides v = strides(x.total_kv, t.num_kv_heads, t.head_dim_v);
+  const Strides k = strides(x.total_kv, t.num_kv_heads, t.head_dim_qk, t.kv_bytes());
+  const Strides v = strides(x.total_kv, t.num_kv_heads, t.head_dim_v, t.kv_bytes());
   const Strides o = strides(x.total_q, t.num_q_heads, t.head_dim_v);
   x.q_token_stride = q.token, x.q_head_stride = q.head;
   x.k_token_stride = k.token, x.k_head_stride = k.head;
@@ -185,6 +194,9 @@ void AttnRun::set_args(dgrt_attn_prefill_args* args) const {
   x.window_left = t.window_left, x.window_right = t.window_right;
   x.scale = 1.0f / std::sqrt(static_cast<float>(t.head_dim_qk));
   x.softcap = t.softcap;
+  if (t.dtype_kv != DGRT_E4M3) return;
+  x.k_scale = scales_.as<float>(), x.v_scale = scales_.as<float>() + t.num_kv_heads;
+  x.k_scale_head_stride = x.v_scale_head_stride = t.scale_per_head ? 1 : 0;
 }
 
 Result<AttnRun::Outputs> AttnRun::outputs() const {
@@ -222,7 +234,7 @@ Status AttnRun::check_state() const {
 Result<std::string> AttnRun::check(const Outputs& out) const {
   DGRT_TRY(gpu_->lab->synchronize());
   for (const lab::DeviceBuffer* buffer :
-       {&q_, &k_, &v_, &sinks_, &q_indptr_, &kv_indptr_, &out.o, &out.lse})
+       {&q_, &k_, &v_, &scales_, &sinks_, &q_indptr_, &kv_indptr_, &out.o, &out.lse})
     if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
   DGRT_TRY(check_state());
   const lab::AttnProblem problem = lab::problem_of(desc_, out.args);

@@ -11,7 +11,7 @@ namespace dgrt::test {
 
 enum class AttnLayout {
   packed,      // [tokens, heads, columns], nothing between
-  padded,      // 8 to 24 columns between heads, more between tokens
+  padded,      // 16 bytes between heads, more between tokens
   head_major,  // [heads, tokens, columns]
   fused,       // q, k and v are slices of one projection; as many queries as keys
 };
@@ -22,7 +22,8 @@ struct AttnCase {
   int64_t window_left = -1, window_right = 0;
   float softcap = 0;
   bool sinks = false, lse = true;
-  dgrt_dtype dtype = DGRT_BF16;
+  dgrt_dtype dtype = DGRT_BF16, dtype_kv = 0;
+  bool scale_per_head = true;  // e4m3 only
   uint32_t flags = 0;
   AttnLayout layout = AttnLayout::packed;
   float sigma = 1;           // of q; keys and values have 1
@@ -34,6 +35,7 @@ struct AttnCase {
 
   int64_t num_q() const;
   int64_t num_kv() const;
+  int64_t kv_bytes() const { return dtype_kv == DGRT_E4M3 ? 1 : 2; }
   std::string name() const;
 };
 
@@ -41,6 +43,8 @@ class AttnRun {
  public:
   static Result<AttnRun> make(Gpu& gpu, const AttnCase& test);
 
+  // Elements of the values, from their start. e4m3 only.
+  Status set_values(const std::vector<uint8_t>& codes) const { return v_.upload(codes.data(), codes.size()); }
   // Other inputs in the same places.
   Status fill(uint64_t seed) const;
   // Other sequences in the same places: as many, with no more tokens altogether.
@@ -64,19 +68,20 @@ class AttnRun {
   const Plan& plan() const { return plan_; }
 
  private:
-  // Elements between tokens and between heads, of one tensor of `heads` heads.
+  // Elements, of so many bytes, between tokens and between heads, of one tensor of `heads` heads.
   struct Strides {
     int64_t token, head, elements;  // elements: of a buffer for all tokens
   };
-  Strides strides(int64_t tokens, int64_t heads, int64_t columns) const;
+  Strides strides(int64_t tokens, int64_t heads, int64_t columns, int64_t bytes = 2) const;
   void set_args(dgrt_attn_prefill_args* args) const;
-  Status fill_tensor(const lab::DeviceBuffer& buffer, uint64_t seed, float sigma) const;
+  Status fill_tensor(const lab::DeviceBuffer& buffer, int64_t bytes, uint64_t seed, float sigma) const;
   Status plant_nan(const lab::DeviceBuffer& buffer, int64_t heads, int64_t columns, int64_t tokens,
-                   int64_t live) const;
+                   int64_t live, int64_t bytes) const;
 
   Gpu* gpu_ = nullptr;
   AttnCase test_;
   dgrt_attn_prefill_desc desc_ = DGRT_ATTN_PREFILL_DESC;
+  lab::DeviceBuffer scales_;  // of keys, then of values
   lab::DeviceBuffer q_, k_, v_, sinks_, q_indptr_, kv_indptr_;  // fused: all of q, k, v in q_
   Plan plan_;
 };

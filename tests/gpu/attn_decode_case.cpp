@@ -197,9 +197,10 @@ Status DecodeRun::plant_masked_nan() const {
     const std::vector<int64_t> dead = dead_keys(mask_matrix(test_.mask, queries, keys, b), queries, keys);
     for (size_t i = 0; i < dead.size(); i += dead.size() / 20 + 1) {
       const int64_t page = pages_[b * static_cast<size_t>(max_pages_) + static_cast<size_t>(dead[i] / test_.page_size)];
-      DGRT_TRY(lab::fill_words(*gpu_->lab,
-                               k_.as<uint16_t>() + page * at.page + dead[i] % test_.page_size * at.token,
-                               at.token / 2, 0xffffffff));
+      DGRT_TRY(lab::fill_words(
+          *gpu_->lab,
+          k_.as<uint8_t>() + (page * at.page + dead[i] % test_.page_size * at.token) * test_.kv_bytes(),
+          at.token * test_.kv_bytes() / 4, 0xffffffff));
     }
   }
   return ok();

@@ -1,7 +1,6 @@
 // attn_decode over a cache of e4m3: every code, and what attn_decode_test.cpp asks of 16 bits.
-#include <cmath>
-
 #include "tests/gpu/attn_decode_case.h"
+#include "tests/gpu/attn_fp8_case.h"
 
 namespace dgrt::test {
 namespace {
@@ -13,23 +12,6 @@ DecodeCase sized_e4m3(std::pair<int64_t, int64_t> head_size, Lens lens) {
   DecodeCase test = sized(head_size, std::move(lens));
   test.dtype_kv = DGRT_E4M3;
   return test;
-}
-
-double value_of(uint32_t code) {
-  const int exponent = static_cast<int>(code >> 3 & 15), fraction = static_cast<int>(code & 7);
-  if ((code & 0x7f) == 0x7f) return std::nan("");
-  const double size = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
-  return (code & 0x80) != 0 ? -size : size;
-}
-
-double value_of_half(uint16_t bits, bool is_fp16) {
-  const int mantissa_bits = is_fp16 ? 10 : 7, bias = is_fp16 ? 15 : 127;
-  const int exponent = (bits & 0x7fff) >> mantissa_bits, one = 1 << mantissa_bits;
-  const int fraction = bits & (one - 1);
-  if (exponent == 2 * bias + 1) return std::nan("");
-  const double size = exponent == 0 ? std::ldexp(fraction, 1 - bias - mantissa_bits)
-                                    : std::ldexp(one + fraction, exponent - bias - mantissa_bits);
-  return (bits & 0x8000) != 0 ? -size : size;
 }
 
 // Quantised by kv_append, attention is what it was, but for e4m3's roundings: 2^-4 of each key and value.
@@ -57,35 +39,12 @@ Result<std::string> run_appended(Gpu& gpu, DecodeCase test) {
   return found + fmt::format(", {:.2g} from what was appended", diff);
 }
 
-// One key of two heads, whose value holds all codes: it is the output.
-Result<std::string> run_codes(Gpu& gpu, dgrt_dtype dtype) {
-  DecodeCase test = sized_e4m3({128, 128}, {{1, 1}});
-  test.num_q_heads = 2, test.page_size = 1, test.dtype = dtype;
-  DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(gpu, test));
-  std::vector<uint8_t> codes;
-  for (int page = 0; page < 3; ++page)  // the sequence's is the second
-    for (int code = 0; code < 256; ++code) codes.push_back(static_cast<uint8_t>(code));
-  DGRT_TRY(run.set_values(codes));
-  DGRT_ASSIGN(DecodeRun::Outputs out, run.outputs());
-  out.args.v_scale = nullptr;
-  DGRT_TRY(run.launch(out));
-  DGRT_TRY(gpu.lab->synchronize());
-  DGRT_ASSIGN(const std::vector<uint16_t> o, out.o.download_all<uint16_t>());
-  for (uint32_t code = 0; code < 256; ++code) {
-    const double want = value_of(code), got = value_of_half(o[code], dtype == DGRT_FP16);
-    if (std::isnan(want) ? !std::isnan(got) : got != want)
-      return error(DGRT_INTERNAL, "code {:#x} is {}, not {}", code, got, want);
-  }
-  return std::string("256 codes");
-}
-
 }  // namespace
 
 TEST_CASE("attn_decode: every e4m3 code", "[gpu]") {
   Gpu* gpu = gpu_for("attn_decode: every e4m3 code");
   if (!gpu) return;
-  run_case("bf16", [&] { return run_codes(*gpu, DGRT_BF16); });
-  run_case("fp16", [&] { return run_codes(*gpu, DGRT_FP16); });
+  for (const dgrt_dtype dtype : {DGRT_BF16, DGRT_FP16}) run_codes(*gpu, DGRT_OP_ATTN_DECODE, dtype);
 }
 
 TEST_CASE("attn_decode e4m3: what kv_append writes", "[gpu]") {

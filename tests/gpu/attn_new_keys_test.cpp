@@ -280,6 +280,42 @@ TEST_CASE("attn_extend new keys, late page tables: masks", "[gpu]") {
         }
 }
 
+// Of the cache alone: its scales are not the new keys'.
+TEST_CASE("attn_extend new keys: a cache of e4m3", "[gpu]") {
+  Gpu* gpu = gpu_for("attn_extend new keys: a cache of e4m3");
+  if (!gpu) return;
+  const auto sized_e4m3 = [](std::pair<int64_t, int64_t> head_size, Lens lens) {
+    NewKeysCase test = sized_new(head_size, std::move(lens));
+    test.paged.dtype_kv = DGRT_E4M3, test.paged.most_checked = 400;
+    return test;
+  };
+  for (const auto& head_size : {std::pair<int64_t, int64_t>{64, 64}, {96, 96}, {128, 128}, {192, 128},
+                                {256, 256}, {512, 512}, {16, 48}})
+    for (const int64_t page_size : {1, 16, 80}) {
+      NewKeysCase test = sized_e4m3(head_size, mixed);
+      test.paged.page_size = page_size, test.padding = page_size == 80 ? 8 : 0;
+      test.paged.scale_per_head = page_size != 80, test.paged.sinks = page_size == 1;
+      run_new_keys(*gpu, test);
+    }
+  for (const int64_t head_dim : {128, 256}) {
+    NewKeysCase test = sized_e4m3({head_dim, head_dim}, mixed);
+    test.paged.softcap = 30, test.paged.sigma = 20, test.paged.dtype = DGRT_FP16;
+    run_new_keys(*gpu, test);
+  }
+  for (const int64_t head_dim : {64, 128, 256})
+    for (const int64_t left : {0, 127, 1024}) {
+      NewKeysCase test = sized_e4m3({head_dim, head_dim}, {{40, 1004}, {300, 8004}, {700, 68}, {90, 0}, {1, 2500}});
+      test.paged.window_left = left;
+      run_new_keys(*gpu, test);
+    }
+  NewKeysCase large = sized_e4m3({128, 128}, {{300, 500}, {40, 5000}, {2, 90}});
+  large.paged.sigma = 1000;
+  run_new_keys(*gpu, large);
+  NewKeysCase late = sized_e4m3({128, 128}, {{40, 1004}, {300, 804}, {70, 68}, {20, 120}, {1, 2500}});
+  late.starts = {5000, 0, 17, 1, 100000};
+  run_new_keys(*gpu, late);
+}
+
 TEST_CASE("attn_extend: page tables that begin late", "[gpu]") {
   Gpu* gpu = gpu_for("attn_extend: page tables that begin late");
   if (!gpu) return;
@@ -301,6 +337,7 @@ TEST_CASE("attn_extend new keys: repeats, bitwise", "[gpu]") {
       for (const uint32_t flags : {0u, DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT}) {
         NewKeysCase test = sized_new({head_dim, head_dim}, {{700, 9000}, {30, 77}, {0, 5}, {500, 0}, {2, 300}},
                                      flags | DGRT_ATTN_NEW_KEYS);
+        if (flags == DGRT_FLAG_PDL) test.paged.dtype_kv = DGRT_E4M3;
         test.paged.page_size = page_size, test.paged.softcap = head_dim == 128 ? 30.0f : 0.0f;
         run_repeats(*gpu, test);
       }

@@ -258,6 +258,12 @@ void random_attention(Rng& rng, Desc* desc) {
     if (rng() % 4 == 0) desc->flags |= flag;
 }
 
+// Of keys and values.
+template <class Desc>
+void random_cache_type(Rng& rng, Desc* desc) {
+  if (desc->head_dim_qk % 16 == 0 && desc->head_dim_v % 16 == 0 && rng() % 4 == 0) desc->dtype_kv = DGRT_E4M3;
+}
+
 // Of the ops over a paged cache.
 template <class Desc>
 void random_mask(Rng& rng, Desc* desc) {
@@ -270,6 +276,7 @@ inline dgrt_attn_prefill_desc random_attn_prefill(Rng& rng) {
   dgrt_attn_prefill_desc desc = DGRT_ATTN_PREFILL_DESC;
   random_attention(rng, &desc);
   desc.max_q_len = pick_size(rng, 0, random_max_m);
+  random_cache_type(rng, &desc);
   return desc;
 }
 
@@ -279,7 +286,7 @@ inline dgrt_attn_decode_desc random_attn_decode(Rng& rng) {
   random_mask(rng, &desc);
   desc.max_q_len = pick_size(rng, 0, 16);
   if (rng() % 4 == 0) desc.flags |= DGRT_ATTN_CHECK_PAGES;
-  if (desc.head_dim_qk % 16 == 0 && desc.head_dim_v % 16 == 0 && rng() % 4 == 0) desc.dtype_kv = DGRT_E4M3;
+  random_cache_type(rng, &desc);
   if (desc.dtype_kv == 0 && rng() % 2) desc.flags |= DGRT_ATTN_NEW_KEYS;
   return desc;
 }
@@ -291,6 +298,7 @@ inline dgrt_attn_extend_desc random_attn_extend(Rng& rng) {
   desc.max_q_len = pick_size(rng, 0, random_max_m);
   if (rng() % 4 == 0) desc.flags |= DGRT_ATTN_CHECK_PAGES;
   if (rng() % 2) desc.flags |= DGRT_ATTN_NEW_KEYS;
+  random_cache_type(rng, &desc);
   return desc;
 }
 

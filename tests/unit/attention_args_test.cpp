@@ -177,6 +177,38 @@ TEST_CASE("attn_prefill refuses bad sizes, pointers and strides by name", "[unit
                        {{[](Args* x) { x->total_q = 1 << 24; }, "total_q=16777216 batch=2"}});
 }
 
+TEST_CASE("attn_prefill: e4m3 keys and values have scales, and rows of 16 elements", "[unit]") {
+  OpsFixture fixture;
+  Desc desc = good_desc();
+  desc.dtype_kv = DGRT_E4M3;
+  Args args = good_args();
+  args.k_scale = address<float>(0xa004), args.v_scale = address<float>(0xb004);
+  args.k_scale_head_stride = 2;
+  const auto plan = fixture.plan_of(&desc.op);
+  FakeCuda::last_params.reserve(FakeCuda::params_bytes);
+  REQUIRE(fixture.launch(*plan, &args.op).is_ok());
+  const Params p = last_params();
+  CHECK(p.k_scale == args.k_scale);
+  CHECK(p.v_scale == args.v_scale);
+  CHECK(p.k_scale_head == 2);
+  CHECK(p.v_scale_head == 0);
+  CHECK(p.v_rows.base == args.v);
+  CHECK(p.k_rows.token == 4 * 192);
+  CHECK(p.k_rows.head == 192);
+  check_breaches<Args>(
+      fixture, &desc.op, args,
+      {{[](Args* x) { x->k_token_stride = 4 * 192 + 8; }, "k_token_stride=776: must be a multiple of 16"},
+       {[](Args* x) { x->v_head_stride = 136; }, "v_head_stride=136: must be a multiple of 16"},
+       {[](Args* x) { x->k_scale = address<float>(0xa002); }, "k_scale=0xa002: must be 4-byte aligned"},
+       {[](Args* x) { x->k_scale_head_stride = -1; }, "k_scale_head_stride=-1: must be 0"}});
+  check_descs<Desc>(desc, DGRT_INVALID_ARGUMENT,
+                    {{[](Desc* d) { d->head_dim_v = 136; }, "head_dim_v=136: must be a multiple of 16"}});
+  check_descs<Desc>(desc, DGRT_UNSUPPORTED, {{[](Desc* d) { d->dtype_kv = DGRT_FP32; }, "attn_prefill"}});
+  const Desc plain = good_desc();
+  check_breaches<Args>(fixture, &plain.op, good_args(),
+                       {{[](Args* x) { x->v_scale = address<float>(0x6004); }, "v_scale: must be NULL"}});
+}
+
 TEST_CASE("attn_prefill refuses bad windows, scales and caps by name", "[unit]") {
   OpsFixture fixture;
   const Desc desc = good_desc();
@@ -218,8 +250,7 @@ TEST_CASE("attn_prefill refuses bad descs by name", "[unit]") {
        {[](Desc* d) { d->max_q_len = 1 << 30; }, "max_q_len=1073741824"},
        {[](Desc* d) { d->max_kv_len = -1; }, "max_kv_len=-1"},
        {[](Desc* d) { d->max_kv_len = 1 << 30; }, "max_kv_len=1073741824"},
-       {[](Desc* d) { d->flags = 1u << 31; }, "flags=0x80000000"},
-       {[](Desc* d) { d->reserved = 1; }, "reserved=1: must be 0"}});
+       {[](Desc* d) { d->flags = 1u << 31; }, "flags=0x80000000"}});
   check_descs<Desc>(good_desc(), DGRT_UNSUPPORTED,
                     {{[](Desc* d) { d->dtype = DGRT_FP32; }, "attn_prefill"}});
 }

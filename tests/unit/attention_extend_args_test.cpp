@@ -206,7 +206,43 @@ TEST_CASE("attn_extend refuses a bad cache by name", "[unit]") {
                      {[](Desc* d) { d->num_q_heads = 10; }, "num_q_heads=10: must be a multiple of"}});
   check_descs<Desc>(good_desc(), DGRT_UNSUPPORTED,
                     {{[](Desc* d) { d->dtype = DGRT_FP32; }, "attn_extend"},
-                     {[](Desc* d) { d->dtype_kv = DGRT_E4M3; }, "attn_extend"}});
+                     {[](Desc* d) { d->dtype_kv = DGRT_FP32; }, "attn_extend"}});
+}
+
+TEST_CASE("attn_extend: an e4m3 cache has scales, rows of 16 elements and no gather", "[unit]") {
+  OpsFixture fixture;
+  for (const uint32_t flags : {0u, DGRT_ATTN_NEW_KEYS}) {
+    Desc desc = good_desc();
+    desc.dtype_kv = DGRT_E4M3, desc.flags = flags;
+    Args args = flags == 0 ? good_args() : with_new_keys();
+    args.page_size = 1;
+    args.k_scale = address<float>(0xc004), args.v_scale = address<float>(0xd004);
+    args.v_scale_head_stride = 3;
+    const auto plan = fixture.plan_of(&desc.op);
+    FakeCuda::last_params.reserve(FakeCuda::params_bytes);
+    const Status status = fixture.launch(*plan, &args.op);
+    INFO(status.message());
+    REQUIRE(status.is_ok());
+    const Params p = last_params();
+    CHECK(p.k_scale == args.k_scale);
+    CHECK(p.v_scale == args.v_scale);
+    CHECK(p.k_scale_head == 0);
+    CHECK(p.v_scale_head == 3);
+    CHECK(p.k_rows.base == args.k);
+    CHECK(p.v_rows.page == static_cast<uint64_t>(args.v_page_stride));
+    const Result<const OpImpl*> op = find_op(&desc.op);
+    REQUIRE(op.is_ok());
+    for (const Config& c : op.value()->candidates(&desc.op, Target{"sm_90a", 132}, Point{1, 512, 1}))
+      CHECK(c["gather"] == 0);
+    check_breaches<Args>(
+        fixture, &desc.op, args,
+        {{[](Args* x) { x->v_token_stride = 4 * 128 + 8; }, "v_token_stride=520: must be a multiple of 16"},
+         {[](Args* x) { x->k_page_stride = 8; }, "k_page_stride=8: must be a multiple of 16"},
+         {[](Args* x) { x->k_scale = address<float>(0xa002); }, "k_scale=0xa002: must be 4-byte aligned"},
+         {[](Args* x) { x->v_scale_head_stride = -1; }, "v_scale_head_stride=-1: must be 0"}});
+    check_descs<Desc>(desc, DGRT_INVALID_ARGUMENT,
+                      {{[](Desc* d) { d->head_dim_qk = 136; }, "head_dim_qk=136: must be a multiple of 16"}});
+  }
 }
 
 }  // namespace dgrt::test

@@ -193,7 +193,7 @@ TEST_CASE("bench_shapes: attention has rows and sequences of its own", "[unit]")
       R"({"op": "attn_prefill", "stem": "s", "desc": {"dtype": "fp16"}, "m": [10, 20],
           "models": [{"model": "M", "layers": [
             {"name": "x", "batch": 3, "num_q_heads": 8, "num_kv_heads": 2, "head_dim": 192,
-             "head_dim_v": 128, "prefix": 100, "window_left": 7},
+             "head_dim_v": 128, "prefix": 100, "window_left": 7, "dtype_kv": "e4m3"},
             {"name": "y", "tokens": 64, "m": [32, 8], "num_q_heads": 4, "num_kv_heads": 4,
              "head_dim": 64, "full": true}]}]})");
   INFO(parsed.status().message());
@@ -206,6 +206,7 @@ TEST_CASE("bench_shapes: attention has rows and sequences of its own", "[unit]")
   CHECK(x.head_dim_qk == 192);
   CHECK(x.head_dim_v == 128);
   CHECK(x.dtype == DGRT_FP16);
+  CHECK(x.dtype_kv == DGRT_E4M3);
   CHECK(x.max_q_len == 20);
   CHECK(x.max_kv_len == 120);
   CHECK(x.window_left == 7);

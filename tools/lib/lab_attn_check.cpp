@@ -186,8 +186,8 @@ AttnProblem paged_problem(const Desc& desc, const Args& args) {
 
 AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args) {
   AttnProblem p = common_problem(desc, args);
-  p.k = {args.k, args.k_token_stride, args.k_head_stride, nullptr, 0, 0, 1, nullptr, 0};
-  p.v = {args.v, args.v_token_stride, args.v_head_stride, nullptr, 0, 0, 1, nullptr, 0};
+  p.k = {args.k, args.k_token_stride, args.k_head_stride, nullptr, 0, 0, 1, args.k_scale, args.k_scale_head_stride};
+  p.v = {args.v, args.v_token_stride, args.v_head_stride, nullptr, 0, 0, 1, args.v_scale, args.v_scale_head_stride};
   p.kv_indptr = args.kv_indptr;
   return p;
 }

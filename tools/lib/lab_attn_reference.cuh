@@ -19,7 +19,8 @@ struct Rows {
   int64_t token_stride, head_stride;  // elements
   const int32_t* pages;
   int64_t pages_stride, page_stride, page_size;
-  const float* scale = nullptr;  // null: elements are of q's type; else e4m3, times scale[head * scale_head]
+  const float* scale = nullptr;  // null: elements are of q's type; else e4m3, times scale[head * scale_head],
+                                 // but for those at new_base
   int64_t scale_head = 0;
   const void* new_base = nullptr;
   int64_t new_token_stride = 0, new_head_stride = 0;
@@ -157,13 +158,17 @@ __device__ inline Query find_query(const Params& p, int64_t token) {
   return x;
 }
 
-// Where a row begins.
-__device__ __forceinline__ const void* row_of(const Params& p, const Rows& rows, const Query& x, int64_t j,
-                                              int64_t head) {
+// Where a row begins, and what it holds.
+struct Row {
+  const void* base;
+  bool is_e4m3;
+  double scale;
+};
+__device__ __forceinline__ Row row_of(const Params& p, const Rows& rows, const Query& x, int64_t j, int64_t head) {
   int64_t at = head * rows.head_stride;
   if (rows.new_base != nullptr && j >= x.first_new) {
     at = (x.token - x.row + j - x.first_new) * rows.new_token_stride + head * rows.new_head_stride;
-    return static_cast<const uint16_t*>(rows.new_base) + at;
+    return {static_cast<const uint16_t*>(rows.new_base) + at, false, 1.0};
   }
   if (rows.pages == nullptr) {
     at += (p.kv_indptr[x.sequence] + j) * rows.token_stride;
@@ -172,30 +177,28 @@ __device__ __forceinline__ const void* row_of(const Params& p, const Rows& rows,
     const int64_t page = rows.pages[x.sequence * rows.pages_stride + slot / rows.page_size];
     at += page * rows.page_stride + slot % rows.page_size * rows.token_stride;
   }
-  return static_cast<const uint8_t*>(rows.base) + at * (rows.scale != nullptr ? 1 : 2);
+  const bool is_e4m3 = rows.scale != nullptr;
+  return {static_cast<const uint8_t*>(rows.base) + at * (is_e4m3 ? 1 : 2), is_e4m3,
+          is_e4m3 ? rows.scale[head * rows.scale_head] : 1.0};
 }
 
-__device__ __forceinline__ double element(const Params& p, const Rows& rows, const void* row, int64_t column) {
-  if (rows.scale != nullptr) return e4m3_to_double(static_cast<const uint8_t*>(row)[column]);
-  return to_double(static_cast<const uint16_t*>(row)[column], p.is_fp16);
+__device__ __forceinline__ double element(const Params& p, const Row& row, int64_t column) {
+  if (row.is_e4m3) return row.scale * e4m3_to_double(static_cast<const uint8_t*>(row.base)[column]);
+  return to_double(static_cast<const uint16_t*>(row.base)[column], p.is_fp16);
 }
-// Rows are 16-byte aligned.
-__device__ __forceinline__ void load_8(const Params& p, const Rows& rows, const void* row, int32_t column,
-                                       double (&elements)[8]) {
-  if (rows.scale != nullptr) {
-    const uint2 codes = *reinterpret_cast<const uint2*>(static_cast<const uint8_t*>(row) + column);
+// Without the scale. Rows are 16-byte aligned.
+__device__ __forceinline__ void load_8(const Params& p, const Row& row, int32_t column, double (&elements)[8]) {
+  if (row.is_e4m3) {
+    const uint2 codes = *reinterpret_cast<const uint2*>(static_cast<const uint8_t*>(row.base) + column);
 #pragma unroll
     for (uint32_t i = 0; i < 8; ++i)
       elements[i] = e4m3_to_double((i < 4 ? codes.x : codes.y) >> i % 4 * 8 & 0xff);
     return;
   }
-  const uint4 bits = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(row) + column);
+  const uint4 bits = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(row.base) + column);
   const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
   for (uint32_t i = 0; i < 8; ++i) elements[i] = to_double(words[i / 2] >> i % 2 * 16 & 0xffff, p.is_fp16);
-}
-__device__ __forceinline__ double scale_of(const Rows& rows, int64_t head) {
-  return rows.scale == nullptr ? 1.0 : rows.scale[head * rows.scale_head];
 }
 
 // Whether the mask lets key j of [first, end) be seen.
@@ -209,11 +212,11 @@ __device__ inline bool is_unmasked(const Params& p, const Query& x, int64_t j) {
 }
 
 // The logit of key j; *error: what it may be off by. q: in shared memory.
-__device__ inline double logit_of(const Params& p, const double* q, const void* k, double k_scale, double* error) {
+__device__ inline double logit_of(const Params& p, const double* q, const Row& k, double* error) {
   double sum = 0, size = 0;
   for (int32_t d = 0; d < p.head_dim_qk; d += 8) {
     double elements[8];
-    load_8(p, p.k, k, d, elements);
+    load_8(p, k, d, elements);
 #pragma unroll
     for (uint32_t i = 0; i < 8; ++i) {
       const double product = q[d + i] * elements[i];
@@ -221,8 +224,8 @@ __device__ inline double logit_of(const Params& p, const double* q, const void* 
       size += fabs(product);
     }
   }
-  double s = sum * p.scale * k_scale;
-  *error = size * p.scale * k_scale * p.allowance.product;
+  double s = sum * p.scale * k.scale;
+  *error = size * p.scale * k.scale * p.allowance.product;
   if (p.softcap > 0) {
     s = p.softcap * tanh(s / p.softcap);
     *error += p.softcap * p.allowance.cap;
@@ -246,12 +249,11 @@ struct Shared {
 
 __device__ inline void attend(const Params& p, const Query& x, int64_t head, Shared& shared, Sums& sums) {
   const int64_t kv_head = head / p.group;
-  const double v_scale = scale_of(p.v, kv_head);
   for (int64_t first = x.first; first < x.end; first += num_threads) {
     const int64_t j = first + threadIdx.x;
     double s = -infinity(), error = 0;
     const bool sees = j < x.end && is_unmasked(p, x, j);
-    if (sees) s = logit_of(p, shared.q, row_of(p, p.k, x, j, kv_head), scale_of(p.k, kv_head), &error);
+    if (sees) s = logit_of(p, shared.q, row_of(p, p.k, x, j, kv_head), &error);
     const double most = fmax(sums.most, block_max(shared.scratch, s));
     const double rescale = sums.most == most ? 1 : exp(sums.most - most);
     const double weight = sees ? exp(s - most) : 0;
@@ -271,7 +273,7 @@ __device__ inline void attend(const Params& p, const Query& x, int64_t head, Sha
       sums.bound[c] *= rescale;
       for (int64_t i = 0; i < count; ++i) {
         if (shared.error[i] == unseen) continue;
-        const double v = v_scale * element(p, p.v, row_of(p, p.v, x, first + i, kv_head), column);
+        const double v = element(p, row_of(p, p.v, x, first + i, kv_head), column);
         sums.o[c] += shared.weight[i] * v;
         sums.bound[c] += shared.weight[i] * (p.allowance.roundoff + shared.error[i]) * fabs(v);
         sums.size[c] += fabs(v);

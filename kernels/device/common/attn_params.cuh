@@ -32,21 +32,26 @@ struct AttnParams {
   uint32_t lse_form;
   uint32_t sorted;  // sequences whose tiles are worked on by length: the first, whose turn is last; at most 32
   AttnMask mask;  // of attn_extend
+  const float *k_scale, *v_scale;  // of e4m3 keys and values: [key heads], or null: 1
+  uint64_t k_scale_head, v_scale_head;
+  uint32_t qk_columns;  // of q and k
 };
 
-// Keys and values: [heads, tokens, columns].
-struct AttnContiguousParams : AttnParams {
-  const int32_t* kv_indptr;  // [batch + 1]: where sequences start
-  uint32_t total_kv;         // tokens that the pointers reach
-};
-
-// Where the rows of a paged tensor lie; strides count elements.
+// Where the rows of a tensor lie; strides count elements. Page 0 is all of what lies contiguously.
 struct AttnPageRows {
   const void* base;
   uint64_t page, token, head;
 };
 
-// Maps of keys and values: [pages, heads, page_size, columns], with NEW_KEYS also [heads, tokens, columns].
+// Maps of keys and values, but for those of e4m3: [heads, tokens, columns].
+struct AttnContiguousParams : AttnParams {
+  const int32_t* kv_indptr;  // [batch + 1]: where sequences start
+  AttnPageRows k_rows, v_rows;
+  uint32_t total_kv;         // tokens that the pointers reach
+};
+
+// Maps of keys and values, but for those of e4m3: [pages, heads, page_size, columns], with NEW_KEYS also
+// [heads, tokens, columns].
 struct AttnExtendParams : AttnParams {
   const int32_t* page_table;  // [batch][table_row]
   const int32_t* seq_lens;    // [batch]: keys
@@ -55,7 +60,6 @@ struct AttnExtendParams : AttnParams {
   uint32_t page_size, num_pages;  // num_pages: that k and v reach
   uint32_t max_kv_len;            // that the table reaches: sequences are cut there
   uint32_t box_rows;              // of boxes of k and v: divides page_size and block_n
-  uint32_t qk_columns;            // of q and k
   const int32_t* kv_start;        // [batch]: the table's first key, or null: 0
   TensorMap k_new, v_new;         // of q's tokens; NEW_KEYS only
   int32_t* page_error;            // see report_page(); CHECK_PAGES only

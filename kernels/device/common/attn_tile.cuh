@@ -18,7 +18,12 @@ struct AttnConfig {
   uint32_t head_dim_qk, head_dim_v;
   uint32_t stages;   // slots of keys, and of values
   uint32_t split_v;  // warpgroups that share rows and divide the columns of v
+  uint32_t kv_bytes;  // of an element of keys and values. 1: e4m3
 };
+
+template <class Cfg>
+constexpr AttnConfig attn_config{Cfg::block_m, Cfg::block_n, Cfg::head_dim_qk, Cfg::head_dim_v,
+                                 Cfg::stages,  Cfg::split_v, Cfg::kv_bytes};
 
 DGRT_HD constexpr uint32_t attn_boxes(uint32_t columns) {
   return ceil_div(columns, attn_box_columns);
@@ -50,7 +55,33 @@ DGRT_HD constexpr uint32_t attn_num_threads(const AttnConfig& c) {
 DGRT_HD constexpr uint32_t attn_staging_bytes(const AttnConfig& c) {
   return attn_tile_bytes(attn_slab_rows, c.head_dim_v / c.split_v);
 }
-DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots, bool staged) {
+// Accumulators and weights of a math thread.
+DGRT_HD constexpr uint32_t attn_accumulators(const AttnConfig& c) {
+  return c.head_dim_v / c.split_v / 2 + c.block_n / 2 + c.block_n / 4;
+}
+// e4m3 as it comes, on its way to a tile: slots of up to eight chunks of 16 columns for each of the 128 threads
+// that load. Lanes are dealt to boxes in powers of two.
+constexpr uint32_t attn_pass_chunks = 8;
+DGRT_HD constexpr uint32_t attn_raw_boxes(uint32_t columns) {
+  return columns > 256 ? 8 : columns > 128 ? 4 : attn_boxes(columns);
+}
+DGRT_HD constexpr uint32_t attn_raw_chunks(uint32_t block_n, uint32_t columns) {
+  return ceil_div(block_n / 4 * attn_raw_boxes(columns), 8);
+}
+DGRT_HD constexpr uint32_t attn_pass_size(uint32_t chunks) {
+  return ceil_div(chunks, ceil_div(chunks, attn_pass_chunks));
+}
+DGRT_HD constexpr uint32_t attn_raw_slot_bytes(const AttnConfig& c) {
+  const uint32_t k = attn_pass_size(attn_raw_chunks(c.block_n, c.head_dim_qk));
+  const uint32_t v = attn_pass_size(attn_raw_chunks(c.block_n, c.head_dim_v));
+  return (k > v ? k : v) * 128 * 16;
+}
+// Beside them lie tables of where the rows of three tiles begin, and of the pages of four.
+DGRT_HD constexpr uint32_t attn_raw_bytes(const AttnConfig& c, uint32_t slots) {
+  return c.kv_bytes == 1 ? slots * attn_raw_slot_bytes(c) + c.block_n * (3 * 8 + 4 * 4) : 0;
+}
+DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots, uint32_t raw_slots,
+                                           bool staged) {
   const uint32_t tiles = q_slots * attn_tile_bytes(c.block_m, c.head_dim_qk) +
                          c.stages * (attn_tile_bytes(c.block_n, c.head_dim_qk) +
                                      attn_tile_bytes(c.block_n, c.head_dim_v)) +
@@ -58,18 +89,23 @@ DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots
   // q, keys, values and work, full and empty.
   const uint32_t barriers =
       2 * (q_slots * (c.block_m / attn_slab_rows) + 2 * c.stages + attn_work_slots) * 8;
-  return align_up(tiles + attn_work_slots * attn_work_bytes + barriers, smem_alignment);
+  return align_up(tiles + attn_work_slots * attn_work_bytes + barriers + attn_raw_bytes(c, raw_slots), smem_alignment);
 }
 // The next tile's q is loaded ahead where there is room.
 DGRT_HD constexpr uint32_t attn_q_slots(const AttnConfig& c) {
-  return attn_smem_bytes(c, 2, false) <= sm90_max_smem_bytes ? 2 : 1;
+  return attn_smem_bytes(c, 2, 2, false) <= sm90_max_smem_bytes ? 2 : 1;
+}
+DGRT_HD constexpr uint32_t attn_raw_slots(const AttnConfig& c) {
+  uint32_t slots = 4;
+  while (slots > 2 && attn_smem_bytes(c, attn_q_slots(c), slots, false) > sm90_max_smem_bytes) --slots;
+  return slots;
 }
 // Outputs are stored by TMA where there is still room.
 DGRT_HD constexpr bool attn_is_staged(const AttnConfig& c) {
-  return attn_smem_bytes(c, attn_q_slots(c), true) <= sm90_max_smem_bytes;
+  return attn_smem_bytes(c, attn_q_slots(c), attn_raw_slots(c), true) <= sm90_max_smem_bytes;
 }
 DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c) {
-  return attn_smem_bytes(c, attn_q_slots(c), attn_is_staged(c));
+  return attn_smem_bytes(c, attn_q_slots(c), attn_raw_slots(c), attn_is_staged(c));
 }
 
 }  // namespace dgrt

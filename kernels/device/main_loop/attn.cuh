@@ -17,6 +17,7 @@
 #include "device/epilogue/attn_output.cuh"
 #include "device/epilogue/attn_store.cuh"
 #include "device/main_loop/attn_keys.cuh"
+#include "device/main_loop/kv_scales.cuh"
 #include "device/main_loop/online_softmax.cuh"
 #include "device/main_loop/row_mask.cuh"
 #include "device/mma/attn_product.cuh"
@@ -30,8 +31,7 @@ namespace dgrt {
 // Geometry of a config, and where things lie in shared memory.
 template <class Cfg>
 struct AttnSmem {
-  static constexpr AttnConfig config{Cfg::block_m,    Cfg::block_n, Cfg::head_dim_qk,
-                                     Cfg::head_dim_v, Cfg::stages,  Cfg::split_v};
+  static constexpr AttnConfig config = attn_config<Cfg>;
   static constexpr uint32_t math_warpgroups = attn_math_warpgroups(config);
   static constexpr uint32_t q_slots = attn_q_slots(config);
   static constexpr bool staged = attn_is_staged(config);
@@ -44,9 +44,12 @@ struct AttnSmem {
   static constexpr uint32_t k_offset = q_slots * slabs * q_bytes;
   static constexpr uint32_t v_offset = k_offset + Cfg::stages * k_bytes;
   static constexpr uint32_t o_offset = v_offset + Cfg::stages * v_bytes;
+  static constexpr uint32_t raw_offset = o_offset + (staged ? math_warpgroups * attn_staging_bytes(config) : 0);
   static constexpr uint32_t work_offset =
-      o_offset + (staged ? math_warpgroups * attn_staging_bytes(config) : 0);
+      raw_offset + (Cfg::kv_bytes == 1 ? attn_raw_slots(config) * attn_raw_slot_bytes(config) : 0);
   static constexpr uint32_t barrier_offset = work_offset + attn_work_slots * attn_work_bytes;
+  static constexpr uint32_t table_offset =
+      barrier_offset + 2 * (q_slots * slabs + 2 * Cfg::stages + attn_work_slots) * 8;
   static constexpr uint32_t columns = Cfg::head_dim_v / Cfg::split_v;  // of o, per warpgroup
 
   uint32_t base;
@@ -62,6 +65,9 @@ struct AttnSmem {
   __device__ uint32_t work(uint32_t slot) const {
     return base + work_offset + slot * attn_work_bytes;
   }
+  // Of e4m3: see attn_raw_bytes().
+  __device__ uint32_t raw() const { return base + raw_offset; }
+  __device__ uint32_t tables() const { return base + table_offset; }
   // Full and empty barriers: of each slab's q, of k, v, work.
   __device__ Ring<q_slots> q_ring(uint32_t slab) const {
     return Ring<q_slots>(base + barrier_offset + slab * q_slots * 16);
@@ -131,7 +137,7 @@ struct AttnLoad {
   // it is needed, so late that nobody takes a tile who has still much to do.
   __device__ __forceinline__ void tile(const RaggedTile& tile, uint32_t told) {
     const Range range(p, tile);
-    Keys keys(p, tile, range);
+    Keys keys(p, tile, range, smem.tables(), smem.raw());
     const int32_t tell_at = min(range.first + 1, range.end - 1);
 #pragma unroll 1
     for (int32_t at = range.end; at >= range.first; --at) {
@@ -292,6 +298,7 @@ struct AttnMath {
   float s[Cfg::block_n / 2];
   float o[Smem::columns / 2];
   uint32_t weights[Cfg::block_n / 4];
+  KvScales<Cfg> scales;
 
   __device__ AttnMath(const AttnParams& p, const Smem& smem, uint32_t warpgroup)
       : p(p),
@@ -303,7 +310,8 @@ struct AttnMath {
         q_ring(smem.q_ring(slab)),
         k_ring(smem.k_ring()),
         v_ring(smem.v_ring()),
-        work_ring(smem.work_ring()) {}
+        work_ring(smem.work_ring()),
+        scales(p) {}
 
   // Named, of the warpgroup alone.
   __device__ uint32_t own_barrier() const {
@@ -358,9 +366,9 @@ struct AttnMath {
                                         OnlineSoftmax& softmax, float (&rescale)[2]) {
     if constexpr (Cfg::softcap)
 #pragma unroll
-      for (uint32_t i = 0; i < Cfg::block_n / 2; ++i) s[i] = tanh_f32(s[i] * p.cap_scale);
+      for (uint32_t i = 0; i < Cfg::block_n / 2; ++i) s[i] = tanh_f32(s[i] * scales.cap());
     mask.apply(s, at);
-    softmax.update(s, p.scale_log2, rescale);
+    softmax.update(s, scales.logit(), rescale);
   }
 
   // Leaves the key tiles that no row of the slab sees to the other slabs. Returns the end of its own: at
@@ -388,9 +396,10 @@ struct AttnMath {
   }
 
   // All key tiles. The last product with values is still on its way.
-  __device__ __forceinline__ void attend(const Keys& keys, RowMask<Cfg>& mask, bool has_rows,
+  __device__ __forceinline__ void attend(const Keys& keys, uint32_t head, RowMask<Cfg>& mask, bool has_rows,
                                          OnlineSoftmax& softmax) {
     float rescale[2];
+    scales.begin(head);
 #pragma unroll
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] = 0.0f;
     const int32_t end = skip_unseen(keys, mask, has_rows);
@@ -417,7 +426,11 @@ struct AttnMath {
       keep_all(s);
       if (Smem::q_slots == 1 && at == keys.first) release(q_ring);
       if constexpr (!weighs_first) release(k_ring);
+      const bool enters = scales.enters(keys.tiles, at);
+      if (enters) scales.enter(head, softmax.max);
       weigh(mask, at, softmax, rescale);
+      if (enters)
+        for (float& x : rescale) x *= scales.output(head);
       if constexpr (weighs_first) {
         __syncwarp();
         if (threadIdx.x % 32 == 0)
@@ -436,9 +449,10 @@ struct AttnMath {
   }
 
   // lse of a slab's rows, and what those of o must be multiplied by. `row`: the thread's first.
-  __device__ __forceinline__ void close(const RaggedTile& tile, int32_t row,
+  __device__ __forceinline__ void close(const RaggedTile& tile, const Keys& keys, int32_t row,
                                         const OnlineSoftmax& softmax, float (&scale)[2]) const {
     const auto head = static_cast<uint32_t>(tile.head);
+    const float value_scale = scales.value(head, keys.tiles, keys.first);
     float sum[2];
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) sum[i] = row_sum(softmax.sum[i]);
@@ -446,8 +460,8 @@ struct AttnMath {
     for (uint32_t i = 0; i < 2; ++i) {
       const int32_t at = row + static_cast<int32_t>(i) * 8;
       const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
-      scale[i] = close_row(p, token, head, sum[i], softmax.max[i] * p.scale_log2,
-                           part == 0 && threadIdx.x % 4 == 0 && at < tile.q_len);
+      scale[i] = value_scale * close_row(p, token, head, sum[i], softmax.max[i] * scales.logit(),
+                                         part == 0 && threadIdx.x % 4 == 0 && at < tile.q_len);
     }
   }
 
@@ -487,9 +501,9 @@ struct AttnMath {
       const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
       RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
       OnlineSoftmax softmax;
-      attend(keys, mask, slab_row < tile.q_len, softmax);
+      attend(keys, static_cast<uint32_t>(tile.head), mask, slab_row < tile.q_len, softmax);
       float scale[2];
-      close(tile, slab_row + mask.row, softmax, scale);
+      close(tile, keys, slab_row + mask.row, softmax, scale);
       ptx::wgmma_wait<0>();
       keep_all(o);
       release(v_ring);
@@ -499,7 +513,7 @@ struct AttnMath {
   }
 };
 
-// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype,
+// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, kv_bytes,
 // softcap, mask, mask_skip_prefix, new_keys.
 template <class Cfg, class Keys>
 __device__ void run_attn(const typename Keys::Params& p) {
@@ -510,16 +524,17 @@ __device__ void run_attn(const typename Keys::Params& p) {
   static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0,
                 "parts of v are whole boxes");
   static_assert(
-      Smem::barrier_offset + 2 * (Smem::q_slots * Smem::slabs + 2 * Cfg::stages + attn_work_slots) * 8 <=
-          attn_smem_bytes(Smem::config),
+      Smem::table_offset + attn_raw_bytes(Smem::config, 0) <= attn_smem_bytes(Smem::config),
       "host and kernel must agree on shared memory");
   constexpr uint32_t producer = Smem::math_warpgroups * 4;
   const Smem smem{ptx::dynamic_shared_address()};
   const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
   if (warp == producer && ptx::elect_one()) {
     ptx::prefetch_tensor_map(&p.q);
-    ptx::prefetch_tensor_map(&p.k);
-    ptx::prefetch_tensor_map(&p.v);
+    if constexpr (Cfg::kv_bytes == 2) {
+      ptx::prefetch_tensor_map(&p.k);
+      ptx::prefetch_tensor_map(&p.v);
+    }
     ptx::prefetch_tensor_map(&p.o_map);
     smem.init_barriers(attn_followers<Keys>(p), Keys::fills(p));
     ptx::fence_mbarrier_init();

@@ -5,6 +5,7 @@
 #include "device/common/attn_tile.cuh"
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/copy_async.cuh"
+#include "device/ptx/shared.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/sched/page_check.cuh"
 #include "device/sched/ragged_walk.cuh"
@@ -47,7 +48,7 @@ class ContiguousKeys {
   // All threads of the grid, before any key is loaded.
   __device__ static void check(const Params&) {}
 
-  __device__ ContiguousKeys(const Params& p, const RaggedTile& tile, const Range&)
+  __device__ ContiguousKeys(const Params& p, const RaggedTile& tile, const Range&, uint32_t, uint32_t)
       : p_(p), first_(tile.kv_begin), head_(tile.head / static_cast<int32_t>(p.group)) {}
 
   // Key tile `at`, once the ring's slot is empty.
@@ -145,15 +146,34 @@ class PagedSource {
 
   __device__ static uint32_t warp() { return threadIdx.x % 128 / 32; }
 
+  // Of this row, for UpcastKeys: the entry is copied to `to` and read there when the copy is complete.
+  __device__ __forceinline__ void request_page(int32_t at, uint32_t row, uint32_t to) const {
+    uint32_t token, in_table;
+    if (find_entry(at, row, 1, token, in_table))
+      ptx::copy_async_b32(to, p_.page_table + sequence_ * p_.table_row + in_table);
+  }
+  __device__ __forceinline__ Place place_of(int32_t at, uint32_t row, uint32_t from) const {
+    uint32_t token, in_table;
+    if (!find_entry(at, row, 1, token, in_table)) return {0, p_.num_pages};
+    return {token, ptx::load_shared_u32(from)};
+  }
+  __device__ bool exists(Place place) const { return place.page < p_.num_pages; }
+
   // Of `rows` rows from row `row` of tile `at`, all in one page. Pages from num_pages on do not exist. Nothing
   // is done with the table's entry, so that nobody waits for it here.
   __device__ __forceinline__ Place find(int32_t at, uint32_t row, uint32_t rows) const {
+    uint32_t token, in_table;
+    if (!find_entry(at, row, rows, token, in_table)) return {0, p_.num_pages};
+    return {token, static_cast<uint32_t>(p_.page_table[sequence_ * p_.table_row + in_table])};
+  }
+  // False: they do not exist.
+  __device__ __forceinline__ bool find_entry(int32_t at, uint32_t row, uint32_t rows, uint32_t& token,
+                                             uint32_t& in_table) const {
     const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(row);
-    if (row >= Cfg::block_n || key >= key_end_ || key + static_cast<int32_t>(rows) <= key_first_)
-      return {0, p_.num_pages};
-    const uint32_t in_table = static_cast<uint32_t>(key) / p_.page_size;
-    return {static_cast<uint32_t>(key) - in_table * p_.page_size,
-            static_cast<uint32_t>(p_.page_table[sequence_ * p_.table_row + in_table])};
+    if (row >= Cfg::block_n || key >= key_end_ || key + static_cast<int32_t>(rows) <= key_first_) return false;
+    in_table = static_cast<uint32_t>(key) / p_.page_size;
+    token = static_cast<uint32_t>(key) - in_table * p_.page_size;
+    return true;
   }
 
   const Params& p_;
@@ -186,7 +206,7 @@ class BoxedKeys : public PagedSource<Cfg> {
   }
   __device__ static uint32_t fills(const Params&) { return 1; }
 
-  __device__ BoxedKeys(const Params& p, const RaggedTile& tile, const Range& range)
+  __device__ BoxedKeys(const Params& p, const RaggedTile& tile, const Range& range, uint32_t, uint32_t)
       : Base(p, tile, range) {
     look_ahead(range.end - 1);
   }
@@ -253,7 +273,7 @@ class GatheredKeys : public PagedSource<Cfg> {
   __device__ static uint32_t followers(const Params&) { return warps - 1; }
   __device__ static uint32_t fills(const Params&) { return warps; }
 
-  __device__ GatheredKeys(const Params& p, const RaggedTile& tile, const Range& range)
+  __device__ GatheredKeys(const Params& p, const RaggedTile& tile, const Range& range, uint32_t, uint32_t)
       : Base(p, tile, range) {}
 
   __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) {

@@ -14,8 +14,8 @@ __device__ __forceinline__ uint32_t raw_chunk_offset(uint32_t count, uint32_t at
 
 template <int dtype>
 __device__ __forceinline__ uint4 upcast_8(uint32_t low, uint32_t high) {
-  return make_uint4(ptx::upcast_e4m3x2<dtype>(low & 0xffff), ptx::upcast_e4m3x2<dtype>(low >> 16),
-                    ptx::upcast_e4m3x2<dtype>(high & 0xffff), ptx::upcast_e4m3x2<dtype>(high >> 16));
+  const uint2 first = ptx::upcast_e4m3x4<dtype>(low), second = ptx::upcast_e4m3x4<dtype>(high);
+  return make_uint4(first.x, first.y, second.x, second.y);
 }
 
 // to: of the chunk's first half; the other is 16 bytes away, in one direction or the other. `swapped`: the

@@ -17,6 +17,10 @@ __device__ __forceinline__ void copy_async_b128(uint32_t smem, const void* from,
                  : "memory");
 }
 
+__device__ __forceinline__ void copy_async_b32(uint32_t smem, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(smem), "l"(from) : "memory");
+}
+
 __device__ __forceinline__ void copy_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }

@@ -39,4 +39,23 @@ __device__ __forceinline__ uint32_t upcast_e4m3x2(uint32_t codes) {
   return pack_half2<dtype>(half_low<dtype_fp16>(v), half_high<dtype_fp16>(v));
 }
 
+// Four, the first in the lowest byte, as two pairs: in one piece, for which the assembler needs no shifts.
+template <int dtype>
+__device__ __forceinline__ uint2 upcast_e4m3x4(uint32_t codes) {
+  uint2 v;
+  if constexpr (dtype == dtype_fp16)
+    asm("{.reg .b16 x, y; mov.b32 {x, y}, %2; cvt.rn.f16x2.e4m3x2 %0, x; cvt.rn.f16x2.e4m3x2 %1, y;}"
+        : "=r"(v.x), "=r"(v.y)
+        : "r"(codes));
+  else
+    asm("{.reg .b16 x, y, a, b; .reg .b32 pair; .reg .f32 low, high; mov.b32 {x, y}, %2;"
+        "cvt.rn.f16x2.e4m3x2 pair, x; mov.b32 {a, b}, pair; cvt.f32.f16 low, a; cvt.f32.f16 high, b;"
+        "cvt.rn.bf16x2.f32 %0, high, low;"
+        "cvt.rn.f16x2.e4m3x2 pair, y; mov.b32 {a, b}, pair; cvt.f32.f16 low, a; cvt.f32.f16 high, b;"
+        "cvt.rn.bf16x2.f32 %1, high, low;}"
+        : "=r"(v.x), "=r"(v.y)
+        : "r"(codes));
+  return v;
+}
+
 }  // namespace dgrt::ptx

@@ -1,0 +1,233 @@
+// Keys and values of e4m3, made 16 bits on their way: every lane of four warps copies 16 columns of a row at a
+// time to a slot beside the tiles, and converts what it copied itself, as soon as it is there, to where products
+// read. Several slots are on their way meanwhile. Pages of any size cost the same.
+#pragma once
+#include "device/main_loop/attn_keys.cuh"
+#include "device/main_loop/paged_upcast.cuh"
+
+namespace dgrt {
+
+// Rows of sequences that lie one behind the other, found as PagedSource finds those of pages: one page.
+template <class Cfg>
+class ContiguousSource {
+ public:
+  using Params = AttnContiguousParams;
+  using Range = KeyRange<Cfg::block_m, Cfg::block_n, false>;
+  using KeyRing = Ring<Cfg::stages>;
+  static constexpr bool all_lanes = true;
+
+  __device__ static bool leads() { return threadIdx.x % 128 == 0; }
+  __device__ static void check(const Params&) {}
+  __device__ static void locate(const Params& p, uint32_t sequence, RaggedTile& tile) {
+    ContiguousKeys<Cfg>::locate(p, sequence, tile);
+  }
+
+ protected:
+  static constexpr uint32_t warps = 4;
+  struct Place {
+    uint32_t token, page;
+  };
+
+  __device__ ContiguousSource(const Params& p, const RaggedTile& tile, const Range& range)
+      : p_(p),
+        key_first_(range.key_first),
+        key_end_(range.key_end),
+        first_token_(static_cast<uint32_t>(tile.kv_begin)),
+        head_(static_cast<uint32_t>(tile.head) / p.group) {}
+
+  __device__ static bool is_new(int32_t) { return false; }
+  __device__ void request_page(int32_t, uint32_t, uint32_t) const {}
+  __device__ __forceinline__ Place place_of(int32_t at, uint32_t row, uint32_t) const {
+    const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(row);
+    return {first_token_ + static_cast<uint32_t>(key), key < key_first_ || key >= key_end_ ? 1u : 0u};
+  }
+  __device__ static bool exists(Place place) { return place.page == 0; }
+
+  const Params& p_;
+  int32_t key_first_, key_end_;
+  uint32_t first_token_, head_;
+};
+
+// Source: PagedSource, ContiguousSource. Of a tile every warp has a quarter of the rows, side by side. Four lanes
+// have 64 columns of one, 16 each, and eight lanes two rows, so that their stores meet in no bank.
+template <class Cfg, class Source>
+class UpcastKeys : public Source {
+  using Source::head_, Source::p_, Source::warps;
+  using typename Source::Place;
+  static constexpr AttnConfig config = attn_config<Cfg>;
+  static constexpr uint32_t rows = Cfg::block_n / warps, table_bytes = rows * 8, entries_bytes = rows * 4;  // of a warp
+  static constexpr uint32_t slots = attn_raw_slots(config), slot_bytes = attn_raw_slot_bytes(config);
+  static_assert(rows <= 32, "a lane finds one row of a tile");
+
+  // A lane's share of a tile, in chunks of 16 columns; what is beyond the columns is nobody's.
+  template <uint32_t columns>
+  struct Tile {
+    static constexpr uint32_t boxes = attn_boxes(columns), wide = attn_raw_boxes(columns);
+    static constexpr uint32_t chunks = attn_raw_chunks(Cfg::block_n, columns);
+    static constexpr uint32_t in_pass = attn_pass_size(chunks), passes = ceil_div(chunks, in_pass);
+    static_assert(passes <= 2, "request_pass() knows two");
+
+    // A chunk's row of the warp's, and box: of the chunk, then of the lane.
+    __device__ static constexpr uint32_t row(uint32_t chunk) { return chunk * 4 / wide * 2; }
+    __device__ static constexpr uint32_t box(uint32_t chunk) { return chunk * 4 % wide; }
+    __device__ static uint32_t lane_row() { return threadIdx.x % 32 / 8 / wide * 2 + threadIdx.x / 4 % 2; }
+    __device__ static uint32_t lane_box() { return threadIdx.x % 32 / 8 % wide; }
+    __device__ static bool has_row(uint32_t chunk) { return rows * wide % 8 == 0 || lane_row() + row(chunk) < rows; }
+  };
+  using K = Tile<Cfg::head_dim_qk>;
+  using V = Tile<Cfg::head_dim_v>;
+
+ public:
+  using typename Source::KeyRing, typename Source::Params, typename Source::Range;
+
+  static constexpr uint32_t more_registers = 16;
+  __device__ static uint32_t followers(const Params&) { return warps - 1; }
+  __device__ static uint32_t fills(const Params&) { return warps; }
+
+  __device__ UpcastKeys(const Params& p, const RaggedTile& tile, const Range& range, uint32_t tables, uint32_t raw)
+      : Source(p, tile, range),
+        first_(range.first),
+        last_(range.end - 1),
+        tables_(tables + threadIdx.x % 128 / 32 * (3 * table_bytes + 4 * entries_bytes)),
+        raw_(raw + threadIdx.x % 128 * 16) {
+    request_page(last_), request_page(last_ - 1), request_page(last_ - 2);
+    ptx::copy_async_commit();
+    ptx::copy_async_wait<0>();
+    aim_k(last_);
+#pragma unroll 1
+    for (uint32_t i = 0; i < slots; ++i) request();
+  }
+
+  // In the order of AttnLoad::tile: keys of the last tile, then of each tile before the values behind them.
+  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) {
+    if constexpr (Cfg::new_keys)
+      if (this->is_new(at)) this->template load_new<K::boxes>(ring, to, &p_.k_new, at, true);
+    load<K>(ring, to, this->is_new(at));
+  }
+  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) {
+    if constexpr (Cfg::new_keys)
+      if (this->is_new(at)) this->template load_new<V::boxes>(ring, to, &p_.v_new, at, true);
+    load<V>(ring, to, this->is_new(at));
+  }
+  __device__ void look_ahead(int32_t) const {}
+  __device__ void finish() const {}
+
+ private:
+  __device__ static uint32_t own_row() { return threadIdx.x % 128 / 32 * rows + threadIdx.x % 32; }
+  // Where this lane's entry of the page table lies for tile `at`, of which four are kept.
+  __device__ uint32_t entry(int32_t at) const {
+    return tables_ + 3 * table_bytes + (at & 3) * entries_bytes + threadIdx.x % 32 * 4;
+  }
+  __device__ __forceinline__ void request_page(int32_t at) const {
+    if (threadIdx.x % 32 < rows) Source::request_page(at, own_row(), entry(at));
+  }
+
+  // What is requested from now on. Every lane says where its row's key and value begin; null: it does not exist.
+  // A tile's values are requested after the next one's keys. The page table's entries come three tiles ahead, by
+  // copies too: whoever arrives at a barrier waits for loads that are on their way, but not for copies. They are
+  // complete when four passes were requested after them, of which each has a slot.
+  __device__ __forceinline__ void aim_k(int32_t at) {
+    request_page(at - 3);
+    const Place place = this->place_of(at, own_row(), entry(at));
+    const auto begin = [&](const AttnPageRows& tensor) {
+      if (!this->exists(place)) return uint64_t{0};
+      return reinterpret_cast<uint64_t>(tensor.base) + head_ * tensor.head + place.page * tensor.page +
+             place.token * tensor.token;
+    };
+    __syncwarp();  // all lanes have requested the keys before
+    if (threadIdx.x % 32 < rows) {
+      ptx::store_shared_u64(tables_ + threadIdx.x % 32 * 8, begin(p_.k_rows));
+      ptx::store_shared_u64(value_table(at) + threadIdx.x % 32 * 8, begin(p_.v_rows));
+    }
+    __syncwarp();
+    at_ = at, is_v_ = false;
+  }
+  __device__ uint32_t value_table(int32_t at) const { return tables_ + (at % 2 + 1) * table_bytes; }
+
+  // A part of a tile, to the slot that was converted last; nothing, behind the first tile's values.
+  __device__ __forceinline__ void request() {
+    if (at_ >= first_) {
+      if (K::wide == V::wide || !is_v_)
+        request_pass<K>();
+      else
+        request_pass<V>();
+      if (++pass_ == (is_v_ ? V::passes : K::passes)) {
+        pass_ = 0;
+        if (is_v_ ? at_ - 2 >= first_ : at_ == last_ && at_ > first_)
+          aim_k(at_ - (is_v_ ? 2 : 1));
+        else
+          at_ = is_v_ ? at_ - 1 : min(at_ + 1, last_), is_v_ = true;
+      }
+    }
+    ptx::copy_async_commit();
+    slot_ = slot_ + 1 == slots ? 0 : slot_ + 1;
+  }
+  template <class T>
+  __device__ __forceinline__ void request_pass() {
+    const uint32_t from = is_v_ ? value_table(at_) : tables_, end = is_v_ ? p_.v_columns : p_.qk_columns;
+    if (T::passes == 1 || pass_ == 0)
+      request_chunks<T, 0>(from, end);
+    else
+      request_chunks<T, 1 % T::passes>(from, end);
+  }
+  template <class T, uint32_t pass>
+  __device__ __forceinline__ void request_chunks(uint32_t from, uint32_t end_column) const {
+#pragma unroll
+    for (uint32_t i = 0; i < T::in_pass; ++i) {
+      const uint32_t chunk = pass * T::in_pass + i;
+      if (chunk >= T::chunks || !T::has_row(chunk)) continue;
+      const uint32_t column = (T::lane_box() + T::box(chunk)) * attn_box_columns + threadIdx.x % 4 * 16;
+      const uint64_t row = ptx::load_shared_u64(from + T::lane_row() * 8 + T::row(chunk) * 8);
+      ptx::copy_async_b128(raw_ + slot_ * slot_bytes + i * (128 * 16), reinterpret_cast<const uint8_t*>(row) + column,
+                           row != 0 && column < end_column ? 16 : 0);
+    }
+  }
+
+  template <class T>
+  __device__ __forceinline__ void convert(uint32_t to, uint32_t chunk, uint4 codes) const {
+    if (!T::has_row(chunk) || T::lane_box() + T::box(chunk) >= T::boxes) return;
+    // Of rows that a chunk adds, those below eight are no bits of the lane's: the swizzle's can be added later.
+    const uint32_t first = attn_chunk_offset(Cfg::block_n, threadIdx.x % 128 / 32 * rows + T::lane_row(),
+                                             T::lane_box() * 8 + threadIdx.x % 4 * 2);
+    upcast_chunk<Cfg::dtype>(
+        codes, (to + first ^ T::row(chunk) % 8 * 16) + (T::box(chunk) * Cfg::block_n + T::row(chunk)) * attn_row_bytes,
+        false);
+  }
+
+  // A tile that was requested, unless it is new.
+  template <class T>
+  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, bool is_new) {
+    if (!is_new) ring.wait_empty();
+#pragma unroll
+    for (uint32_t pass = 0; pass < T::passes; ++pass) {
+      if (!is_new) {
+        ptx::copy_async_wait<slots - 1>();
+        constexpr uint32_t batch = T::in_pass % 4 == 0 ? 4 : T::in_pass % 3 == 0 ? 3 : T::in_pass % 2 == 0 ? 2 : 1;
+#pragma unroll
+        for (uint32_t i = 0; i < T::in_pass; i += batch) {
+          uint4 codes[batch];
+#pragma unroll
+          for (uint32_t j = 0; j < batch; ++j)
+            codes[j] = ptx::load_shared_b32x4(raw_ + slot_ * slot_bytes + (i + j) * (128 * 16));
+#pragma unroll
+          for (uint32_t j = 0; j < batch; ++j)
+            if (pass * T::in_pass + i + j < T::chunks) convert<T>(to, pass * T::in_pass + i + j, codes[j]);
+        }
+      }
+      request();
+    }
+    if (is_new) return;
+    ptx::fence_proxy_async();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.full());
+  }
+
+  int32_t first_, last_;  // tiles
+  uint32_t tables_;       // of the warp, in shared memory: where a tile's keys begin, two tiles' values
+  uint32_t raw_;          // the first slot
+  int32_t at_;            // what is requested next
+  bool is_v_;
+  uint32_t pass_ = 0, slot_ = 0;
+};
+
+}  // namespace dgrt
