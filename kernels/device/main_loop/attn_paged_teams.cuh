@@ -27,7 +27,8 @@ struct AttnTeamsSmem {
                                           Cfg::split_v, Cfg::kv_bytes, Cfg::ctas_per_sm, Cfg::cluster};
   static constexpr uint32_t q_bytes = attn_paged_q_bytes(config);
   static constexpr uint32_t stage_bytes = attn_paged_stage_bytes(config);
-  static constexpr uint32_t k_row_bytes = Cfg::head_dim_qk * Cfg::kv_bytes, v_row_bytes = Cfg::head_dim_v * Cfg::kv_bytes;
+  static constexpr uint32_t k_row_bytes = Cfg::head_dim_qk * Cfg::kv_bytes;
+  static constexpr uint32_t v_row_bytes = Cfg::head_dim_v * Cfg::kv_bytes;
   static constexpr uint32_t rows_offset = q_bytes + Cfg::stages * stage_bytes;
   static constexpr uint32_t factors_offset = rows_offset + (attn_teams + 1) * Cfg::block_m * 8;
   static constexpr uint32_t scratch_offset = rows_offset + attn_paged_rows_bytes(config);
@@ -93,26 +94,30 @@ struct TeamQueries {
   }
 
  private:
-  static __device__ __forceinline__ uint32_t max_magnitudes(uint32_t pair) {
+  static __device__ __forceinline__ uint32_t max_magnitude(uint32_t pair) {
     return max(pair & 0x7fff, pair >> 16 & 0x7fff);
+  }
+  static __device__ __forceinline__ uint32_t max_magnitude(uint4 x) {
+    return max(max(max_magnitude(x.x), max_magnitude(x.y)), max(max_magnitude(x.z), max_magnitude(x.w)));
   }
 
   // Powers of two are exact, up to where fp16 ends. Infinity and NaN stay what they are.
   __device__ __forceinline__ void scale_row(uint4 (&row)[per_lane], uint32_t factor_to) const {
     uint32_t most = 0;
 #pragma unroll
-    for (const uint4& x : row)
-      most = max(most, max(max(max_magnitudes(x.x), max_magnitudes(x.y)), max(max_magnitudes(x.z), max_magnitudes(x.w))));
+    for (const uint4& x : row) most = max(most, max_magnitude(x));
     constexpr uint32_t least = 64, target = 127 + 14;  // exponents as bf16 and fp32 have them
     const uint32_t exponent = max(ptx::redux_max_u32(most) >> 7, least);
     const float scale = __uint_as_float((127 + target - exponent) << 23);
 #pragma unroll
     for (uint4& x : row)
-      x = make_uint4(scaled_pair(x.x, scale), scaled_pair(x.y, scale), scaled_pair(x.z, scale), scaled_pair(x.w, scale));
+      x = make_uint4(scaled_pair(x.x, scale), scaled_pair(x.y, scale), scaled_pair(x.z, scale),
+                     scaled_pair(x.w, scale));
     if (threadIdx.x % 32 == 0) ptx::store_shared_f32(factor_to, __uint_as_float((127 + exponent - target) << 23));
   }
   static __device__ __forceinline__ uint32_t scaled_pair(uint32_t pair, float scale) {
-    return ptx::pack_half2<dtype_fp16>(ptx::half_low<dtype_bf16>(pair) * scale, ptx::half_high<dtype_bf16>(pair) * scale);
+    return ptx::pack_half2<dtype_fp16>(ptx::half_low<dtype_bf16>(pair) * scale,
+                                       ptx::half_high<dtype_bf16>(pair) * scale);
   }
 
   // Of 16 columns, a thread's fragment of e4m3 has four that lie side by side: pairs of even places first.
@@ -450,8 +455,8 @@ struct AttnTeams {
       for (float& x : o) x = 0.0f;
 #pragma unroll 1
       for (int32_t tile = segment.begin; tile < segment.end; ++tile)
-        attend(loader, tile * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(team() * Smem::keys), mask, given,
-               softmax);
+        attend(loader, tile * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(team() * Smem::keys), mask,
+               given, softmax);
       segment.load(loader.segment_at(index));  // again: no registers for it meanwhile
       finish(segment, scales, softmax);
     }

@@ -1,6 +1,6 @@
 // Gathers rows of queries, and key tiles out of a paged cache, into boxes of 64 columns or packed rows
-// (attn_tile.cuh), by copies of 16 bytes: any page size, any strides. All threads of a CTA load. Every warp has rows of its
-// own, and every lane finds the page of one of them.
+// (attn_tile.cuh), by copies of 16 bytes: any page size, any strides. All threads of a CTA load. Every warp has
+// rows of its own, and every lane finds the page of one of them.
 // Keys that no row of the tile may see are zeros, not loads: what lies there may be NaN.
 #pragma once
 #include "device/main_loop/paged_upcast.cuh"
