@@ -353,8 +353,7 @@ struct AttnMath {
       v = ptx::redux_max_u32(v + part * (Smem::columns / attn_box_columns) * Smem::k_box);
     const int32_t first = keys.tiles.first_key(at), end = keys.tiles.end(at, keys.key_end);
     if (keys.key_first > first || end < first + static_cast<int32_t>(Cfg::block_n))
-      zero_values<Cfg>(
-          v, keys.key_first - first, end - first, own_barrier());
+      zero_values<Cfg>(v, keys.key_first - first, end - first, own_barrier());
     keep_all(o);
     ptx::wgmma_fence();
     issue_output<OutputWgmma, Cfg::block_n>(o, weights, v);
@@ -377,7 +376,8 @@ struct AttnMath {
                                                  bool has_rows) {
     int32_t end = keys.end;
     if constexpr (Smem::slabs > 2) {
-      const int32_t key_end = min(mask.right + static_cast<int32_t>(attn_slab_rows), keys.key_end);
+      constexpr auto rows = static_cast<int32_t>(attn_slab_rows);
+      const int32_t key_end = min(mask.right, keys.key_end - rows) + rows;
       const bool sees = has_rows && key_end > keys.key_first;
       // Else all that follows would not be uniform for the compiler: the ring's slots, waits.
       const int32_t seen = sees ? keys.tiles.of(key_end - 1) : keys.first;
