@@ -9,6 +9,7 @@
 #include "tools/attention_memory_bench.h"
 #include "tools/command.h"
 #include "tools/decode_bench.h"
+#include "tools/mla_bench.h"
 #include "tools/gemm_bench.h"
 #include "tools/hyper_bench.h"
 #include "tools/indexer_bench.h"

@@ -124,14 +124,16 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
   if (op == "hc_prenorm") return BenchDesc(dgrt_hc_prenorm_desc DGRT_HC_PRENORM_DESC);
   if (op == "hc_prenorm_weights")
     return BenchDesc(dgrt_hc_prenorm_weights_desc DGRT_HC_PRENORM_WEIGHTS_DESC);
-  if (op == "attn_prefill" || op == "attn_decode" || op == "attn_extend") {
+  if (op == "attn_prefill" || op == "attn_decode" || op == "attn_extend" || op == "mla_decode") {
     const std::string dtype = json.at("desc").at("dtype").get<std::string>();
     if (dtype != "bf16" && dtype != "fp16") return invalid("dtype={}: must be bf16 or fp16", dtype);
     AttnBenchDesc prefill{DGRT_ATTN_PREFILL_DESC};
     DecodeBenchDesc decode{DGRT_ATTN_DECODE_DESC};
     ExtendBenchDesc extend{DGRT_ATTN_EXTEND_DESC};
-    prefill.dtype = decode.dtype = extend.dtype = dtype == "bf16" ? DGRT_BF16 : DGRT_FP16;
+    MlaBenchDesc mla{DGRT_MLA_DECODE_DESC};
+    prefill.dtype = decode.dtype = extend.dtype = mla.dtype = dtype == "bf16" ? DGRT_BF16 : DGRT_FP16;
     if (op == "attn_prefill") return BenchDesc(prefill);
+    if (op == "mla_decode") return BenchDesc(mla);
     return op == "attn_decode" ? BenchDesc(decode) : BenchDesc(extend);
   }
   if (op == "attn_merge") {
@@ -228,7 +230,8 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
     return ok();
   }
   const bool paged = std::holds_alternative<DecodeBenchDesc>(desc) ||
-                     std::holds_alternative<ExtendBenchDesc>(desc);
+                     std::holds_alternative<ExtendBenchDesc>(desc) ||
+                     std::holds_alternative<MlaBenchDesc>(desc);
   if (paged || std::holds_alternative<AttnBenchDesc>(desc))
     return read_attn_sizes(layer, paged, shape);
   const bool paged_logits = std::holds_alternative<PagedLogitsBenchDesc>(desc);
@@ -380,7 +383,8 @@ void set_sizes(const BenchShape& shape, int64_t m, PagedBenchDesc<Desc>* desc) {
   desc->head_dim_qk = sizes.head_dim_qk, desc->head_dim_v = sizes.head_dim_v;
   desc->prefix = sizes.prefix, desc->page_size = sizes.page_size;
   if (sizes.new_keys) desc->flags |= DGRT_ATTN_NEW_KEYS;
-  if (shape.fp8_cache) desc->dtype_kv = DGRT_E4M3;
+  if constexpr (requires { desc->dtype_kv; })
+    if (shape.fp8_cache) desc->dtype_kv = DGRT_E4M3;
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = sizes.batch;
   desc->flags |= sizes.mask;

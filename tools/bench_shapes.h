@@ -37,6 +37,7 @@ struct PagedBenchDesc : Desc {
 };
 using DecodeBenchDesc = PagedBenchDesc<dgrt_attn_decode_desc>;
 using ExtendBenchDesc = PagedBenchDesc<dgrt_attn_extend_desc>;
+using MlaBenchDesc = PagedBenchDesc<dgrt_mla_decode_desc>;
 
 struct CombineBenchDesc : dgrt_combine_topk_swa_indices_desc {
   int64_t top_k = 0;
@@ -53,7 +54,7 @@ using BenchDesc =
                  dgrt_gemm_batched_desc, dgrt_quant_fp8_desc, dgrt_scale_layout_desc,
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
                  dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc,
-                 DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc,
+                 DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc, MlaBenchDesc,
                  dgrt_topk_transform_desc, dgrt_mla_kv_append_desc, dgrt_kv_dequant_paged_desc,
                  dgrt_build_swa_token_ids_desc, CombineBenchDesc, LogitsBenchDesc, PagedLogitsBenchDesc>;
 

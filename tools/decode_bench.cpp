@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "tools/attention_bench.h"
 #include "tools/lib/lab_attn_check.h"
 #include "tools/lib/lab_fill.h"
 #include "tools/lib/lab_tree_mask.h"
+#include "tools/paged_tables.h"
 
 namespace dgrt {
 namespace {
@@ -25,9 +25,7 @@ class PagedBench : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
-  Result<lab::DeviceBuffer> make_integers(const std::vector<int32_t>& values) const;
   Status set_scale();
-  Status make_tables(int64_t m);
   Status make_mask(int64_t m);
   bool is_masked() const { return (desc_.flags & (DGRT_ATTN_MASK_BYTES | DGRT_ATTN_MASK_BITS)) != 0; }
   void set_strides();
@@ -41,7 +39,8 @@ class PagedBench : public OpBench {
 
   PagedBenchDesc<Desc> desc_;
   Args args_;  // but for what prepare() adds
-  lab::DeviceBuffer q_, k_, v_, o_, lse_, q_indptr_, seq_lens_, page_table_, mask_, mask_indptr_, scale_;
+  PagedTables tables_;
+  lab::DeviceBuffer q_, k_, v_, o_, lse_, mask_, mask_indptr_, scale_;
 };
 
 template <class Desc, class Args>
@@ -49,36 +48,6 @@ Status PagedBench<Desc, Args>::set_scale() {
   DGRT_ASSIGN(scale_, lab::DeviceBuffer::make(device(), sizeof(bench_kv_scale)));
   DGRT_TRY(scale_.upload(&bench_kv_scale, sizeof(bench_kv_scale)));
   args_.k_scale = args_.v_scale = scale_.template as<float>();
-  return ok();
-}
-
-template <class Desc, class Args>
-Result<lab::DeviceBuffer> PagedBench<Desc, Args>::make_integers(const std::vector<int32_t>& values) const {
-  DGRT_ASSIGN(lab::DeviceBuffer buffer,
-              lab::DeviceBuffer::make(device(), values.size() * sizeof(int32_t)));
-  DGRT_TRY(buffer.upload(values.data(), buffer.bytes()));
-  return buffer;
-}
-
-template <class Desc, class Args>
-Status PagedBench<Desc, Args>::make_tables(int64_t m) {
-  Args& x = args_;
-  const int64_t keys = m + desc_.prefix;
-  x.batch = desc_.max_batch, x.total_q = x.batch * m, x.max_q_len = m, x.max_kv_len = keys;
-  x.page_size = desc_.page_size;
-  x.max_pages = x.page_table_stride = (keys + x.page_size - 1) / x.page_size;
-  x.num_pages = x.batch * x.max_pages;
-  std::vector<int32_t> q_indptr, pages(static_cast<size_t>(x.num_pages));
-  for (int64_t i = 0; i <= x.batch; ++i) q_indptr.push_back(static_cast<int32_t>(i * m));
-  for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
-  std::mt19937_64 rng(seed);
-  for (size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[rng() % i]);
-  DGRT_ASSIGN(q_indptr_, make_integers(q_indptr));
-  DGRT_ASSIGN(seq_lens_, make_integers(std::vector<int32_t>(static_cast<size_t>(x.batch),
-                                                            static_cast<int32_t>(keys))));
-  DGRT_ASSIGN(page_table_, make_integers(pages));
-  x.q_indptr = q_indptr_.as<int32_t>(), x.seq_lens = seq_lens_.as<int32_t>();
-  x.page_table = page_table_.as<int32_t>();
   return ok();
 }
 
@@ -115,7 +84,7 @@ void PagedBench<Desc, Args>::set_strides() {
 template <class Desc, class Args>
 Result<const dgrt_args*> PagedBench<Desc, Args>::prepare(int64_t m) {
   Args& x = args_;
-  DGRT_TRY(make_tables(m));
+  DGRT_TRY(tables_.make(device(), {desc_.max_batch, m, m + desc_.prefix, desc_.page_size}, seed, &x));
   DGRT_TRY(make_mask(m));
   set_strides();
   const int64_t rows = x.total_q * desc_.num_q_heads;
@@ -134,9 +103,8 @@ Result<const dgrt_args*> PagedBench<Desc, Args>::prepare(int64_t m) {
 
 template <class Desc, class Args>
 Status PagedBench<Desc, Args>::check(BenchCheck* check) const {
-  for (const lab::DeviceBuffer* buffer :
-       {&q_, &k_, &v_, &o_, &lse_, &q_indptr_, &seq_lens_, &page_table_})
-    DGRT_TRY(buffer->check_guards());
+  for (const lab::DeviceBuffer* buffer : {&q_, &k_, &v_, &o_, &lse_}) DGRT_TRY(buffer->check_guards());
+  DGRT_TRY(tables_.check_guards());
   DGRT_ASSIGN(const lab::AttnError error, lab::check_attn(device(), lab::problem_of(desc_, args_),
                                                           args_.total_q, most_checked));
   check->elements = error.checked;

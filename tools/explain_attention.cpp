@@ -5,6 +5,7 @@
 #include <string>
 
 #include "dgrt/attention.h"
+#include "dgrt/mla.h"
 #include "tools/explain_desc.h"
 
 namespace dgrt {
@@ -49,6 +50,16 @@ int run_explain_prefill(const AttentionOptions& options) {
 
 int run_explain_decode(const AttentionOptions& options) {
   const auto desc = heads_desc<dgrt_attn_decode_desc>(options, DGRT_ATTN_DECODE_DESC);
+  return run_desc(&desc.op, {options.batch, options.m, options.keys()}, options);
+}
+
+int run_explain_mla_decode(const AttentionOptions& options) {
+  dgrt_mla_decode_desc desc = DGRT_MLA_DECODE_DESC;
+  desc.num_q_heads = options.num_q_heads, desc.num_kv_heads = options.num_kv_heads;
+  desc.max_batch = options.batch, desc.max_q_len = options.m, desc.max_kv_len = options.keys();
+  desc.dtype = float_dtype(options.dtype);
+  desc.sm_budget = options.sm_budget;
+  desc.flags = options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0;
   return run_desc(&desc.op, {options.batch, options.m, options.keys()}, options);
 }
 
@@ -110,22 +121,37 @@ void add_head_dims(CLI::App* command, const SharedOptions& options) {
   command->add_option("--head-dim-v", options->head_dim_v, "Of v and o (default: those of q)");
 }
 
-// Attention over keys.
-CLI::App* add_over_keys(CLI::App& explain, const char* op, const char* example,
-                        const SharedOptions& options, RunAttention run, int& exit_code) {
+// Attention over keys of any kind.
+CLI::App* add_over_sequences(CLI::App& explain, const char* op, const char* example,
+                             const SharedOptions& options, RunAttention run, int& exit_code) {
   CLI::App* command = add_attention_op(explain, op, example, "Queries of the longest sequence",
                                        options, run, exit_code);
   command->add_option("--num-q-heads", options->num_q_heads, "Query heads")->required();
-  command->add_option("--num-kv-heads", options->num_kv_heads, "Key heads")->required();
-  add_head_dims(command, options);
   command->add_option("--batch", options->batch, "Sequences")->capture_default_str();
   command->add_option("--kv-len", options->kv_len, "Keys of the longest sequence (default: --m)");
   add_type(command, "--dtype", options->dtype, "Of q, k, v and o", {"bf16", "fp16"});
   command->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
-  command->add_flag("--softcap", options->softcap, "With DGRT_ATTN_SOFTCAP");
   command->add_flag("--batch-invariant", options->batch_invariant,
                     "With DGRT_FLAG_BATCH_INVARIANT");
   return command;
+}
+
+CLI::App* add_over_keys(CLI::App& explain, const char* op, const char* example,
+                        const SharedOptions& options, RunAttention run, int& exit_code) {
+  CLI::App* command = add_over_sequences(explain, op, example, options, run, exit_code);
+  command->add_option("--num-kv-heads", options->num_kv_heads, "Key heads")->required();
+  add_head_dims(command, options);
+  command->add_flag("--softcap", options->softcap, "With DGRT_ATTN_SOFTCAP");
+  return command;
+}
+
+void add_mla_decode(CLI::App& explain, int& exit_code) {
+  const auto options = std::make_shared<AttentionOptions>();
+  options->num_kv_heads = 1;
+  add_over_sequences(explain, "mla_decode", "--num-q-heads 128 --batch 64 --m 1 --kv-len 4096", options,
+                     run_explain_mla_decode, exit_code)
+      ->add_option("--num-kv-heads", options->num_kv_heads, "Key heads")
+      ->capture_default_str();
 }
 
 void add_merge(CLI::App& explain, int& exit_code) {
@@ -175,6 +201,7 @@ void add_explain_attention(CLI::App& explain, int& exit_code) {
       ->capture_default_str();
   add_merge(explain, exit_code);
   add_append(explain, exit_code);
+  add_mla_decode(explain, exit_code);
 }
 
 }  // namespace dgrt

@@ -1,5 +1,5 @@
-/* Multi-head latent attention over sparse, paged caches of DeepSeek-V3.2 and V4: what surrounds attention
- * itself. Read dgrt.h first. */
+/* Multi-head latent attention: over a cache whose rows are keys and values at once, and what surrounds attention
+ * over the sparse, quantised caches of DeepSeek-V3.2 and V4. Read dgrt.h first. */
 #ifndef DGRT_MLA_H_
 #define DGRT_MLA_H_
 
@@ -8,6 +8,79 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Flags of MLA, besides those that every op knows. */
+#define DGRT_MLA_LSE_BASE2 (1u << 17)     /* lse in powers of two instead of e */
+#define DGRT_MLA_LSE_EMPTY_INF (1u << 24) /* lse of a query that sees no key is +inf, as FlashMLA has it */
+
+/* ---- mla_decode ------------------------------------------------------------------------------ */
+
+/* mla_decode: attention of the last few tokens of every sequence over its paged cache of latent rows, which holds
+ * their own already: decode with one token, speculative verify with several. A row of the cache is the key of all
+ * query heads that share it, and its first head_dim_v columns are their value. Keys are split over SMs as their
+ * numbers ask for, which are read on the device: there is no schedule to make beforehand, and a captured graph
+ * may be replayed with other lengths. For each sequence b, query i of its E and query head h, with keys j of its L:
+ *   s_j = scale * dot(q_i, kv_j)
+ *   o_i = sum over visible j of exp(s_j) kv_j[0 .. head_dim_v) / sum over visible j of exp(s_j)
+ *   lse_i = log(sum over visible j of exp(s_j)); j is visible where j <= L - E + i, or, not causal, always.
+ *
+ * Shapes   q [total_q, num_q_heads, head_dim_qk], o [total_q, num_q_heads, head_dim_v], lse fp32 [total_q,
+ *          num_q_heads]; query head h reads key head h / (num_q_heads / num_kv_heads). lse may be NULL: not stored.
+ *          q_indptr int32 [batch + 1]: sequence b has tokens q_indptr[b] to q_indptr[b + 1] - 1. They rise from 0;
+ *          tokens past the last entry belong to no sequence: their rows of o and lse are not written.
+ *          kv [num_pages, page_size, num_kv_heads, head_dim_qk], in any order of the first three axes, by strides.
+ *          page_table int32 [batch, max_pages], rows page_table_stride apart, seq_lens int32 [batch]: key j of
+ *          sequence b is slot j % page_size of page page_table[b][j / page_size], for j < seq_lens[b]. Sequences may
+ *          share pages. Entries of keys that no query sees are not read.
+ * Types    dtype, of q, kv and o: bf16 or fp16.
+ * Layout   Last axis contiguous. *_page_stride, *_token_stride, *_head_stride: elements. Of q, kv and o: multiples
+ *          of 8 (16 bytes), between tokens and heads at least the columns; pointers 16-byte aligned. Of lse: at least
+ *          1. Integers and lse 4-byte aligned. Outputs must not overlap inputs.
+ * Sizes    head_dim_qk 576, head_dim_v 512. num_q_heads a multiple of num_kv_heads. page_size at least 1; multiples
+ *          of 64 are fastest, then of 8. 0 <= batch <= max_batch, max_q_len <= desc.max_q_len, max_kv_len <=
+ *          desc.max_kv_len: of the longest sequence, or more; hints. total_q, num_pages, max_pages * page_size <
+ *          2^30. total_q or batch 0 launches nothing. Sequences longer than total_q or max_pages * page_size are
+ *          cut, negative ones empty. Keys of pages that num_pages does not reach count as zeros.
+ * Numerics fp32 softmax, weights rounded to dtype before they meet values, fp32 sums. A query that sees no key has
+ *          o = 0 and lse = -inf. What lies in slots that no query of a tile of 64 rows may see, is never used; a NaN
+ *          in a row that another query of the same tile sees may spread to the tile. lse is natural, so that results
+ *          can be merged (attn_merge). Equal inputs give bitwise equal outputs. A row's bits may depend on all
+ *          lengths of the batch and on the hints, unless DGRT_FLAG_BATCH_INVARIANT is set: then on its own sequence
+ *          alone, which may not have more than max_q_len tokens: it is cut there.
+ * Memory   A workspace for parts of rows, whose first state_bytes are zero before the first call and again after
+ *          every call. Two tiles of 64 x 516 floats for each SM (34 MiB on 132), whatever the sizes; with
+ *          BATCH_INVARIANT 16 of them for each row tile of every sequence.
+ * Needs    SM90.
+ * Errors   DGRT_INVALID_ARGUMENT  a rule above is broken; dgrt_last_error() names the field.
+ *          DGRT_UNSUPPORTED       no kernel for these types.
+ * Source   kernels/mla/sm90_mla_decode.cuh */
+typedef struct dgrt_mla_decode_desc {
+  dgrt_op op; /* start from DGRT_MLA_DECODE_DESC */
+  int64_t num_q_heads, num_kv_heads;
+  int64_t head_dim_qk, head_dim_v;
+  int64_t max_batch, max_q_len, max_kv_len; /* largest of args */
+  dgrt_dtype dtype;
+  uint32_t sm_budget; /* SMs to use. 0: all */
+  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_... */
+  uint32_t reserved;
+} dgrt_mla_decode_desc;
+#define DGRT_MLA_DECODE_DESC {{DGRT_OP_MLA_DECODE, sizeof(dgrt_mla_decode_desc)}, 0, 1, 576, 512, 0, 0, 0, 0, 0, 0, 0}
+
+typedef struct dgrt_mla_decode_args {
+  dgrt_op op; /* start from DGRT_MLA_DECODE_ARGS: causal */
+  const void *q, *kv;
+  void* o;
+  float* lse;
+  const int32_t *q_indptr, *page_table, *seq_lens;
+  int64_t batch, total_q, max_q_len, max_kv_len;
+  int64_t page_size, num_pages, max_pages, page_table_stride;
+  int64_t q_token_stride, q_head_stride;
+  int64_t kv_page_stride, kv_token_stride, kv_head_stride;
+  int64_t o_token_stride, o_head_stride, lse_token_stride, lse_head_stride;
+  float scale;     /* > 0; of the model: 1 / sqrt(192) and its factor of YaRN for DeepSeek-V3, not of 576 */
+  uint32_t causal; /* 1, or 0: every query sees all keys */
+} dgrt_mla_decode_args;
+#define DGRT_MLA_DECODE_ARGS {{DGRT_OP_MLA_DECODE, sizeof(dgrt_mla_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 1}
 
 /* ---- topk_transform -------------------------------------------------------------------------- */
 
@@ -241,6 +314,7 @@ typedef struct dgrt_combine_topk_swa_indices_args {
 
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
+DGRT_TYPED_CALLS(mla_decode)
 DGRT_TYPED_CALLS(topk_transform)
 DGRT_TYPED_CALLS(mla_kv_append)
 DGRT_TYPED_CALLS(kv_dequant_paged)

@@ -47,6 +47,7 @@ CONSTANTS = {
     "ATTN_NEW_KEYS": 1 << 23, "ATTN_CHECK_PAGES": 1 << 24,
     "KV_SLOTS_INT64": 1 << 16,
     # mla.h, whose structs are in _c_mla.py
+    "MLA_LSE_BASE2": 1 << 17, "MLA_LSE_EMPTY_INF": 1 << 24,
     "MLA_KV_V32": 1, "MLA_KV_V4": 2,
     # indexer.h
     "LOGITS_CLEAN": 1 << 16, "LOGITS_COMPRESSED": 1 << 17,

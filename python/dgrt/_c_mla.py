@@ -1,8 +1,30 @@
-"""mla.h as ctypes, as _c.py mirrors the other headers: the helper ops around sparse MLA."""
+"""mla.h as ctypes, as _c.py mirrors the other headers."""
 
-from ctypes import Structure, c_int64, c_uint32, c_void_p
+from ctypes import Structure, c_float, c_int64, c_uint32, c_void_p
 
 from ._c import CONSTANTS, Op
+
+
+class MlaDecodeDesc(Structure):
+    op_id = CONSTANTS["OP_MLA_DECODE"]
+    _fields_ = [("op", Op), ("num_q_heads", c_int64), ("num_kv_heads", c_int64),
+                ("head_dim_qk", c_int64), ("head_dim_v", c_int64), ("max_batch", c_int64),
+                ("max_q_len", c_int64), ("max_kv_len", c_int64), ("dtype", c_uint32),
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class MlaDecodeArgs(Structure):
+    op_id = CONSTANTS["OP_MLA_DECODE"]
+    _fields_ = [("op", Op), ("q", c_void_p), ("kv", c_void_p), ("o", c_void_p), ("lse", c_void_p),
+                ("q_indptr", c_void_p), ("page_table", c_void_p), ("seq_lens", c_void_p),
+                ("batch", c_int64), ("total_q", c_int64), ("max_q_len", c_int64),
+                ("max_kv_len", c_int64), ("page_size", c_int64), ("num_pages", c_int64),
+                ("max_pages", c_int64), ("page_table_stride", c_int64), ("q_token_stride", c_int64),
+                ("q_head_stride", c_int64), ("kv_page_stride", c_int64),
+                ("kv_token_stride", c_int64), ("kv_head_stride", c_int64),
+                ("o_token_stride", c_int64), ("o_head_stride", c_int64),
+                ("lse_token_stride", c_int64), ("lse_head_stride", c_int64), ("scale", c_float),
+                ("causal", c_uint32)]
 
 
 class TopkTransformDesc(Structure):
@@ -81,6 +103,7 @@ class CombineTopkSwaIndicesArgs(Structure):
 
 # C name -> mirror, for the layout test.
 STRUCTS = {
+    "dgrt_mla_decode_desc": MlaDecodeDesc, "dgrt_mla_decode_args": MlaDecodeArgs,
     "dgrt_topk_transform_desc": TopkTransformDesc, "dgrt_topk_transform_args": TopkTransformArgs,
     "dgrt_mla_kv_append_desc": MlaKvAppendDesc, "dgrt_mla_kv_append_args": MlaKvAppendArgs,
     "dgrt_kv_dequant_paged_desc": KvDequantPagedDesc, "dgrt_kv_dequant_paged_args": KvDequantPagedArgs,

@@ -1,8 +1,16 @@
-"""Descs and args of the helper ops around sparse MLA, as ops.py makes the other ops'."""
+"""Descs and args of the ops of mla.h, as ops.py makes the other ops'."""
 
 from . import _c_mla
 from ._c import CONSTANTS
-from .ops import _ceil_div, _fill, _with_strides
+from .ops import _ceil_div, _fill, _packed_strides, _paged_strides, _with_strides
+
+
+def mla_decode_desc(*, num_q_heads, num_kv_heads=1, max_batch, max_q_len=1, max_kv_len, dtype=CONSTANTS["BF16"],
+                    sm_budget=0, flags=0):
+    """Attention of DeepSeek's latent rows: 576 columns, of which the first 512 are values."""
+    return _fill(_c_mla.MlaDecodeDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads, head_dim_qk=576,
+                 head_dim_v=512, max_batch=max_batch, max_q_len=max_q_len, max_kv_len=max_kv_len, dtype=dtype,
+                 sm_budget=sm_budget, flags=flags)
 
 
 def topk_transform_desc(*, top_k, max_rows, max_columns, flags=0):
@@ -24,6 +32,21 @@ def build_swa_token_ids_desc(*, window, max_batch, max_capacity, flags=0):
 
 def combine_topk_swa_indices_desc(*, window, max_tokens, ratio=1, flags=0):
     return _fill(_c_mla.CombineTopkSwaIndicesDesc, window=window, ratio=ratio, max_tokens=max_tokens, flags=flags)
+
+
+def mla_decode_args(desc, *, q, kv, o, q_indptr, page_table, seq_lens, batch, total_q, page_size, num_pages,
+                    max_pages, scale, causal=True, max_q_len=None, max_kv_len=None, lse=None, **strides):
+    """`strides`: any of the struct's, by name. The scale is the model's: it does not follow from 576 columns."""
+    heads, qk, dv = desc.num_q_heads, desc.head_dim_qk, desc.head_dim_v
+    return _with_strides(
+        _c_mla.MlaDecodeArgs, strides,
+        dict(page_table_stride=max_pages, **_packed_strides("q", heads, qk, None, None),
+             **_paged_strides("kv", page_size, desc.num_kv_heads, qk, None, None, None),
+             **_packed_strides("o", heads, dv, None, None), lse_token_stride=heads, lse_head_stride=1),
+        q=q, kv=kv, o=o, lse=lse, q_indptr=q_indptr, page_table=page_table, seq_lens=seq_lens, batch=batch,
+        total_q=total_q, max_q_len=min(desc.max_q_len, total_q) if max_q_len is None else max_q_len,
+        max_kv_len=min(desc.max_kv_len, max_pages * page_size) if max_kv_len is None else max_kv_len,
+        page_size=page_size, num_pages=num_pages, max_pages=max_pages, scale=scale, causal=causal)
 
 
 def topk_transform_args(desc, *, scores, lengths, rows, columns, page_table=None, positions=None, slots=None,
@@ -96,6 +119,7 @@ def combine_topk_swa_indices_args(desc, *, query_start_loc, seq_lens, gather_len
 
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
+    _c_mla.MlaDecodeDesc: mla_decode_args,
     _c_mla.TopkTransformDesc: topk_transform_args,
     _c_mla.MlaKvAppendDesc: mla_kv_append_args,
     _c_mla.KvDequantPagedDesc: kv_dequant_paged_args,

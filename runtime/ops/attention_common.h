@@ -40,26 +40,38 @@ inline Status check_head_dim(const char* name, int64_t value) {
   return ok();
 }
 
-inline Status check_heads(int64_t num_q_heads, int64_t num_kv_heads, int64_t head_dim_qk,
-                          int64_t head_dim_v) {
+inline Status check_head_counts(int64_t num_q_heads, int64_t num_kv_heads) {
   if (num_kv_heads < 1 || num_kv_heads > max_heads)
     return invalid("num_kv_heads={}: must be 1 to {}", num_kv_heads, max_heads);
   if (num_q_heads < 1 || num_q_heads > max_heads || num_q_heads % num_kv_heads != 0)
     return invalid("num_q_heads={}: must be a multiple of num_kv_heads={} up to {}", num_q_heads,
                    num_kv_heads, max_heads);
+  return ok();
+}
+
+inline Status check_heads(int64_t num_q_heads, int64_t num_kv_heads, int64_t head_dim_qk,
+                          int64_t head_dim_v) {
+  DGRT_TRY(check_head_counts(num_q_heads, num_kv_heads));
   DGRT_TRY(check_head_dim("head_dim_qk", head_dim_qk));
   return check_head_dim("head_dim_v", head_dim_v);
+}
+
+// Bounds of the selector's variables.
+template <class Desc>
+Status check_bounds(const Desc& d) {
+  for (const auto& [name, value] : {std::pair{"max_batch", d.max_batch},
+                                    {"max_q_len", d.max_q_len},
+                                    {"max_kv_len", d.max_kv_len}})
+    if (value < 0 || value > max_tokens)
+      return invalid("{}={}: must be 0 to {}", name, value, max_tokens);
+  return ok();
 }
 
 // Of any attention op. more, names: flags that not all of them know.
 template <class Desc>
 Status check_desc(const char* op, const Desc& d, uint32_t more = 0, const char* names = "") {
   DGRT_TRY(check_heads(d.num_q_heads, d.num_kv_heads, d.head_dim_qk, d.head_dim_v));
-  for (const auto& [name, value] : {std::pair{"max_batch", d.max_batch},
-                                    {"max_q_len", d.max_q_len},
-                                    {"max_kv_len", d.max_kv_len}})
-    if (value < 0 || value > max_tokens)
-      return invalid("{}={}: must be 0 to {}", name, value, max_tokens);
+  DGRT_TRY(check_bounds(d));
   constexpr uint32_t known = DGRT_FLAG_PDL | DGRT_FLAG_BATCH_INVARIANT | DGRT_ATTN_SOFTCAP |
                              DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK;
   if ((d.flags & ~(known | more)) != 0)
@@ -152,8 +164,9 @@ Status check_scales(const Args& x, bool quantised) {
   return ok();
 }
 
-template <class Desc, class Args>
-Status check_paged_cache(const Desc& d, const Args& x) {
+// Which pages there are, and who has which.
+template <class Args>
+Status check_pages(const Args& x) {
   if (x.page_size < 1 || x.page_size > max_tokens)
     return invalid("page_size={}: must be 1 to {}", x.page_size, max_tokens);
   if (x.max_pages * x.page_size > max_tokens)
@@ -162,15 +175,25 @@ Status check_paged_cache(const Desc& d, const Args& x) {
   if (x.page_table_stride < x.max_pages)
     return invalid("page_table_stride={}: must be at least max_pages={}", x.page_table_stride,
                    x.max_pages);
-  DGRT_TRY(check_pointer("seq_lens", x.seq_lens, 4));
+  return check_pointer("seq_lens", x.seq_lens, 4);
+}
+
+inline Status check_page_stride(const char* name, int64_t stride, int64_t multiple) {
+  if (stride < 0 || stride % multiple != 0)
+    return invalid("{}_page_stride={}: must be a multiple of {} (16 bytes)", name, stride, multiple);
+  return ok();
+}
+
+template <class Desc, class Args>
+Status check_paged_cache(const Desc& d, const Args& x) {
+  DGRT_TRY(check_pages(x));
   if (!has_pages(x)) return ok();
   DGRT_TRY(check_scales(x, has_fp8_cache(d)));
   const int64_t multiple = has_fp8_cache(d) ? 16 : 8;
   DGRT_TRY(check_tensor("k", x.k, x.k_token_stride, x.k_head_stride, d.head_dim_qk, multiple));
   DGRT_TRY(check_tensor("v", x.v, x.v_token_stride, x.v_head_stride, d.head_dim_v, multiple));
-  for (const auto& [name, stride] : {std::pair{"k", x.k_page_stride}, {"v", x.v_page_stride}})
-    if (stride < 0 || stride % multiple != 0)
-      return invalid("{}_page_stride={}: must be a multiple of {} (16 bytes)", name, stride, multiple);
+  DGRT_TRY(check_page_stride("k", x.k_page_stride, multiple));
+  DGRT_TRY(check_page_stride("v", x.v_page_stride, multiple));
   return check_pointer("page_table", x.page_table, 4);
 }
 

@@ -123,6 +123,7 @@ struct AttnDecode {
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
     i.cfg.set("invariant", is_invariant(d));
     i.cfg.set("new_keys", has(d, DGRT_ATTN_NEW_KEYS));
+    i.cfg.set("row_lanes", false);
     if (has(d, DGRT_ATTN_NEW_KEYS)) i.entry += "_new";
     attention::set_mask_constants(d.flags, &i);
     attention::set_page_constants(d.flags, &i);

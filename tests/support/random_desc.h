@@ -85,7 +85,8 @@ class AnyDesc {
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
                dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_prefill_desc,
                dgrt_attn_decode_desc, dgrt_attn_extend_desc, dgrt_attn_merge_desc,
-               dgrt_kv_append_desc, dgrt_topk_transform_desc, dgrt_mla_kv_append_desc,
+               dgrt_kv_append_desc, dgrt_mla_decode_desc, dgrt_topk_transform_desc,
+               dgrt_mla_kv_append_desc,
                dgrt_kv_dequant_paged_desc, dgrt_build_swa_token_ids_desc,
                dgrt_combine_topk_swa_indices_desc, dgrt_mqa_logits_desc, dgrt_paged_mqa_logits_desc>
       desc_;
@@ -330,6 +331,21 @@ inline dgrt_kv_append_desc random_kv_append(Rng& rng) {
   return desc;
 }
 
+inline dgrt_mla_decode_desc random_mla_decode(Rng& rng) {
+  dgrt_mla_decode_desc desc = DGRT_MLA_DECODE_DESC;
+  desc.num_kv_heads = rng() % 2 ? 1 : pick_size(rng, 1, 8);
+  desc.num_q_heads = desc.num_kv_heads * pick_size(rng, 1, 256);
+  desc.max_batch = pick_size(rng, 0, random_max_m);
+  desc.max_q_len = pick_size(rng, 0, 16);
+  desc.max_kv_len = pick_size(rng, 0, random_max_m);
+  desc.dtype = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  desc.sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  for (const uint32_t flag :
+       {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_BASE2, DGRT_MLA_LSE_EMPTY_INF})
+    if (rng() % 4 == 0) desc.flags |= flag;
+  return desc;
+}
+
 inline uint32_t random_flags(Rng& rng, std::initializer_list<uint32_t> flags) {
   uint32_t picked = 0;
   for (const uint32_t flag : flags)
@@ -436,6 +452,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "attn_extend") return AnyDesc(random_attn_extend(rng));
   if (stem == "attn_merge") return AnyDesc(random_attn_merge(rng));
   if (stem == "kv_append") return AnyDesc(random_kv_append(rng));
+  if (stem == "mla_decode") return AnyDesc(random_mla_decode(rng));
   if (stem == "topk_transform") return AnyDesc(random_topk_transform(rng));
   if (stem == "mla_kv_append") return AnyDesc(random_mla_kv_append(rng));
   if (stem == "kv_dequant_paged") return AnyDesc(random_kv_dequant_paged(rng));

@@ -143,23 +143,31 @@ Status add_head(const AttnProblem& p, std::span<const Stats> stats, int64_t head
 
 // What the descs and args of all ops have.
 template <class Desc, class Args>
-AttnProblem common_problem(const Desc& desc, const Args& args) {
+AttnProblem rows_problem(const Desc& desc, const Args& args) {
   AttnProblem p{};
-  p.q = args.q, p.o = args.o, p.lse = args.lse, p.sinks = args.sinks;
+  p.q = args.q, p.o = args.o, p.lse = args.lse;
   p.q_indptr = args.q_indptr;
   p.q_token_stride = args.q_token_stride, p.q_head_stride = args.q_head_stride;
   p.o_token_stride = args.o_token_stride, p.o_head_stride = args.o_head_stride;
   p.lse_token_stride = args.lse_token_stride, p.lse_head_stride = args.lse_head_stride;
-  p.window_left = args.window_left, p.window_right = args.window_right;
   p.batch = static_cast<int32_t>(args.batch);
   p.num_heads = static_cast<int32_t>(desc.num_q_heads);
   p.group = static_cast<int32_t>(desc.num_q_heads / desc.num_kv_heads);
   p.head_dim_qk = static_cast<int32_t>(desc.head_dim_qk);
   p.head_dim_v = static_cast<int32_t>(desc.head_dim_v);
   p.is_fp16 = desc.dtype == DGRT_FP16;
+  p.scale = args.scale;
+  return p;
+}
+
+// What those of attention.h have.
+template <class Desc, class Args>
+AttnProblem common_problem(const Desc& desc, const Args& args) {
+  AttnProblem p = rows_problem(desc, args);
+  p.sinks = args.sinks;
+  p.window_left = args.window_left, p.window_right = args.window_right;
   p.lse_base2 = (desc.flags & DGRT_ATTN_LSE_BASE2) != 0;
   p.lse_with_sink = (desc.flags & DGRT_ATTN_LSE_WITH_SINK) != 0;
-  p.scale = args.scale;
   p.softcap = (desc.flags & DGRT_ATTN_SOFTCAP) != 0 ? args.softcap : 0.0f;
   return p;
 }
@@ -202,6 +210,18 @@ AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend
   p.k.new_base = args.k_new, p.v.new_base = args.v_new;
   p.k.new_token_stride = args.k_new_token_stride, p.k.new_head_stride = args.k_new_head_stride;
   p.v.new_token_stride = args.v_new_token_stride, p.v.new_head_stride = args.v_new_head_stride;
+  return p;
+}
+
+AttnProblem problem_of(const dgrt_mla_decode_desc& desc, const dgrt_mla_decode_args& args) {
+  AttnProblem p = rows_problem(desc, args);
+  p.k = {args.kv, args.kv_token_stride, args.kv_head_stride, args.page_table, args.page_table_stride,
+         args.kv_page_stride, args.page_size};
+  p.v = p.k;
+  p.kv_lens = args.seq_lens;
+  p.window_left = -1, p.window_right = args.causal != 0 ? 0 : -1;
+  p.lse_base2 = (desc.flags & DGRT_MLA_LSE_BASE2) != 0;
+  p.lse_empty_inf = (desc.flags & DGRT_MLA_LSE_EMPTY_INF) != 0;
   return p;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "dgrt/attention.h"
+#include "dgrt/mla.h"
 #include "runtime/base/status.h"
 #include "tools/lib/lab_attn_reference.cuh"
 #include "tools/lib/lab_device.h"
@@ -21,6 +22,7 @@ using AttnProblem =
 AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args);
 AttnProblem problem_of(const dgrt_attn_decode_desc& desc, const dgrt_attn_decode_args& args);
 AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend_args& args);
+AttnProblem problem_of(const dgrt_mla_decode_desc& desc, const dgrt_mla_decode_args& args);
 
 struct AttnError {
   uint64_t checked = 0;      // elements of o

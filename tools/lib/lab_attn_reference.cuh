@@ -8,7 +8,7 @@
 namespace dgrt::lab::attn_reference {
 
 constexpr uint32_t num_threads = 128;
-constexpr uint32_t max_head_dim = 512;
+constexpr uint32_t max_head_dim_qk = 576, max_head_dim_v = 512;
 constexpr int kind_compare = 0, kind_erase = 1;
 
 // Where keys, or values, lie. Key j of sequence b, contiguous: token kv_indptr[b] + j. With `pages`: token
@@ -64,7 +64,7 @@ struct Params {
   int64_t window_left, window_right;  // -1: none
   int32_t batch, q_len, num_heads, group;  // group: query heads of one key head
   int32_t head_dim_qk, head_dim_v;
-  uint32_t is_fp16, lse_base2, lse_with_sink;
+  uint32_t is_fp16, lse_base2, lse_with_sink, lse_empty_inf;
   float scale, softcap;  // softcap 0: none
   Allowance allowance;
   const uint8_t* mask;  // null: none. Element i * keys + j of a sequence: whether query i sees key j
@@ -75,7 +75,7 @@ struct Params {
 
 #ifdef __CUDACC_RTC__
 
-constexpr uint32_t columns_per_thread = max_head_dim / num_threads;
+constexpr uint32_t columns_per_thread = max_head_dim_v / num_threads;
 
 __device__ __forceinline__ double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
 
@@ -244,7 +244,7 @@ struct Sums {
 };
 
 struct Shared {
-  double q[max_head_dim], weight[num_threads], error[num_threads], scratch[num_threads];
+  double q[max_head_dim_qk], weight[num_threads], error[num_threads], scratch[num_threads];
 };
 
 __device__ inline void attend(const Params& p, const Query& x, int64_t head, Shared& shared, Sums& sums) {
@@ -352,6 +352,7 @@ __device__ inline void compare(const Params& p) {
     if (__float_as_uint(got) == 0xffffffff) ++s.num_bad;
     s.lse_got = got;
     s.lse_want = p.lse_base2 ? lse * 1.4426950408889634 : lse;
+    if (is_empty && p.lse_empty_inf) s.lse_want = infinity();
   }
   out = s;
 }

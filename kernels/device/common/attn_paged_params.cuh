@@ -32,6 +32,7 @@ struct AttnPagedParams {
   float scale_log2;  // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;   // softcap only: product to the tangent's argument
   uint32_t lse_form;
+  uint32_t row_lanes;  // Cfg::row_lanes only: neighbouring CTAs that take row tiles of the same keys together
   AttnMask mask;
   const float *k_scale, *v_scale;      // of an 8-bit cache: [key heads], or null: 1
   uint64_t k_scale_head, v_scale_head;

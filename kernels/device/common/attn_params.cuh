@@ -9,7 +9,7 @@ namespace dgrt {
 constexpr int32_t attn_no_window = 1 << 30;
 
 // How lse is stored.
-constexpr uint32_t attn_lse_base2 = 1, attn_lse_with_sink = 2;
+constexpr uint32_t attn_lse_base2 = 1, attn_lse_with_sink = 2, attn_lse_empty_inf = 4;
 
 // Boxes of tensor maps are 64 columns of one head.
 struct AttnParams {

@@ -39,6 +39,7 @@ __device__ __forceinline__ float close_row(const P& p, uint64_t token, uint32_t 
     total = sum * weight + ptx::ex2_approx_f32(sink - shift);
     if ((p.lse_form & attn_lse_with_sink) != 0) lse = top + ptx::lg2_approx_f32(total);
   }
+  if ((p.lse_form & attn_lse_empty_inf) != 0 && lse == -ptx::infinity()) lse = ptx::infinity();
   if (p.lse != nullptr && store_lse)
     ptx::store_f32(p.lse + token * p.lse_token + head * p.lse_head,
                    (p.lse_form & attn_lse_base2) != 0 ? lse : lse * ln2);

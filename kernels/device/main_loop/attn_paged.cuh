@@ -154,50 +154,16 @@ struct AttnPaged {
     upcast_tile<Cfg, Smem::num_threads, Cfg::head_dim_qk>(smem.k(slot), smem.upcast_k());
   }
 
-  __device__ __forceinline__ void store(const KeySegment& segment, const PagedScales& scales,
-                                        const OnlineSoftmax& softmax) const {
-    uint16_t* rows[2];
-    float scale[2];
-#pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
-      const AttnRow to(p, segment, row + i * 8);
-      const float sum = row_sum(softmax.sum[i]);
-      rows[i] = nullptr, scale[i] = 0.0f;
-      if (!to.exists) continue;
-      rows[i] = static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head;
-      scale[i] = scales.value * close_row(p, to.token, to.head, sum, softmax.max[i] * scales.logit,
-                                          warpgroup == 0 && threadIdx.x % 4 == 0);
-    }
-    store_rows<Cfg::dtype>(o, rows, scale, warpgroup * Smem::columns, p.v_columns);
-  }
-
-  __device__ __forceinline__ void store_part(const KeySegment& segment, const PagedScales& scales,
-                                             const OnlineSoftmax& softmax) const {
-    const uint32_t slot_of_part = segment.slot_of(segment.part);
-#pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
-      const uint32_t at = row + i * 8;
-      const float sum = row_sum(softmax.sum[i]);
-      if (!AttnRow(p, segment, at).exists) continue;
-      float* to = PartSlots<Cfg>::values(p, slot_of_part) + at * Cfg::head_dim_v + warpgroup * Smem::columns +
-                  threadIdx.x % 4 * 2;
-#pragma unroll
-      for (uint32_t j = 0; j < Smem::columns / 8; ++j)
-        ptx::store_f32x2(to + j * 8, make_float2(o[j * 4 + i * 2] * scales.value, o[j * 4 + i * 2 + 1] * scales.value));
-      if (warpgroup == 0 && threadIdx.x % 4 == 0)
-        ptx::store_f32x2(PartSlots<Cfg>::statistics(p, slot_of_part, at, false),
-                         make_float2(softmax.max[i] * scales.logit, sum));
-    }
-  }
-
   __device__ __forceinline__ void finish(const KeySegment& segment, const PagedScales& scales,
                                          const OnlineSoftmax& softmax) const {
-    if (ptx::redux_max_u32(segment.parts) == 1) {
-      store(segment, scales, softmax);
-      return;
+    float sum[2], most[2];
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      sum[i] = row_sum(softmax.sum[i]);
+      most[i] = softmax.max[i] * scales.logit;
     }
-    store_part(segment, scales, softmax);
-    gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
+    store_tile_or_part<Cfg>(p, segment, row, warpgroup * Smem::columns, o, {sum, most, scales.value});
+    if (segment.parts > 1) gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
   }
 
   __device__ __forceinline__ void run() {
@@ -238,7 +204,7 @@ struct AttnPaged {
 };
 
 // The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, kv_bytes,
-// softcap, invariant, mask, mask_skip_prefix, check_pages, new_keys.
+// softcap, invariant, mask, mask_skip_prefix, check_pages, new_keys, row_lanes.
 template <class Cfg>
 __device__ void run_attn_paged(const AttnPagedParams& p) {
   using Smem = AttnPagedSmem<Cfg>;

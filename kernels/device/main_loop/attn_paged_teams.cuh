@@ -343,7 +343,7 @@ struct AttnTeams {
         for (uint32_t half = 0; half < 2; ++half)
           values[j][half] = ptx::load_cluster_f32x4(ptx::mapa(place.chunk(at, 0, half), j));
       }
-      MergedColumns merged;
+      MergedColumns<8> merged;
       merged.add(statistics, values);
       const uint32_t column = place.column(first);
       const float factor =

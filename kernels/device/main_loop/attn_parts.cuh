@@ -34,13 +34,14 @@ struct PartSlots {
   }
 };
 
-// Parts of one row, eight columns of it, added up.
+// Parts of one row, some columns of it, added up.
+template <uint32_t columns>
 struct MergedColumns {
   float most = -ptx::infinity(), sum = 0.0f;
-  float o[8] = {};
+  float o[columns] = {};
 
   template <uint32_t count>
-  __device__ __forceinline__ void add(const float2 (&statistics)[count], const float4 (&values)[count][2]) {
+  __device__ __forceinline__ void add(const float2 (&statistics)[count], const float4 (&values)[count][columns / 4]) {
     float top = most;
 #pragma unroll
     for (uint32_t i = 0; i < count; ++i) top = fmaxf(top, statistics[i].x);
@@ -55,10 +56,12 @@ struct MergedColumns {
       const float weight = ptx::ex2_approx_f32(statistics[i].x - shift);
       if (weight == 0.0f) continue;
       sum += weight * statistics[i].y;
-      const float part[8] = {values[i][0].x, values[i][0].y, values[i][0].z, values[i][0].w,
-                             values[i][1].x, values[i][1].y, values[i][1].z, values[i][1].w};
 #pragma unroll
-      for (uint32_t j = 0; j < 8; ++j) o[j] += weight * part[j];
+      for (uint32_t j = 0; j < columns / 4; ++j) {
+        const float4& part = values[i][j];
+        o[j * 4] += weight * part.x, o[j * 4 + 1] += weight * part.y;
+        o[j * 4 + 2] += weight * part.z, o[j * 4 + 3] += weight * part.w;
+      }
     }
   }
 };
@@ -68,73 +71,139 @@ struct PartRange {
   uint32_t first, step, count;
 };
 
-template <class Cfg>
-__device__ __forceinline__ MergedColumns add_parts(const AttnPagedParams& p, const KeySegment& s,
-                                                   const PartRange& range, uint32_t row, uint32_t column) {
-  constexpr uint32_t batch = 8;
+// What a thread adds up side by side: chunks of eight columns of a row, as far apart as they can be, of so many parts.
+template <uint32_t chunks_, uint32_t parts_>
+struct MergeShape {
+  static constexpr uint32_t chunks = chunks_, parts = parts_;
+};
+
+template <class Cfg, class Shape>
+__device__ __forceinline__ MergedColumns<Shape::chunks * 8> add_parts(const AttnPagedParams& p, const KeySegment& s,
+                                                                      const PartRange& range, uint32_t row,
+                                                                      uint32_t column) {
+  constexpr uint32_t batch = Shape::parts, apart = Cfg::head_dim_v / Shape::chunks;
   const bool grouped = range.step > 1;
-  MergedColumns merged;
+  MergedColumns<Shape::chunks * 8> merged;
 #pragma unroll 1
   for (uint32_t done = 0; done < range.count; done += batch) {
     float2 statistics[batch];
-    float4 values[batch][2];
+    float4 values[batch][Shape::chunks * 2];
 #pragma unroll
     for (uint32_t j = 0; j < batch; ++j) {
       statistics[j] = make_float2(-ptx::infinity(), 0.0f);
-      values[j][0] = values[j][1] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+      for (float4& x : values[j]) x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       if (done + j >= range.count) continue;
       const uint32_t slot = s.slot_of(range.first + (done + j) * range.step);
       statistics[j] = ptx::load_relaxed_f32x2(PartSlots<Cfg>::statistics(p, slot, row, grouped));
       const float* from = PartSlots<Cfg>::values(p, slot) + row * Cfg::head_dim_v + column;
-      values[j][0] = ptx::load_relaxed_f32x4(from);
-      values[j][1] = ptx::load_relaxed_f32x4(from + 4);
+#pragma unroll
+      for (uint32_t i = 0; i < Shape::chunks * 2; ++i)
+        values[j][i] = ptx::load_relaxed_f32x4(from + i / 2 * apart + i % 2 * 4);
     }
     merged.add(statistics, values);
   }
   return merged;
 }
 
-__device__ __forceinline__ void store_group(float* values, float* statistics, const MergedColumns& merged,
-                                            bool store_statistics) {
-  const auto& o = merged.o;
+__device__ __forceinline__ void store_group(float* values, const float* o) {
   ptx::store_f32x4(values, make_float4(o[0], o[1], o[2], o[3]));
   ptx::store_f32x4(values + 4, make_float4(o[4], o[5], o[6], o[7]));
-  if (store_statistics) ptx::store_f32x2(statistics, make_float2(merged.most, merged.sum));
 }
 
 // All threads of the CTA: adds up parts of a unit. `last`: they are all of it; closes and stores its rows.
 // Else leaves the sum in the place of the first of them.
-template <class Cfg, uint32_t num_threads>
+template <class Cfg, uint32_t num_threads, class Shape>
 __device__ __forceinline__ void merge_parts(const AttnPagedParams& p, const KeySegment& s,
                                             const PartRange& range, bool last) {
-  constexpr uint32_t groups = Cfg::head_dim_v / 8;
+  constexpr uint32_t groups = Cfg::head_dim_v / 8 / Shape::chunks, apart = groups * 8;
   const uint32_t rows = s.tokens(p) * p.tile_heads;
 #pragma unroll 1
   for (uint32_t i = threadIdx.x; i < rows * groups; i += num_threads) {
     const uint32_t row = i / groups, column = i % groups * 8;
     const AttnRow to(p, s, row);
     if (!to.exists) continue;
-    const MergedColumns merged = add_parts<Cfg>(p, s, range, row, column);
+    const auto merged = add_parts<Cfg, Shape>(p, s, range, row, column);
     if (!last) {
       const uint32_t slot = s.slot_of(range.first);
-      store_group(PartSlots<Cfg>::values(p, slot) + row * Cfg::head_dim_v + column,
-                  PartSlots<Cfg>::statistics(p, slot, row, true), merged, column == 0);
+#pragma unroll
+      for (uint32_t j = 0; j < Shape::chunks; ++j)
+        store_group(PartSlots<Cfg>::values(p, slot) + row * Cfg::head_dim_v + column + j * apart, merged.o + j * 8);
+      if (column == 0)
+        ptx::store_f32x2(PartSlots<Cfg>::statistics(p, slot, row, true), make_float2(merged.most, merged.sum));
       continue;
     }
     const float scale = close_row(p, to.token, to.head, merged.sum, merged.most, column == 0);
-    uint32_t packed[4];
 #pragma unroll
-    for (uint32_t j = 0; j < 4; ++j)
-      packed[j] = ptx::pack_half2<Cfg::dtype>(merged.o[2 * j] * scale, merged.o[2 * j + 1] * scale);
-    if (column < p.v_columns)
-      ptx::store_b32x4(static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head + column,
-                       make_uint4(packed[0], packed[1], packed[2], packed[3]));
+    for (uint32_t j = 0; j < Shape::chunks; ++j) {
+      const float* o = merged.o + j * 8;
+      uint32_t packed[4];
+#pragma unroll
+      for (uint32_t k = 0; k < 4; ++k) packed[k] = ptx::pack_half2<Cfg::dtype>(o[2 * k] * scale, o[2 * k + 1] * scale);
+      if (column + j * apart < p.v_columns)
+        ptx::store_b32x4(static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head + column + j * apart,
+                         make_uint4(packed[0], packed[1], packed[2], packed[3]));
+    }
   }
+}
+
+// Of the two rows of a thread.
+struct RowTotals {
+  const float (&sum)[2];   // of weights
+  const float (&most)[2];  // the largest logit, as a power of two
+  float value_scale;       // of o
+};
+
+// o: columns from first_column on of the thread's rows, `row` and row + 8 of the tile.
+template <class Cfg, uint32_t count>
+__device__ __forceinline__ void store_tile(const AttnPagedParams& p, const KeySegment& s, uint32_t row,
+                                           uint32_t first_column, const float (&o)[count], const RowTotals& totals) {
+  uint16_t* rows[2];
+  float scale[2];
+#pragma unroll
+  for (uint32_t i = 0; i < 2; ++i) {
+    const AttnRow to(p, s, row + i * 8);
+    rows[i] = nullptr, scale[i] = 0.0f;
+    if (!to.exists) continue;
+    rows[i] = static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head;
+    scale[i] = totals.value_scale * close_row(p, to.token, to.head, totals.sum[i], totals.most[i],
+                                              first_column == 0 && threadIdx.x % 4 == 0);
+  }
+  store_rows<Cfg::dtype>(o, rows, scale, first_column, p.v_columns);
+}
+
+template <class Cfg, uint32_t count>
+__device__ __forceinline__ void store_part(const AttnPagedParams& p, const KeySegment& s, uint32_t row,
+                                           uint32_t first_column, const float (&o)[count], const RowTotals& totals) {
+  const uint32_t slot = s.slot_of(s.part);
+#pragma unroll
+  for (uint32_t i = 0; i < 2; ++i) {
+    const uint32_t at = row + i * 8;
+    if (!AttnRow(p, s, at).exists) continue;
+    float* to = PartSlots<Cfg>::values(p, slot) + at * Cfg::head_dim_v + first_column + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (uint32_t j = 0; j < count / 4; ++j)
+      ptx::store_f32x2(to + j * 8, make_float2(o[j * 4 + i * 2] * totals.value_scale,
+                                               o[j * 4 + i * 2 + 1] * totals.value_scale));
+    if (first_column == 0 && threadIdx.x % 4 == 0)
+      ptx::store_f32x2(PartSlots<Cfg>::statistics(p, slot, at, false), make_float2(totals.most[i], totals.sum[i]));
+  }
+}
+
+// The rows, if all their keys were here. Else gather_parts() must follow.
+template <class Cfg, uint32_t count>
+__device__ __forceinline__ void store_tile_or_part(const AttnPagedParams& p, const KeySegment& s, uint32_t row,
+                                                   uint32_t first_column, const float (&o)[count],
+                                                   const RowTotals& totals) {
+  if (ptx::redux_max_u32(s.parts) == 1)
+    store_tile<Cfg>(p, s, row, first_column, o, totals);
+  else
+    store_part<Cfg>(p, s, row, first_column, o, totals);
 }
 
 // All threads of the CTA, after they stored their part. Many parts are added up in groups first, each by
 // the last CTA of its group: one CTA alone would read for too long.
-template <class Cfg, uint32_t num_threads>
+template <class Cfg, uint32_t num_threads, class Shape = MergeShape<1, 8>>
 __device__ __forceinline__ void gather_parts(const AttnPagedParams& p, const KeySegment& s, uint32_t flag) {
   const bool two_rounds = s.parts > attn_merge_parts;
   const uint32_t first = two_rounds ? s.part / attn_merge_parts * attn_merge_parts : 0;
@@ -143,7 +212,7 @@ __device__ __forceinline__ void gather_parts(const AttnPagedParams& p, const Key
 #pragma unroll 1
   for (bool last = !two_rounds;; last = true) {
     if (!arrives_last(counter, range.count, flag, 1, num_threads)) return;
-    merge_parts<Cfg, num_threads>(p, s, range, last);
+    merge_parts<Cfg, num_threads, Shape>(p, s, range, last);
     if (last) return;
     range = {0, attn_merge_parts, ceil_div(s.parts, attn_merge_parts)};
     counter = p.counters + 2 * s.first_slot;

@@ -51,6 +51,17 @@ struct OnlineSoftmax {
       sum[row] = sum[row] * rescale[row] + part;
     }
   }
+
+  // Takes a maximum that others know of: at least this one.
+  __device__ __forceinline__ void raise(const float (&most)[2], float scale, float (&rescale)[2]) {
+#pragma unroll
+    for (uint32_t row = 0; row < 2; ++row) {
+      const float shift = most[row] == -ptx::infinity() ? 0.0f : most[row] * scale;
+      rescale[row] = ptx::ex2_approx_f32(max[row] * scale - shift);
+      max[row] = most[row];
+      sum[row] *= rescale[row];
+    }
+  }
 };
 
 // tanh(x), absolute error 2^-22: the hardware's own has 2^-11, which a cap of 50 makes 0.02 in a

@@ -48,9 +48,10 @@ __device__ __forceinline__ void find_owner(const Cost& cost_of, uint32_t at, uin
 __device__ __forceinline__ uint32_t piece_cost(uint32_t pieces) { return pieces == 0 ? 0 : pieces + 1; }
 
 // All threads of the CTA. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
-// shared memory. Owner and base say nothing where the range is empty.
+// shared memory. Owner and base say nothing where the range is empty. index: of the range, of so many.
 template <uint32_t num_threads, class Cost>
-__device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch) {
+__device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch, uint32_t index = blockIdx.x,
+                                uint32_t num_ranges = gridDim.x) {
   constexpr uint32_t found_at = align_up(num_threads / 32 * 4, 16);
   const uint32_t lane = threadIdx.x % 32, each = ceil_div(count, num_threads) * 32;  // of a warp
   const uint32_t first = min(threadIdx.x / 32 * each, count), last = min(first + each, count);
@@ -79,8 +80,8 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
     total += sum;
   }
   EvenShare share;
-  share.length = max(ceil_div(total, gridDim.x), 1u);
-  share.begin = min(blockIdx.x * share.length, total);
+  share.length = max(ceil_div(total, num_ranges), 1u);
+  share.begin = min(index * share.length, total);
   share.end = min(share.begin + share.length, total);
   if (share.begin >= base && share.begin < base + own) {
     const int found = __ffs(static_cast<int>(__ballot_sync(0xffffffff, share.begin < base + to_lane))) - 1;

@@ -2,6 +2,8 @@
 // key tiles and one more for what comes with a unit. All units, sequence by sequence, make one axis, of
 // which every CTA takes an even share: long sequences are shared, short ones come several to a CTA.
 //
+// Lanes      With Cfg::row_lanes so many neighbouring CTAs (lanes) take the same range together, a row tile of a
+//            sequence each, and read its keys from memory once. Units are then row_lanes tiles.
 // Parts      A unit that ranges cut is the work of consecutive CTAs; the cut depends on lengths and grid
 //            alone. A CTA has at most two cut units, its first and its last: each has a slot for its part.
 // Invariant  With Cfg::invariant a unit is cut as its own length says, and costs its parts: ranges never
@@ -90,7 +92,10 @@ struct PagedSequence {
   __device__ uint32_t row_tiles(const AttnPagedParams& p) const {
     return ceil_div(q_len, p.tile_tokens) * p.head_tiles;
   }
-  __device__ uint32_t units(const AttnPagedParams& p) const { return row_tiles(p) * p.num_kv_heads; }
+  // CTAs that take the same range.
+  __device__ static uint32_t lanes(const AttnPagedParams& p) { return Cfg::row_lanes ? p.row_lanes : 1; }
+  __device__ uint32_t head_units(const AttnPagedParams& p) const { return ceil_div(row_tiles(p), lanes(p)); }
+  __device__ uint32_t units(const AttnPagedParams& p) const { return head_units(p) * p.num_kv_heads; }
   __device__ uint32_t unit_cost(const AttnPagedParams& p) const {
     const uint32_t tiles = num_tiles(p);
     return ceil_div(tiles, part_tiles(tiles)) + overhead;
@@ -114,15 +119,20 @@ struct PagedSequence {
 template <class Cfg, uint32_t num_threads>
 __device__ EvenShare find_range(const AttnPagedParams& p, uint32_t scratch) {
   static_assert(share_scratch_bytes<num_threads> <= attn_paged_scratch_bytes, "too little scratch");
+  const uint32_t lanes = PagedSequence<Cfg>::lanes(p);
   return find_share<num_threads>(
-      p.batch, [&](uint32_t sequence) { return PagedSequence<Cfg>(p, sequence).cost(p); }, scratch);
+      p.batch, [&](uint32_t sequence) { return PagedSequence<Cfg>(p, sequence).cost(p); }, scratch,
+      blockIdx.x / lanes, gridDim.x / lanes);
 }
 
 template <class Cfg>
 class KeyWalk {
  public:
   __device__ KeyWalk(const AttnPagedParams& p, const EvenShare& range)
-      : p_(p), range_(range), at_(range.begin), sequence_(range.owner - 1), base_(range.base) {}
+      : p_(p), range_(range), at_(range.begin), sequence_(range.owner - 1), base_(range.base) {
+    const uint32_t lanes = Sequence::lanes(p);
+    share_ = blockIdx.x / lanes, lane_ = blockIdx.x - share_ * lanes;
+  }
 
   // False after the last segment.
   __device__ __forceinline__ bool next(KeySegment& segment) {
@@ -135,8 +145,10 @@ class KeyWalk {
       const uint32_t unit = (at_ - base_) / cost_, start = base_ + unit * cost_, from = at_;
       at_ = Cfg::invariant ? from + 1 : min(range_.end, start + cost_);
       if (at_ <= start + Sequence::overhead) continue;  // no keys
-      const uint32_t row_tiles = now_.row_tiles(p_), kv_head = unit / row_tiles;
-      now_.place(p_, segment, sequence_, kv_head, unit - kv_head * row_tiles);
+      const uint32_t head_units = now_.head_units(p_), kv_head = unit / head_units;
+      const uint32_t row_tile = (unit - kv_head * head_units) * Sequence::lanes(p_) + lane_;
+      if (Cfg::row_lanes && row_tile >= now_.row_tiles(p_)) continue;  // the unit has none for this lane
+      now_.place(p_, segment, sequence_, kv_head, row_tile);
       cut(segment, start, from);
       return true;
     }
@@ -159,22 +171,25 @@ class KeyWalk {
       s.part = from - start, s.parts = cost_;
       s.begin = static_cast<int32_t>(first + s.part * each);
       s.end = static_cast<int32_t>(first + min((s.part + 1) * each, tiles));
-      s.first_slot = start, s.second_slot = start + 1, s.slot_step = 1;
+      s.slot_step = Sequence::lanes(p_);
+      s.first_slot = start * s.slot_step + lane_, s.second_slot = s.first_slot + s.slot_step;
       return;
     }
     const uint32_t keys = start + Sequence::overhead;
     s.begin = static_cast<int32_t>(first + max(from, keys) - keys);
     s.end = static_cast<int32_t>(first + at_ - keys);
-    const uint32_t first_cta = keys / range_.length, last_cta = (start + cost_ - 1) / range_.length;
-    s.part = blockIdx.x - first_cta, s.parts = last_cta - first_cta + 1;
-    // The first CTA may have begun with another unit; the others begin with this one.
-    s.first_slot = 2 * first_cta + (start > first_cta * range_.length ? 1 : 0);
-    s.second_slot = 2 * (first_cta + 1), s.slot_step = 2;
+    const uint32_t first_share = keys / range_.length, last_share = (start + cost_ - 1) / range_.length;
+    s.part = share_ - first_share, s.parts = last_share - first_share + 1;
+    // The first share may have begun with another unit; the others begin with this one.
+    s.slot_step = 2 * Sequence::lanes(p_);
+    s.first_slot = first_share * s.slot_step + 2 * lane_ + (start > first_share * range_.length ? 1 : 0);
+    s.second_slot = (first_share + 1) * s.slot_step + 2 * lane_;
   }
 
   const AttnPagedParams& p_;
   const EvenShare range_;
   uint32_t at_, sequence_, base_;  // sequence_: before the first one, which costs nothing
+  uint32_t share_, lane_;          // of all ranges the one that is this CTA's; of its lanes this CTA
   uint32_t units_ = 0, cost_ = 1;
   Sequence now_;
 };

@@ -1,0 +1,245 @@
+// The loading half of MLA over a paged cache: one warp fetches key tiles, three fetch queries, and say what the
+// math warpgroups have to do.
+//
+// Order     A slot's boxes come in the order in which they become free and are read: first the columns of v of
+//           the warpgroup that computes the tile's scores, then the other's, with the rotary columns, whose box
+//           holds the tile's weights after the scores.
+// Pages     By TMA in boxes of rows that lie in one page; pages that do not exist are out of bounds, and zeros.
+//           Where those boxes would be too small, by copies of 16 bytes.
+#pragma once
+#include "device/pipeline/ring.cuh"
+#include "device/ptx/copy_async.cuh"
+#include "device/ptx/tma.cuh"
+#include "device/ptx/warpgroup.cuh"
+#include "device/sched/key_split.cuh"
+#include "mla/mla_tile.cuh"
+
+namespace dgrt {
+
+struct MlaSmem {
+  using Layout = MlaSmemLayout;
+  uint32_t base;
+
+  __device__ uint32_t q() const { return base; }
+  __device__ uint32_t box(uint32_t slot, uint32_t box) const {
+    return base + Layout::keys + (slot * mla_boxes + box) * mla_box_bytes;
+  }
+  // The largest score of each row so far, after the tile in the slot.
+  __device__ uint32_t most(uint32_t slot, uint32_t row) const {
+    return base + Layout::most + (slot * mla_rows + row) * 4;
+  }
+  // Sums of each row's weights, of the tiles of one warpgroup.
+  __device__ uint32_t sum(uint32_t segment, uint32_t warpgroup, uint32_t row) const {
+    return base + Layout::sums + ((segment % 2 * 2 + warpgroup) * mla_rows + row) * 4;
+  }
+  __device__ uint32_t segment(uint32_t index) const {
+    return base + Layout::segments + index % 2 * attn_paged_segment_bytes;
+  }
+  __device__ uint32_t scratch() const { return base + Layout::scratch; }
+  __device__ Ring<1> q_ring() const { return Ring<1>(base + Layout::barriers); }
+  __device__ uint32_t full(uint32_t slot, uint32_t box) const {
+    return base + Layout::barriers + (2 + slot * (mla_boxes + 2) + box) * 8;
+  }
+  // half: of the slot's boxes, in the order of their loads.
+  __device__ uint32_t empty(uint32_t slot, uint32_t half) const { return full(slot, mla_boxes + half); }
+
+  // One thread.
+  __device__ void init_barriers() const {
+    q_ring().init(mla_math_threads / 32, 96);
+#pragma unroll 1
+    for (uint32_t slot = 0; slot < mla_slots; ++slot) {
+#pragma unroll 1
+      for (uint32_t i = 0; i < mla_boxes; ++i) ptx::mbarrier_init(full(slot, i), 1);
+      for (uint32_t half = 0; half < 2; ++half) ptx::mbarrier_init(empty(slot, half), 4);
+    }
+  }
+};
+
+// Box number `index`, of 4 or 5, of one half of a slot. The half that comes first has the columns of v that
+// belong to the warpgroup of the slot.
+__device__ __forceinline__ uint32_t mla_half_box(uint32_t slot, uint32_t half, uint32_t index) {
+  return index == mla_half_boxes ? mla_boxes - 1 : (slot ^ half) * mla_half_boxes + index;
+}
+
+// One warp.
+template <class Cfg>
+class MlaKeyLoader {
+ public:
+  __device__ MlaKeyLoader(const MlaParams& p, const MlaSmem& smem, const EvenShare& range)
+      : p_(p), smem_(smem), walk_(p, range) {}
+
+  __device__ __forceinline__ void run() {
+#pragma unroll 1
+    while (walk_.next(segment_)) {
+      next_ = find_box(segment_.begin);
+#pragma unroll 1
+      for (int32_t tile = segment_.begin; tile < segment_.end; ++tile) {
+        slot_ = static_cast<uint32_t>(tile - segment_.begin) % mla_slots;
+        if (p_.box_rows != 0) {
+          const Place place = next_;
+          next_ = find_box(tile + 1);
+          load_boxes(place);
+        } else {
+          gather(tile * static_cast<int32_t>(mla_keys));
+        }
+        phases_ ^= 1u << slot_;
+      }
+    }
+    announce<0>(0, 0);
+  }
+
+ private:
+  struct Place {
+    uint32_t token, page;
+  };
+
+  // Of a key that some query of the sequence sees. Pages from num_pages on do not exist.
+  __device__ __forceinline__ Place find(int32_t key) const {
+    if (key >= segment_.kv_len) return {0, p_.num_pages};
+    const uint32_t in_table = static_cast<uint32_t>(key) / p_.page_size;
+    return {static_cast<uint32_t>(key) - in_table * p_.page_size,
+            min(static_cast<uint32_t>(p_.page_table[segment_.sequence * p_.table_row + in_table]), p_.num_pages)};
+  }
+
+  __device__ __forceinline__ void wait_empty(uint32_t half) const {
+    while (!ptx::mbarrier_try_wait(smem_.empty(slot_, half), (phases_ >> slot_ & 1) ^ 1)) {
+    }
+  }
+
+  // Each lane has some of a tile's rows.
+  __device__ __forceinline__ uint32_t box_row() const { return threadIdx.x % 32 * p_.box_rows; }
+  __device__ __forceinline__ Place find_box(int32_t tile) const {
+    if (box_row() >= mla_keys) return {0, p_.num_pages};
+    return find(tile * static_cast<int32_t>(mla_keys) + static_cast<int32_t>(box_row()));
+  }
+
+  __device__ __forceinline__ void load_boxes(const Place& place) const {
+    const uint32_t lane = threadIdx.x % 32, row = box_row();
+#pragma unroll
+    for (uint32_t half = 0; half < 2; ++half) {
+      wait_empty(half);
+      // Who has left the first half has seen the whole of the tile before.
+      if (half == 0 && lane < mla_boxes) ptx::mbarrier_arrive_expect_tx(smem_.full(slot_, lane), mla_box_bytes);
+      __syncwarp();
+      if (row >= mla_keys) continue;
+#pragma unroll
+      for (uint32_t i = 0; i < mla_half_boxes + half; ++i) {
+        const uint32_t box = mla_half_box(slot_, half, i);
+        ptx::tma_load_4d(smem_.box(slot_, box) + row * attn_row_bytes, &p_.rows, smem_.full(slot_, box),
+                         box * attn_box_columns, place.token, segment_.kv_head, place.page);
+      }
+    }
+    __syncwarp();
+  }
+
+  // Says that the boxes on their way are there; `in_flight` later groups may not be. Then those of a half of a
+  // slot are on their way: bit 2 * slot + half.
+  template <uint32_t in_flight>
+  __device__ __forceinline__ void announce(uint32_t slot, uint32_t boxes) {
+    if (pending_ != 0) {
+      ptx::copy_async_wait<in_flight>();
+      ptx::fence_proxy_async();
+      __syncwarp();
+      const uint32_t box = threadIdx.x % 32;
+      if ((pending_ >> box & 1) != 0) ptx::mbarrier_arrive(smem_.full(pending_slot_, box));
+    }
+    pending_slot_ = slot, pending_ = boxes;
+  }
+
+  __device__ __forceinline__ void gather(int32_t first) {
+    const uint32_t lane = threadIdx.x % 32;
+    uint64_t offsets[2];
+    uint32_t exist[2];
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      const Place place = find(first + static_cast<int32_t>(i * 32 + lane));
+      offsets[i] = place.page * p_.k_page + place.token * p_.k_token;
+      exist[i] = __ballot_sync(0xffffffff, place.page < p_.num_pages);
+    }
+    const auto* base = static_cast<const uint16_t*>(p_.k) + segment_.kv_head * p_.k_head + lane % 8 * 8;
+#pragma unroll 1
+    for (uint32_t half = 0; half < 2; ++half) {
+      // The slot may wait for what is on its way.
+      if (!ptx::mbarrier_test_wait(smem_.empty(slot_, half), (phases_ >> slot_ & 1) ^ 1)) announce<0>(0, 0);
+      wait_empty(half);
+      const uint32_t first_box = (slot_ ^ half) * mla_half_boxes;
+#pragma unroll 1
+      for (uint32_t round = 0; round < mla_keys / 4; ++round) {
+        const uint32_t row = round * 4 + lane / 8, in_part = row % 32;
+        const uint64_t offset = __shfl_sync(0xffffffff, offsets[0], in_part);
+        const uint64_t second_offset = __shfl_sync(0xffffffff, offsets[1], in_part);
+        const uint16_t* from = base + (row < 32 ? offset : second_offset);
+        const uint32_t bytes = ((row < 32 ? exist[0] : exist[1]) >> in_part & 1) * 16;
+        const uint32_t to = smem_.box(slot_, 0) + attn_chunk_offset(mla_keys, row, lane % 8);
+        const auto copy = [&](uint32_t box) {
+          ptx::copy_async_b128(to + box * mla_box_bytes, from + box * attn_box_columns, bytes);
+        };
+#pragma unroll
+        for (uint32_t i = 0; i < mla_half_boxes; ++i) copy(first_box + i);
+        if (half == 1) copy(mla_boxes - 1);
+      }
+      ptx::copy_async_commit();
+      announce<1>(slot_, ((1u << mla_half_boxes) - 1) << first_box | (half == 1 ? 1u << (mla_boxes - 1) : 0));
+    }
+  }
+
+  const MlaParams& p_;
+  const MlaSmem& smem_;
+  KeyWalk<Cfg> walk_;
+  KeySegment segment_;
+  Place next_;  // of this lane's box of the next tile
+  uint32_t slot_ = 0, phases_ = 0;              // a bit for each slot
+  uint32_t pending_ = 0, pending_slot_ = 0;     // boxes that are being gathered
+};
+
+// Three warps. Queries of rows that do not exist are not loaded: scores of whatever is there are not stored.
+template <class Cfg>
+class MlaQueryLoader {
+ public:
+  static constexpr uint32_t num_threads = 96;
+
+  __device__ MlaQueryLoader(const MlaParams& p, const MlaSmem& smem, const EvenShare& range)
+      : p_(p), smem_(smem), ring_(smem.q_ring()), walk_(p, range), thread_(threadIdx.x - mla_math_threads - 32) {}
+
+  __device__ __forceinline__ void run() {
+#pragma unroll 1
+    for (uint32_t index = 0;; ++index) {
+      KeySegment segment;
+      const bool more = walk_.next(segment);
+      if (!more) segment.parts = 0;
+      ring_.wait_empty();
+      if (thread_ == 0) segment.store(smem_.segment(index));
+      if (more) load(segment);
+      ptx::copy_async_commit();
+      ptx::copy_async_wait<0>();
+      ptx::fence_proxy_async();
+      ptx::mbarrier_arrive(ring_.full());
+      ring_.advance();
+      if (!more) return;
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void load(const KeySegment& s) const {
+    constexpr uint32_t chunks = mla_head_dim_qk / 8;
+    const auto* q = static_cast<const uint16_t*>(p_.q) +
+                    static_cast<uint64_t>(s.q_begin + s.first_token) * p_.q_token + s.first_head * p_.q_head;
+    const uint32_t count = s.tokens(p_) * p_.tile_heads * chunks;
+#pragma unroll 4
+    for (uint32_t i = thread_; i < count; i += num_threads) {
+      const uint32_t row = i / chunks, chunk = i % chunks;
+      const uint32_t token = token_of_row(row, p_.row_scale), head = row - token * p_.tile_heads;
+      if (head >= s.heads) continue;
+      ptx::copy_async_b128(smem_.q() + attn_chunk_offset(mla_rows, row, chunk),
+                           q + token * p_.q_token + head * p_.q_head + chunk * 8, 16);
+    }
+  }
+
+  const MlaParams& p_;
+  const MlaSmem& smem_;
+  Ring<1> ring_;
+  KeyWalk<Cfg> walk_;
+  uint32_t thread_;
+};
+
+}  // namespace dgrt

@@ -1,0 +1,249 @@
+// The math half of MLA over tiles of 64 keys: two warpgroups share 64 rows and hold half of o's columns each.
+//
+// Order     Warpgroup w computes scores and weights of the tiles in slot w. Both multiply every tile's weights by
+//           their half of its values: their own tile's from registers, the other's from the box that held its
+//           rotary columns. So one's softmax hides behind the other's products: warpgroup 1 issues its scores before
+//           it waits for weights, warpgroup 0 after it. The running maximum goes with the weights, tile by tile; each
+//           keeps the sum of its own tiles' weights.
+// Source    The division of o's columns and the alternating tiles are DeepSeek's for FlashMLA
+//           (deepseek-ai/FlashMLA: docs/20250422-new-kernel-deep-dive.md); where weights lie and the order of
+//           products are ours.
+#pragma once
+#include "device/main_loop/attn_parts.cuh"
+#include "device/main_loop/online_softmax.cuh"
+#include "device/main_loop/paged_rows.cuh"
+#include "device/mma/attn_product.cuh"
+#include "mla/mla_load.cuh"
+
+namespace dgrt {
+
+// Named barriers. weights + w: the weights of a tile of warpgroup w are there. scores + w: nobody of warpgroup w
+// reads its tile's rotary columns any more.
+struct MlaBarrier {
+  static constexpr uint32_t all = 1, weights = 2, scores = 4;
+};
+
+// What a thread has of a segment.
+struct MlaRows {
+  static constexpr uint32_t columns = mla_head_dim_v / 2;
+
+  uint32_t row;  // the first of two; the other is 8 below
+  OnlineSoftmax softmax;
+  float o[columns / 2];
+};
+
+template <class Cfg>
+struct MlaMath {
+  static constexpr uint32_t columns = MlaRows::columns;
+  using Scores = typename AttnWgmma<Cfg::dtype, mla_keys>::Scores;
+  using OwnOutput = typename AttnWgmma<Cfg::dtype, columns>::Output;
+  using OtherOutput = typename AttnWgmma<Cfg::dtype, columns>::Scores;
+
+  const MlaParams& p;
+  MlaSmem smem;
+  const uint32_t own, other;  // warpgroups, and their slots
+  uint32_t& phase;            // of the own slot
+  MlaRows& rows;
+  uint32_t row = rows.row;
+  OnlineSoftmax& softmax = rows.softmax;
+  float (&o)[columns / 2] = rows.o;
+  float s[mla_keys / 2];
+  uint32_t weights[mla_keys / 4] = {};
+
+  __device__ MlaMath(const MlaParams& p, const MlaSmem& smem, uint32_t warpgroup, uint32_t& phase, MlaRows& rows)
+      : p(p), smem(smem), own(warpgroup), other(1 - warpgroup), phase(phase), rows(rows) {}
+
+  __device__ __forceinline__ void release_queries() const {
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(smem.q_ring().empty());
+  }
+  __device__ __forceinline__ void release(uint32_t slot, uint32_t half) const {
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(smem.empty(slot, half));
+  }
+
+  __device__ __forceinline__ void wait_box(uint32_t box) const {
+    while (!ptx::mbarrier_try_wait(smem.full(own, box), phase)) {
+    }
+  }
+
+  // Rows of the own tile from `keys` on are of keys that nobody sees: what lies there may be NaN.
+  __device__ __forceinline__ void clear_tail(uint32_t keys) const {
+#pragma unroll 1
+    for (uint32_t box = 0; box < mla_boxes; ++box) {
+      wait_box(box);
+#pragma unroll 1
+      for (uint32_t i = keys * 8 + threadIdx.x % 128; i < mla_keys * 8; i += 128)
+        ptx::store_shared_b32x4(smem.box(own, box) + i * 16, make_uint4(0, 0, 0, 0));
+    }
+    ptx::fence_proxy_async();
+    ptx::named_barrier_sync(MlaBarrier::scores + own, 128);
+  }
+
+  // In a loop, for less to compile. The compiler must know that all threads' box is the same: see redux_max_u32().
+  __device__ __forceinline__ void begin_scores() {
+    keep_all(s);
+#pragma unroll 1
+    for (uint32_t i = 0; i < mla_boxes; ++i) {
+      const uint32_t half = i < mla_half_boxes ? 0 : 1;
+      const uint32_t box = ptx::redux_max_u32(mla_half_box(own, half, i - half * mla_half_boxes));
+      wait_box(box);
+      ptx::wgmma_fence();
+      issue_slab_product<Scores>(s, smem.q() + box * mla_box_bytes, smem.box(own, box), i != 0);
+    }
+    ptx::wgmma_commit();
+    phase ^= 1;
+  }
+
+  // Makes weights of the scores of the tile that begins with key `first`, and tells the other warpgroup. rescale:
+  // what o must be multiplied by.
+  __device__ __forceinline__ void weigh(int32_t first, bool has_rows, const PagedMask& mask, float (&rescale)[2]) {
+    rescale[0] = rescale[1] = 1.0f;
+    if (has_rows) {
+      mask.apply(p, s, row, first);
+      softmax.update(s, p.scale_log2, rescale);
+      pack_scores<Cfg::dtype>(weights, s);
+    }
+    ptx::named_barrier_sync(MlaBarrier::scores + own, 128);
+    if (has_rows) {
+      const uint32_t lane = threadIdx.x % 32, at = threadIdx.x % 128 / 32 * 16 + lane % 16;
+#pragma unroll
+      for (uint32_t i = 0; i < mla_keys / 16; ++i)
+        ptx::stmatrix_x4(smem.box(own, mla_boxes - 1) + attn_chunk_offset(mla_rows, at, i * 2 + lane / 16),
+                         weights[i * 4], weights[i * 4 + 1], weights[i * 4 + 2], weights[i * 4 + 3]);
+      if (lane % 4 == 0)
+#pragma unroll
+        for (uint32_t i = 0; i < 2; ++i) ptx::store_shared_f32(smem.most(own, row + i * 8), softmax.max[i]);
+      ptx::fence_proxy_async();
+    }
+    ptx::named_barrier_arrive(MlaBarrier::weights + own, mla_math_threads);
+  }
+
+  // Mostly the maximum stays: then there is nothing to do for a whole warp.
+  __device__ __forceinline__ void scale_output(const float (&rescale)[2]) {
+    if (!__any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f)) return;
+#pragma unroll
+    for (uint32_t i = 0; i < columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
+  }
+
+  __device__ __forceinline__ void begin_own_output() {
+    keep_all(o);
+    ptx::wgmma_fence();
+    issue_output<OwnOutput, mla_keys>(o, weights, smem.box(own, own * mla_half_boxes));
+    ptx::wgmma_commit();
+  }
+
+  // Waits for the weights of the other warpgroup's tile.
+  __device__ __forceinline__ void begin_other_output(bool has_rows) {
+    ptx::named_barrier_sync(MlaBarrier::weights + other, mla_math_threads);
+    if (has_rows) {
+      float most[2], rescale[2];
+#pragma unroll
+      for (uint32_t i = 0; i < 2; ++i) most[i] = ptx::load_shared_f32(smem.most(other, row + i * 8));
+      softmax.raise(most, p.scale_log2, rescale);
+      scale_output(rescale);
+    }
+    keep_all(o);
+    ptx::wgmma_fence();
+    issue_stored_output<OtherOutput, mla_keys>(o, smem.box(other, mla_boxes - 1),
+                                               smem.box(other, own * mla_half_boxes));
+    ptx::wgmma_commit();
+  }
+
+  __device__ __forceinline__ void wait_output() {
+    ptx::wgmma_wait<0>();
+    keep_all(o);
+  }
+
+  // The own tile. Warpgroup 1 has issued its scores when it waits for the other's weights.
+  __device__ __forceinline__ void attend_own(int32_t tile, int32_t end, int32_t key_end, bool has_rows,
+                                             const PagedMask& mask) {
+    constexpr auto keys = static_cast<int32_t>(mla_keys);
+    if (key_end < (tile + 1) * keys) clear_tail(static_cast<uint32_t>(max(key_end - tile * keys, 0)));
+    begin_scores();
+    if (own == 1) {
+      begin_other_output(has_rows);
+      ptx::wgmma_wait<1>();
+    } else {
+      ptx::wgmma_wait<0>();
+    }
+    keep_all(s);
+    if (tile + 2 >= end) release_queries();
+    float rescale[2];
+    weigh(tile * keys, has_rows, mask, rescale);
+    wait_output();
+    if (own == 1) release(other, 1);
+    scale_output(rescale);
+    begin_own_output();
+    wait_output();
+    release(own, 0);
+  }
+
+  __device__ __forceinline__ void attend_other(bool has_rows) {
+    begin_other_output(has_rows);
+    wait_output();
+    release(other, 1);
+  }
+
+  // All tiles of a segment: warpgroup 0 takes its own and the other's in turn, warpgroup 1 both at once while there
+  // are two.
+  __device__ __forceinline__ void run(const KeySegment& segment) {
+    const PagedMask mask(p, segment);
+    // The compiler must know that the warp stays together: see AttnPaged::run().
+    const bool has_rows = ptx::redux_max_u32(row / 16 * 16 < segment.tokens(p) * p.tile_heads ? 1 : 0) != 0;
+    const int32_t begin = segment.begin, end = segment.end, key_end = segment.key_end(p);
+    if (own == 1 && begin + 1 == end) release_queries();
+#pragma unroll 1
+    for (int32_t tile = begin; tile < end; ++tile) {
+      smem.base = ptx::redux_max_u32(smem.base);
+      if (own == 0 ? (tile - begin) % 2 == 0 : tile + 1 < end) {
+        attend_own(tile + static_cast<int32_t>(own), end, key_end, has_rows, mask);
+        if (own == 1) ++tile;
+      } else {
+        attend_other(has_rows);
+      }
+    }
+  }
+};
+
+// Adds up both warpgroups' sums of weights, and stores the rows of segment number `index`, or their part.
+template <class Cfg>
+__device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& smem, const MlaRows& rows,
+                                           uint32_t warpgroup, uint32_t index) {
+  float sum[2], most[2];
+#pragma unroll
+  for (uint32_t i = 0; i < 2; ++i) {
+    const float part = row_sum(rows.softmax.sum[i]);
+    if (threadIdx.x % 4 == 0) ptx::store_shared_f32(smem.sum(index, warpgroup, rows.row + i * 8), part);
+    most[i] = rows.softmax.max[i] * p.scale_log2;
+  }
+  ptx::named_barrier_sync(MlaBarrier::all, mla_math_threads);
+#pragma unroll
+  for (uint32_t i = 0; i < 2; ++i)
+    sum[i] = ptx::load_shared_f32(smem.sum(index, 0, rows.row + i * 8)) +
+             ptx::load_shared_f32(smem.sum(index, 1, rows.row + i * 8));
+  KeySegment segment;
+  segment.load(smem.segment(index));
+  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, 1.0f});
+  if (segment.parts > 1) gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch());
+}
+
+// Both math warpgroups.
+template <class Cfg>
+__device__ __forceinline__ void mla_compute(const MlaParams& p, const MlaSmem& smem, uint32_t warpgroup) {
+  Ring<1> ring = smem.q_ring();
+  uint32_t phase = 0;
+#pragma unroll 1
+  for (uint32_t index = 0;; ++index) {
+    ring.wait_full();
+    KeySegment segment;
+    segment.load(smem.segment(index));
+    if (segment.parts == 0) return;
+    MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
+#pragma unroll
+    for (float& x : rows.o) x = 0.0f;
+    MlaMath<Cfg>(p, smem, warpgroup, phase, rows).run(segment);
+    mla_finish<Cfg>(p, smem, rows, warpgroup, index);
+    ring.advance();
+  }
+}
+
+}  // namespace dgrt
