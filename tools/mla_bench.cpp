@@ -4,7 +4,6 @@
 
 #include "tools/attention_bench.h"
 #include "tools/lib/lab_attn_check.h"
-#include "tools/lib/lab_fill.h"
 #include "tools/paged_tables.h"
 
 namespace dgrt {
@@ -20,7 +19,6 @@ class MlaDecodeBench final : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
-  Result<lab::DeviceBuffer> make_input(int64_t elements, uint64_t stream) const;
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
 
@@ -29,13 +27,6 @@ class MlaDecodeBench final : public OpBench {
   PagedTables tables_;
   lab::DeviceBuffer q_, kv_, o_, lse_;
 };
-
-Result<lab::DeviceBuffer> MlaDecodeBench::make_input(int64_t elements, uint64_t stream) const {
-  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device(), elements * 2));
-  DGRT_TRY(desc_.dtype == DGRT_FP16 ? lab::fill_normal_fp16(device(), buffer.data(), elements, seed + stream)
-                                    : lab::fill_normal_bf16(device(), buffer.data(), elements, seed + stream));
-  return buffer;
-}
 
 Result<const dgrt_args*> MlaDecodeBench::prepare(int64_t m) {
   dgrt_mla_decode_args& x = args_;
@@ -46,8 +37,8 @@ Result<const dgrt_args*> MlaDecodeBench::prepare(int64_t m) {
   x.kv_token_stride = desc_.num_kv_heads * qk, x.kv_head_stride = qk;
   x.kv_page_stride = x.page_size * x.kv_token_stride;
   x.lse_token_stride = desc_.num_q_heads, x.lse_head_stride = 1;
-  DGRT_ASSIGN(q_, make_input(rows * qk, 0));
-  DGRT_ASSIGN(kv_, make_input(x.num_pages * x.kv_page_stride, 1));
+  DGRT_ASSIGN(q_, make_bench_input(device(), desc_.dtype, rows * qk, seed));
+  DGRT_ASSIGN(kv_, make_bench_input(device(), desc_.dtype, x.num_pages * x.kv_page_stride, seed + 1));
   DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), rows * dv * 2));
   DGRT_ASSIGN(lse_, lab::DeviceBuffer::make(device(), rows * sizeof(float)));
   x.q = q_.data(), x.kv = kv_.data(), x.o = o_.data(), x.lse = lse_.as<float>();

@@ -112,7 +112,7 @@ __device__ void run(const Params& p) {
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
   static_assert(share_scratch_bytes<mqa_num_threads> <= mqa_scratch_bytes, "too little scratch");
-  const EvenShare share = find_share<mqa_num_threads>(
+  const EvenShare share = find_share<mqa_num_threads, false>(
       p.blocks, [&](uint32_t block) { return piece_cost(num_tiles<Cfg>(p, block)); }, smem.scratch());
   const auto logits_of = [&](uint32_t token) -> ColumnRange {
     const MqaRow row = row_of<Cfg>(p, token);

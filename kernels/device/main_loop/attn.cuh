@@ -539,10 +539,10 @@ __device__ void run_attn(const typename Keys::Params& p) {
     smem.init_barriers(attn_followers<Keys>(p), Keys::fills(p));
     ptx::fence_mbarrier_init();
   }
-  __syncthreads();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
   Keys::check(p);
+  __syncthreads();
   if (warp >= producer) {
     ptx::setmaxnreg_dec<Smem::math_warpgroups >= 3 ? 32 + Keys::more_registers * Smem::math_warpgroups
                                                    : 40 + Keys::more_registers * 2>();

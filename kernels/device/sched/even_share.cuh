@@ -47,16 +47,15 @@ __device__ __forceinline__ void find_owner(const Cost& cost_of, uint32_t at, uin
 
 __device__ __forceinline__ uint32_t piece_cost(uint32_t pieces) { return pieces == 0 ? 0 : pieces + 1; }
 
-// All threads of the CTA. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
-// shared memory. Owner and base say nothing where the range is empty. index: of the range, of so many.
-template <uint32_t num_threads, class Cost>
-__device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch, uint32_t index = blockIdx.x,
-                                uint32_t num_ranges = gridDim.x) {
-  constexpr uint32_t found_at = align_up(num_threads / 32 * 4, 16);
-  const uint32_t lane = threadIdx.x % 32, each = ceil_div(count, num_threads) * 32;  // of a warp
-  const uint32_t first = min(threadIdx.x / 32 * each, count), last = min(first + each, count);
-  // Every lane gets what so many of its warp's owners cost, one behind the other. Eight costs are on their way at once.
-  const uint32_t lane_owners = ceil_div(each, 1024) * 32, lane_first = first + lane * lane_owners;
+// What a warp's owners cost: all of them, and where this lane's run of `run` owners, of 32 runs, ends.
+struct WarpCosts {
+  uint32_t own, of_lane, to_lane, run;
+};
+
+// Eight costs are on their way at once, for thousands of owners.
+template <class Cost>
+__device__ __forceinline__ WarpCosts sum_costs(const Cost& cost_of, uint32_t first, uint32_t last, uint32_t each) {
+  const uint32_t lane = threadIdx.x % 32, run = ceil_div(each, 1024) * 32, lane_first = first + lane * run;
   uint32_t of_lane = 0;
 #pragma unroll 1
   for (uint32_t at = first; at < last; at += 8 * 32) {
@@ -66,10 +65,32 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
 #pragma unroll
     for (uint32_t i = 0; i < 8; ++i) {
       const uint32_t cost = __reduce_add_sync(0xffffffff, costs[i]);
-      if (at + i * 32 >= lane_first && at + i * 32 < lane_first + lane_owners) of_lane += cost;
+      if (at + i * 32 >= lane_first && at + i * 32 < lane_first + run) of_lane += cost;
     }
   }
-  const uint32_t to_lane = warp_prefix_sum(of_lane), own = __shfl_sync(0xffffffff, to_lane, 31);
+  const uint32_t to_lane = warp_prefix_sum(of_lane);
+  return {__shfl_sync(0xffffffff, to_lane, 31), of_lane, to_lane, run};
+}
+
+// All threads of the CTA. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
+// shared memory. Owner and base say nothing where the range is empty. index: of the range, of so many. many: owners
+// come in thousands, and what finds them fast may take registers.
+template <uint32_t num_threads, bool many = true, class Cost>
+__device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch, uint32_t index = blockIdx.x,
+                                uint32_t num_ranges = gridDim.x) {
+  constexpr uint32_t found_at = align_up(num_threads / 32 * 4, 16);
+  const uint32_t lane = threadIdx.x % 32, each = ceil_div(count, num_threads) * 32;  // of a warp
+  uint32_t first = min(threadIdx.x / 32 * each, count);
+  const uint32_t last = min(first + each, count);
+  WarpCosts costs = {};
+  if constexpr (many) {
+    costs = sum_costs(cost_of, first, last, each);
+  } else {
+#pragma unroll 4
+    for (uint32_t i = first + lane; i < last; i += 32) costs.own += cost_of(i);
+    costs.own = __reduce_add_sync(0xffffffff, costs.own);
+  }
+  const uint32_t own = costs.own;
   if (lane == 0) ptx::store_shared_u32(scratch + threadIdx.x / 32 * 4, own);
   __syncthreads();
   uint32_t total = 0, base = 0;
@@ -84,10 +105,12 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
   share.begin = min(index * share.length, total);
   share.end = min(share.begin + share.length, total);
   if (share.begin >= base && share.begin < base + own) {
-    const int found = __ffs(static_cast<int>(__ballot_sync(0xffffffff, share.begin < base + to_lane))) - 1;
-    const uint32_t before = __shfl_sync(0xffffffff, base + to_lane - of_lane, found);
-    find_owner(cost_of, share.begin, before, first + static_cast<uint32_t>(found) * lane_owners, last,
-               scratch + found_at);
+    if constexpr (many) {
+      const int found = __ffs(static_cast<int>(__ballot_sync(0xffffffff, share.begin < base + costs.to_lane))) - 1;
+      base = __shfl_sync(0xffffffff, base + costs.to_lane - costs.of_lane, found);
+      first += static_cast<uint32_t>(found) * costs.run;
+    }
+    find_owner(cost_of, share.begin, base, first, last, scratch + found_at);
   }
   __syncthreads();
   share.owner = ptx::load_shared_u32(scratch + found_at);
