@@ -57,11 +57,11 @@ def make_case(name, context, batch, m, prefix, window_left):
     if prefix:
         plan = context.plan(dgrt.attn_decode_desc(**sizes, max_kv_len=keys))
         launch, kernel = dgrt_call(
-            plan, **common, out=o, k=k_cache, v=v_cache, page_table=slots, page_size=1, max_pages=keys,
+            plan, o, **common, k=k_cache, v=v_cache, page_table=slots, page_size=1, max_pages=keys,
             num_pages=len(k_cache), seq_lens=torch.full((batch,), keys, dtype=torch.int32, device="cuda"))
     else:
         plan = context.plan(dgrt.attn_prefill_desc(**sizes))
-        launch, kernel = dgrt_call(plan, **common, out=o, k=k_new, v=v_new, kv_indptr=indptr(batch, m),
+        launch, kernel = dgrt_call(plan, o, **common, k=k_new, v=v_new, kv_indptr=indptr(batch, m),
                                    total_kv=total)
     calls = {"dgrt": launch} | triton_calls(
         prefix, q=q, k_new=k_new, v_new=v_new, k_cache=k_cache, v_cache=v_cache, o=o_peer,

@@ -227,51 +227,79 @@ def bench_source(record):
     return f"{record['device']}, CUDA {record['cuda_driver']}, {record['date']} ([record]({record['file']}))"
 
 
-def paged_table(records, op):
-    """attn_decode or attn_extend: the rows of `dgrt bench`, in the order of bench/shapes."""
-    record = bench_record(records, op)
-    if record is None:
-        return NOTHING
-    rate = ("GB/s", "gb_per_s") if op == "attn_decode" else ("TFLOPS", "tflops")
-    rows = []
-    for row in record["rows"]:
-        if row["op"] != op:
+def bench_times(row, *rates):
+    """Cells of a row of `dgrt bench`: us, by graph, the rates, share of the floor."""
+    if not row["check"]["ok"]:
+        return ["wrong result"] + ["–"] * (len(rates) + 2)
+    return ([f"**{row['cold']['us']:.1f}**", f"{row['graph']['us']:.1f}"] +
+            [cell(row.get(rate), 0) for rate in rates] + [cell(row["floor_share"], 2)])
+
+
+def bench_table(records, ops, header, rates, line_of):
+    """Rows of `dgrt bench` for these ops, in the order of bench/shapes; line_of(row): the first cells, or None."""
+    rows, sources = [], []
+    for op in ops:
+        record = bench_record(records, op)
+        if record is None:
             continue
-        attn, us = row["attn"], row["cold"]["us"]
-        size = f"{attn['head_dim_qk']}" + (f"/{attn['head_dim_v']}" if attn["head_dim_v"] != attn["head_dim_qk"]
-                                           else "")
+        source = f"{bench_source(record)}; an empty kernel takes {record['empty_us']['us']:.1f} us"
+        if source not in sources:
+            sources.append(source)
+        for row in record["rows"]:
+            line = line_of(row) if row["op"] == op else None
+            if line is not None:
+                rows.append(line + bench_times(row, *rates.values()))
+    if not rows:
+        return NOTHING
+    return ". ".join(sources) + ".\n\n" + table(header + ["us", "by graph", *rates, "share of floor"], rows)
+
+
+def paged_table(records, op, rates):
+    """Attention over a paged cache."""
+    def line_of(row):
+        attn = row["attn"]
+        size, size_v = str(attn["head_dim_qk"]), str(attn["head_dim_v"])
         window = "" if attn["window_left"] < 0 else str(attn["window_left"])
-        line = [f"{row['model'].split(' ')[0]}, {row['layer']}", f"{attn['batch']} × {row['m']}",
-                str(attn["prefix"]), f"{attn['num_q_heads']}/{attn['num_kv_heads']}", size,
-                str(attn["page_size"]), window]
-        rows.append(line + ([f"**{us:.1f}**", f"{row['graph']['us']:.1f}", cell(row.get(rate[1]), 0),
-                             cell(row["floor_share"], 2)]
-                            if row["check"]["ok"] else ["wrong result", "–", "–", "–"]))
-    header = ["layer", "sequences × tokens", "earlier keys", "heads", "head size", "page", "window", "us",
-              "by graph", rate[0], "share of floor"]
-    return bench_source(record) + f"; an empty kernel takes {record['empty_us']['us']:.1f} us.\n\n" + table(header, rows)
+        return [f"{row['model'].split(' ')[0]}, {row['layer']}", f"{attn['batch']} × {row['m']}",
+                str(attn["prefix"]), f"{attn['num_q_heads']}/{attn['num_kv_heads']}",
+                size if size == size_v else f"{size}/{size_v}", str(attn["page_size"]), window]
+
+    return bench_table(records, [op], ["layer", "sequences × tokens", "earlier keys", "heads", "head size", "page",
+                                       "window"], rates, line_of)
 
 
 def memory_table(records):
     """attn_merge and kv_append."""
-    rows, sources = [], []
-    for op in ("attn_merge", "kv_append"):
-        record = bench_record(records, op)
-        if record is None:
-            continue
-        if bench_source(record) not in sources:
-            sources.append(bench_source(record))
-        for row in record["rows"]:
-            if row["op"] != op:
-                continue
-            line = [f"`{op}`", row["layer"], str(row["m"]), f"{row['n']} × {row['k']}"]
-            rows.append(line + ([f"**{row['cold']['us']:.1f}**", f"{row['graph']['us']:.1f}",
-                                 cell(row["gb_per_s"], 0), cell(row["floor_share"], 2)]
-                                if row["check"]["ok"] else ["wrong result", "–", "–", "–"]))
-    if not rows:
-        return NOTHING
-    header = ["op", "layer", "tokens", "heads × head size", "us", "by graph", "GB/s", "share of floor"]
-    return "; ".join(sources) + ".\n\n" + table(header, rows)
+    return bench_table(records, ["attn_merge", "kv_append"], ["op", "layer", "tokens", "heads × head size"],
+                       {"GB/s": "gb_per_s"},
+                       lambda row: [f"`{row['op']}`", row["layer"], str(row["m"]), f"{row['n']} × {row['k']}"])
+
+
+def indexer_table(records):
+    """mqa_logits, whose rows are tokens, and paged_mqa_logits, whose rows are sequences."""
+    def line_of(row):
+        page = row["indexer"].get("page_size")
+        return [f"`{row['op']}`", f"{row['model']}, {row['layer']}", str(row["m"]), str(row["indexer"]["keys"]),
+                str(row["n"]), "–" if page is None else str(page)]
+
+    return bench_table(records, ["mqa_logits", "paged_mqa_logits"], ["op", "layer", "tokens or sequences", "keys",
+                                                                     "heads", "page"],
+                       {"TFLOPS": "tflops", "GB/s": "gb_per_s"}, line_of)
+
+
+SPARSE_OPS = ["topk_transform", "mla_kv_append", "kv_dequant_paged", "build_swa_token_ids",
+              "combine_topk_swa_indices"]
+SPARSE_ROWS = (1, 64, 1024, 8192, 32768)  # of each layer, so many rows; the record has more
+
+
+def sparse_table(records):
+    """What surrounds sparse attention."""
+    def line_of(row):
+        if row["m"] not in SPARSE_ROWS:
+            return None
+        return [f"`{row['op']}`", row["layer"], str(row["m"]), str(row.get("n", "–")), str(row["k"])]
+
+    return bench_table(records, SPARSE_OPS, ["op", "layer", "rows", "n", "k"], {"GB/s": "gb_per_s"}, line_of)
 
 
 def input_ops_table(records):
@@ -396,9 +424,12 @@ def render(text, records):
               "family": lambda: family_table(records),
               "attention": lambda: attention_table(records),
               "attn_cases": lambda: cases_table(records),
-              "attn_decode": lambda: paged_table(records, "attn_decode"),
-              "attn_extend": lambda: paged_table(records, "attn_extend"),
+              "attn_decode": lambda: paged_table(records, "attn_decode", {"GB/s": "gb_per_s"}),
+              "attn_extend": lambda: paged_table(records, "attn_extend", {"TFLOPS": "tflops"}),
               "attn_memory": lambda: memory_table(records),
+              "mla_decode": lambda: paged_table(records, "mla_decode", {"TFLOPS": "tflops", "GB/s": "gb_per_s"}),
+              "indexer": lambda: indexer_table(records),
+              "sparse": lambda: sparse_table(records),
               "input_ops": lambda: input_ops_table(records),
               "host": lambda: host_table(records)}
     return BLOCK.sub(lambda m: m.group(1) + makers[m.group(2)]() + m.group(3), text)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(PEERS))
 import render_results  # noqa: E402
 
 NAMES = ("gemm_fp8", "gemm_bf16", "family", "attention", "attn_cases", "attn_decode", "attn_extend",
-         "attn_memory", "input_ops", "host")
+         "attn_memory", "mla_decode", "indexer", "sparse", "input_ops", "host")
 BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n" for name in NAMES)
 
 
@@ -153,6 +153,21 @@ class Render(unittest.TestCase):
         self.assertIn("| `kv_append` | verify | 4 | 8 × 128 | **55.8** | 52.9 | 2378 | 0.86 |", text)
         self.assertIn("| `kv_append` | verify | 5 | 8 × 128 | wrong result |", text)
         self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 3)  # the others
+
+    def test_indexer_and_helpers_show_what_was_checked(self):
+        row = {"op": "mqa_logits", "model": "V3.2", "layer": "8K", "m": 2048, "n": 64, "k": 128,
+               "indexer": {"keys": 8192}, "check": {"ok": True}, "tflops": 1166.4, "gb_per_s": 374.2,
+               "floor_share": 0.83, "cold": {"us": 206.3}, "graph": {"us": 204.3}}
+        wrong = {key: row[key] for key in ("op", "model", "layer", "n", "k", "indexer")}
+        topk = dict(row, op="topk_transform", layer="C4", m=1024, n=2048, k=512)
+        record = {"kind": "dgrt_bench", "device": "GPU", "cuda_driver": "13", "date": "2026-01-02",
+                  "empty_us": {"us": 2.8},
+                  "rows": [row, dict(wrong, m=1, check={"ok": False}), topk, dict(topk, m=1000)]}
+        text = self.render(record)
+        self.assertIn("| `mqa_logits` | V3.2, 8K | 2048 | 8192 | 64 | – | **206.3** | 204.3 | 1166 | 374 | 0.83 |", text)
+        self.assertIn("| `mqa_logits` | V3.2, 8K | 1 | 8192 | 64 | – | wrong result | – | – | – | – |", text)
+        self.assertIn("| `topk_transform` | C4 | 1024 | 2048 | 512 | **206.3** | 204.3 | 374 | 0.83 |", text)
+        self.assertNotIn("| `topk_transform` | C4 | 1000 |", text)
 
     def test_input_ops_show_what_was_checked(self):
         row = {"op": "quant_fp8", "m": 128, "k": 7168, "check": {"ok": True}, "gb_per_s": 517.0,

@@ -35,11 +35,24 @@ struct Products {
   double calc_diff() const { return xx + yy == 0 ? 0 : 1 - 2 * xy / (xx + yy); }
 };
 
-Status check_row(const Rows& r, int64_t row, const double* want, Products* all, LogitsError* result) {
+// Sums of a tile's few logits may cancel, and what is left is then no measure of their error: the squares that as
+// many logits have in all rows are, if they are more.
+struct Tile {
+  Products products;
+  uint64_t logits = 0;
+
+  double calc_diff(double square_of_a_logit) const {
+    const double squares = products.xx + products.yy;
+    const double usual = std::max(squares, square_of_a_logit * static_cast<double>(logits));
+    return usual == 0 ? 0 : (squares - 2 * products.xy) / usual;
+  }
+};
+
+Status check_row(const Rows& r, int64_t row, const double* want, std::vector<Tile>* tiles, LogitsError* result) {
   const int64_t width = r.width(row), size = r.element_bytes();
   std::vector<uint8_t> bytes(width * size);
   DGRT_TRY(r.out.download(bytes.data(), bytes.size(), r.start + row * r.stride * size));
-  Products tile;
+  Tile tile;
   for (int64_t column = 0; column < width; ++column) {
     uint32_t bits = 0;
     std::memcpy(&bits, bytes.data() + column * size, size);
@@ -54,10 +67,10 @@ Status check_row(const Rows& r, int64_t row, const double* want, Products* all, 
     if (!is_right)
       return dgrt::error(DGRT_INTERNAL, "row {}, column {}: got {} ({:#x}), want {}", row, column, got, bits,
                          column < r.columns ? want[column] : NAN);
-    if (!is_masked && std::isfinite(want[column])) tile.add(got, want[column]), ++result->logits;
+    if (!is_masked && std::isfinite(want[column])) tile.products.add(got, want[column]), ++tile.logits;
     if (column % tile_columns != tile_columns - 1 && column + 1 != width) continue;
-    result->worst_tile = std::max(result->worst_tile, tile.calc_diff());
-    all->add(tile);
+    result->logits += tile.logits;
+    if (tile.logits > 0) tiles->push_back(tile);
     tile = {};
   }
   ++result->rows;
@@ -76,10 +89,14 @@ Result<LogitsError> check(const Device& device, const Rows& r, mqa_reference::Pa
   DGRT_TRY(device.launch(kernel, &p, ceil_div(p.columns, mqa_reference::num_threads), static_cast<uint32_t>(checked),
                          device.stream()));
   DGRT_ASSIGN(const std::vector<double> want, want_on_device.download_all<double>());
-  Products all;
+  std::vector<Tile> tiles;
   for (int64_t i = 0; i < checked; ++i)
-    DGRT_TRY(check_row(r, i * r.step, want.data() + i * r.columns, &all, &error));
+    DGRT_TRY(check_row(r, i * r.step, want.data() + i * r.columns, &tiles, &error));
+  Products all;
+  for (const Tile& tile : tiles) all.add(tile.products);
   error.calc_diff = all.calc_diff();
+  const double square = tiles.empty() ? 0 : (all.xx + all.yy) / static_cast<double>(error.logits);
+  for (const Tile& tile : tiles) error.worst_tile = std::max(error.worst_tile, tile.calc_diff(square));
   const double limit = r.is_fp32 ? logits_limit_fp32 : logits_limit_bf16;
   if (!(error.calc_diff <= limit && error.worst_tile <= limit))
     return dgrt::error(DGRT_INTERNAL, "limit {:.2g}: {}", limit, error.to_string());

@@ -14,7 +14,7 @@ struct LogitsError {
   uint64_t logits = 0;    // compared, in how many rows
   uint64_t rows = 0;
   double calc_diff = 0;   // 1 - 2 <got, want> / (<got, got> + <want, want>)
-  double worst_tile = 0;  // the largest calc_diff of 128 columns of a row
+  double worst_tile = 0;  // of 128 columns of a row the largest, as calc_diff, beside what squares so many logits usually have
   std::string to_string() const;
 };
 
