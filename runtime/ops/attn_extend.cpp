@@ -60,8 +60,9 @@ struct AttnExtend
     if (attention::mask_form(d.flags) != attn_mask_none)
       i.allow_spills |= attn_accumulators(decode(d, c)) > masked_registers(d, decode(d, c)).spill_free;
     if (has(d, DGRT_ATTN_NEW_KEYS)) i.entry += "_new";
-    // Threads that load: 44 bytes were seen.
-    if (has(d, DGRT_ATTN_NEW_KEYS) && c["gather"] != 0 && c["head_dim_v"] > 256)
+    // Threads that load: 44 bytes were seen, without new keys 12, of head sizes that no model has.
+    if (c["gather"] != 0 && c["head_dim_v"] > 256 &&
+        (has(d, DGRT_ATTN_NEW_KEYS) || c["head_dim_qk"] != c["head_dim_v"]))
       i.allow_spills = true;
     return i;
   }
