@@ -152,8 +152,8 @@ int64_t MlaDecode::cost_ps(const Desc& d, const Target& target, const Point& poi
   const int64_t batch = std::clamp<int64_t>(point[0], 1, most), q_len = std::clamp<int64_t>(point[1], 1, most);
   const int64_t row_tiles = token_tiles(d, q_len) * head_tiles(d);
   const int64_t tiles = batch * d.num_kv_heads * div_up(std::clamp<int64_t>(point[2], 1, most), mla_keys);
-  const int64_t loads = attention::capped_product(tiles, 3'200'000 / row_tiles);
-  return 6'000'000 + std::max(loads, attention::capped_product(tiles, 1'600'000)) * row_tiles / ctas;
+  const int64_t tile_ps = std::max<int64_t>(3'200'000, 1'600'000 * row_tiles);
+  return 6'000'000 + attention::capped_product(tiles, tile_ps) / ctas;
 }
 
 Status MlaDecode::check_args(const Desc& d, const Args& x) {
