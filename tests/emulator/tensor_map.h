@@ -1,0 +1,25 @@
+// Tensor maps as the emulator's driver encodes them and its copy engine reads them: within the 128 bytes of a
+// CUtensorMap, in a form of its own.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/driver/cuda_abi.h"
+
+namespace dgrt::emulator {
+
+// As cuTensorMapEncodeTiled, with its rules; CUDA_ERROR_INVALID_VALUE for what breaks one.
+CUresult encode_tensor_map(CUtensorMap* map, CUtensorMapDataType type, uint32_t rank, void* base,
+                           const uint64_t* dims, const uint64_t* strides_bytes, const uint32_t* box,
+                           const uint32_t* element_strides, CUtensorMapInterleave interleave,
+                           CUtensorMapSwizzle swizzle, CUtensorMapFloatOOBfill fill);
+
+// Copies a box between global memory and `shared` (dense rows, then swizzled by the address bits of `offset`, the
+// box's shared offset). Elements outside the tensor: zero when read (or NaN, by the map), not written.
+void load_box(const CUtensorMap& map, const int32_t* coordinates, std::byte* shared, uint32_t offset);
+void store_box(const CUtensorMap& map, const int32_t* coordinates, const std::byte* shared, uint32_t offset);
+// Adds instead of storing.
+void reduce_add_box(const CUtensorMap& map, const int32_t* coordinates, const std::byte* shared, uint32_t offset);
+uint32_t box_bytes(const CUtensorMap& map);  // what an mbarrier counts
+
+}  // namespace dgrt::emulator
