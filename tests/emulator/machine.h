@@ -27,6 +27,7 @@ constexpr uint64_t shared_window = 0x7f00'0000'0000'0000;
 
 struct Cta;
 struct Cluster;
+struct TensorState;
 
 struct Warp {
   Cta* cta = nullptr;
@@ -48,6 +49,7 @@ struct Cta {
   std::vector<std::byte> shared;  // poisoned at the start
   std::vector<Warp> warps;
   std::array<NamedBarrier, 16> barriers{};
+  std::shared_ptr<TensorState> tensor;  // of tensor_handler's instructions, made by the first of them
 };
 
 // What copy engines have been told and not yet done. Each piece of work runs at a moment that nobody can
@@ -58,6 +60,7 @@ class AsyncWork {
   void add(std::function<void()> work) { pending_.push_back(std::move(work)); }
   bool empty() const { return pending_.empty(); }
   void run_one();  // any of them
+  uint64_t random() { return random_(); }
  private:
   std::mt19937_64 random_;
   std::vector<std::function<void()>> pending_;

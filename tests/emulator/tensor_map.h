@@ -15,11 +15,18 @@ CUresult encode_tensor_map(CUtensorMap* map, CUtensorMapDataType type, uint32_t 
                            CUtensorMapSwizzle swizzle, CUtensorMapFloatOOBfill fill);
 
 // Copies a box between global memory and `shared` (dense rows, then swizzled by the address bits of `offset`, the
-// box's shared offset). Elements outside the tensor: zero when read (or NaN, by the map), not written.
+// box's shared offset). Elements outside the tensor: zero when read, not written. Throw Fault for what the engine
+// would refuse or do wrong.
 void load_box(const CUtensorMap& map, const int32_t* coordinates, std::byte* shared, uint32_t offset);
 void store_box(const CUtensorMap& map, const int32_t* coordinates, const std::byte* shared, uint32_t offset);
 // Adds instead of storing.
 void reduce_add_box(const CUtensorMap& map, const int32_t* coordinates, const std::byte* shared, uint32_t offset);
 uint32_t box_bytes(const CUtensorMap& map);  // what an mbarrier counts
+uint32_t map_rank(const CUtensorMap& map);
+
+// As tensormap.replace. Throw Fault for what encode_tensor_map would refuse.
+void replace_map_address(CUtensorMap& map, uint64_t base);
+void replace_map_dim(CUtensorMap& map, uint32_t dimension, uint32_t elements);
+void replace_map_stride(CUtensorMap& map, uint32_t index, uint64_t bytes);  // index 0: of dimension 1
 
 }  // namespace dgrt::emulator
