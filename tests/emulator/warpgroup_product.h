@@ -35,7 +35,8 @@ void unpack_operand(std::span<const std::byte> shared, const Descriptor& descrip
 // Two (e4m3: four) elements of a register.
 void unpack_register(uint32_t bits, Format format, float* to);
 
-// d[rows][most_columns] += a[rows][depth] * b[depth][most_columns], of which `columns` are used (a multiple of 8).
+// d[rows][most_columns] += a[rows][depth] * b[depth][most_columns], of which `columns` are used. rows: a multiple
+// of 4, columns of 8.
 void multiply_add(float* d, const float* a, const float* b, uint32_t rows, uint32_t columns, uint32_t depth);
 
 }  // namespace dgrt::emulator
