@@ -3,6 +3,7 @@
 //
 // Addresses. Global: a host pointer within an allocation. Shared, 32 bits: an offset in the CTA's own
 // memory, or, made by mapa, (rank + 1) << 24 | offset. Generic, 64 bits: a global one, or shared_window | shared.
+// Parameters: an offset; the generic address of one is a host pointer.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -24,22 +25,39 @@ struct Fault : std::runtime_error {
 };
 
 constexpr uint64_t shared_window = 0x7f00'0000'0000'0000;
+constexpr uint32_t max_shared_bytes = 232448;
+constexpr uint32_t num_sms = 132;
 
 struct Cta;
 struct Cluster;
 struct TensorState;
 
+// Lanes that stand at the same instruction.
+struct Group {
+  uint32_t pc = 0, lanes = 0;
+  bool rests = false;  // until the warp's next turn: it polls, or waits for lanes of other groups
+};
+
 struct Warp {
+  enum class Waits : uint8_t { no, barrier, cluster };  // of all its lanes
+
   Cta* cta = nullptr;
   uint32_t index = 0;  // in the CTA
-  std::vector<std::array<uint64_t, 32>> regs;
-  std::array<uint32_t, 32> pc{};
-  uint32_t live = 0;  // lanes that have not returned
+  std::vector<Lanes> regs;
+  std::vector<Group> groups;  // by pc
+  uint32_t live = 0;          // lanes that have not returned
+  Waits waits = Waits::no;
+  uint32_t barrier = 0;         // the one it waits at
+  uint64_t phase = 0;           // of that barrier when it arrived
+  uint64_t cluster_phase = 0;   // of the cluster's barrier when it arrived there
+  bool cluster_arrived = false; // and has not waited since
 };
 
 struct NamedBarrier {
-  uint32_t expected = 0, arrived = 0;  // threads
+  uint32_t expected = 0;  // threads; 0: nobody has come, all_warps: all that live
+  uint32_t arrived = 0;
   uint64_t phase = 0;
+  static constexpr uint32_t all_warps = ~0u;
 };
 
 struct Cta {
@@ -48,6 +66,7 @@ struct Cta {
   std::array<uint32_t, 3> id{};
   std::vector<std::byte> shared;  // poisoned at the start
   std::vector<Warp> warps;
+  uint32_t live_warps = 0;
   std::array<NamedBarrier, 16> barriers{};
   std::shared_ptr<TensorState> tensor;  // of tensor_handler's instructions, made by the first of them
 };
@@ -66,12 +85,25 @@ class AsyncWork {
   std::vector<std::function<void()>> pending_;
 };
 
+struct Launch {
+  std::array<uint32_t, 3> grid{1, 1, 1}, block{1, 1, 1}, cluster{1, 1, 1};
+  uint32_t dynamic_shared_bytes = 0;  // they follow the static ones
+  std::vector<std::byte> params;
+  uint64_t seed = 0;  // of the moments at which asynchronous work is done, and of the order of warps
+};
+
 struct Cluster {
+  const Kernel* kernel = nullptr;
+  const Launch* launch = nullptr;
   std::vector<std::unique_ptr<Cta>> ctas;
   std::array<uint32_t, 3> grid{}, block{}, shape{};  // CTAs; threads; CTAs
   std::array<uint32_t, 3> id{};
+  uint32_t slot = 0;  // its place among the resident ones
   AsyncWork async{0};
   const std::byte* params = nullptr;
+  uint64_t events = 0;  // counts what may end somebody's waiting
+  uint32_t live_warps = 0, arrived_warps = 0;  // at the cluster's barrier
+  uint64_t phase = 0;                          // of that barrier
 };
 
 // ---- Memory ----
@@ -79,9 +111,11 @@ struct Cluster {
 // Host memory of at least one byte that kernels may touch; null if there is none. Poisoned.
 std::byte* allocate(size_t bytes);
 bool release(std::byte* memory);  // false: none such
-// Throws Fault unless the bytes lie in one allocation (or in a module's constants).
+// Whether the bytes lie in one allocation.
+bool is_global(uint64_t address, size_t bytes);
+// Throws Fault unless they do.
 void check_global(uint64_t address, size_t bytes);
-// Of a 32-bit shared address; throws Fault outside the CTA's memory.
+// Of a 32-bit shared address; throws Fault outside the CTA's memory, and where the CTA has ended.
 std::byte* shared_at(Cta& cta, uint32_t address, size_t bytes);
 // Of a generic address.
 std::byte* generic_at(Cta& cta, uint64_t address, size_t bytes);
@@ -89,8 +123,10 @@ std::byte* generic_at(Cta& cta, uint64_t address, size_t bytes);
 // ---- Handlers ----
 
 // Of instructions for tensor cores, copy engines and their barriers: wgmma, mma, ldmatrix, stmatrix, cp,
-// mbarrier, fence, prefetch.tensormap, st.async, red.async. Null: not one of these.
+// mbarrier, fence, prefetch.tensormap, st.async, red.async, tensormap. Null: not one of these.
 Handler tensor_handler(const Instr& instr);
+// bar and barrier, but not bar.warp.
+Handler barrier_handler(const Instr& instr);
 // Of all others. Null: unknown.
 Handler scalar_handler(const Instr& instr);
 
@@ -105,17 +141,24 @@ inline uint64_t lane_address(const Warp& warp, const Operand& operand, uint32_t 
   return base + static_cast<uint64_t>(operand.value);
 }
 
+// Throws a Fault that names the lane's thread and block. What else a handler throws as Fault gets them of the
+// first of its lanes. The instruction is added to both.
+[[noreturn]] void fail_lane(const Warp& warp, uint32_t lane, const std::string& message);
+
 // ---- Launch ----
 
-struct Launch {
-  std::array<uint32_t, 3> grid{1, 1, 1}, block{1, 1, 1}, cluster{1, 1, 1};
-  uint32_t dynamic_shared_bytes = 0;  // they follow the static ones
-  std::vector<std::byte> params;
-  uint64_t seed = 0;  // of the moments at which asynchronous work is done, and of the order of warps
-};
-
-// Returns when every thread has. Clusters run on all cores; one that only polls makes room for others. Throws
-// Fault: also if nothing can go on any more, saying where every warp stands.
+// Returns when every thread has. Throws Fault: also if nothing can go on any more, saying where every warp stands.
 void run(const Kernel& kernel, const Launch& launch);
+
+// ---- Of the scheduler ----
+
+// Runs instructions of one warp, at most `quantum`. True: it used them all and could go on.
+bool run_warp(Warp& warp, uint32_t quantum, bool others_first);
+// What its end means for barriers. Its lanes have all returned.
+void end_warp(Warp& warp);
+// Whether it waits at no barrier, or at one that all have reached by now.
+bool can_run(Warp& warp);
+// "at bar.sync 0 (line 12)" and the like, of each group.
+std::string describe(const Warp& warp);
 
 }  // namespace dgrt::emulator

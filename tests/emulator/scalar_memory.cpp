@@ -1,0 +1,148 @@
+// ld and st: every state space, up to four values per lane.
+#include <cstring>
+
+#include "tests/emulator/scalar.h"
+
+namespace dgrt::emulator {
+namespace {
+
+enum class Space { generic, global, shared, param };
+
+struct Addresses {
+  Lanes at;
+};
+
+std::string in_hex(uint64_t value) {
+  char text[20];
+  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+Lanes addresses_of(const Warp& warp, const Operand& operand) {
+  Lanes result;
+  if (operand.reg == no_reg) {
+    result.fill(static_cast<uint64_t>(operand.value));
+  } else {
+    const Lanes& base = warp.regs[operand.reg];
+    for (uint32_t i = 0; i < 32; ++i) result[i] = base[i] + static_cast<uint64_t>(operand.value);
+  }
+  return result;
+}
+
+void check_aligned(const Warp& warp, const Lanes& addresses, uint32_t lanes, uint32_t bytes) {
+  uint64_t low = 0;
+  for (uint32_t i = 0; i < 32; ++i) low |= lanes >> i & 1 ? addresses[i] : 0;
+  if ((low & (bytes - 1)) == 0) return;
+  each_lane(lanes, [&](uint32_t lane) {
+    if ((addresses[lane] & (bytes - 1)) != 0)
+      fail_lane(warp, lane, "address " + in_hex(addresses[lane]) + " is not aligned to " + std::to_string(bytes));
+  });
+}
+
+template <Space space>
+std::byte* memory_at(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes) {
+  try {
+    if constexpr (space == Space::shared) {
+      return shared_at(*warp.cta, static_cast<uint32_t>(address), bytes);
+    } else if constexpr (space == Space::param) {
+      const Cluster& cluster = *warp.cta->cluster;
+      if (address + bytes > cluster.launch->params.size()) throw Fault("beyond the parameters");
+      return const_cast<std::byte*>(cluster.params) + address;
+    } else if constexpr (space == Space::generic) {
+      return generic_at(*warp.cta, address, bytes);
+    } else {
+      check_global(address, bytes);
+      return reinterpret_cast<std::byte*>(address);
+    }
+  } catch (const Fault& fault) {
+    fail_lane(warp, lane, fault.what());
+  }
+}
+
+const Operand& element(const Operand& operand, uint32_t i) {
+  return operand.kind == Operand::Kind::vector ? operand.elements[i] : operand;
+}
+
+// What others may write while this lane waits for it.
+template <bool polls>
+constexpr Step after_load = polls ? Step::yield : Step::next;
+
+template <class T, uint32_t count, Space space, bool polls>
+Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
+  const Lanes addresses = addresses_of(warp, instr.operands[1]);
+  constexpr uint32_t bytes = count * sizeof(T);
+  check_aligned(warp, addresses, lanes, bytes);
+  Lanes* to[count];
+  uint64_t masks[count];
+  Lanes dropped;
+  for (uint32_t i = 0; i < count; ++i) {
+    const Operand& operand = element(instr.operands[0], i);
+    to[i] = operand.reg == no_reg ? &dropped : &warp.regs[operand.reg];
+    masks[i] = operand.bits >= 64 || operand.bits == 0 ? ~uint64_t{0} : (uint64_t{1} << operand.bits) - 1;
+  }
+  each_lane(lanes, [&](uint32_t lane) {
+    T values[count];
+    std::memcpy(values, memory_at<space>(warp, lane, addresses[lane], bytes), bytes);
+    for (uint32_t i = 0; i < count; ++i) (*to[i])[lane] = static_cast<uint64_t>(values[i]) & masks[i];
+  });
+  return after_load<polls>;
+}
+
+template <class T, uint32_t count, Space space>
+Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
+  const Lanes addresses = addresses_of(warp, instr.operands[0]);
+  constexpr uint32_t bytes = count * sizeof(T);
+  check_aligned(warp, addresses, lanes, bytes);
+  const uint64_t* from[count];
+  for (uint32_t i = 0; i < count; ++i) from[i] = source(warp, element(instr.operands[1], i));
+  each_lane(lanes, [&](uint32_t lane) {
+    T values[count];
+    for (uint32_t i = 0; i < count; ++i) values[i] = static_cast<T>(from[i][lane]);
+    std::memcpy(memory_at<space>(warp, lane, addresses[lane], bytes), values, bytes);
+  });
+  return Step::next;
+}
+
+template <class T, uint32_t count, Space space>
+Handler of_space(const Instr& instr) {
+  if (instr.parts[0] == "st") return space == Space::param ? nullptr : Handler(store<T, count, space>);
+  const bool polls = count == 1 && (instr.has("acquire") || instr.has("relaxed") || instr.has("volatile"));
+  return polls ? load<T, count, space, true> : load<T, count, space, false>;
+}
+
+template <class T, uint32_t count>
+Handler of_count(const Instr& instr) {
+  if (instr.has("global") || instr.has("const")) return of_space<T, count, Space::global>(instr);
+  if (instr.has("shared") || instr.has("shared::cta") || instr.has("shared::cluster"))
+    return of_space<T, count, Space::shared>(instr);
+  if (instr.has("param") || instr.has("param::entry")) return of_space<T, count, Space::param>(instr);
+  return instr.has("local") ? nullptr : of_space<T, count, Space::generic>(instr);
+}
+
+template <class T>
+Handler of_type(const Instr& instr) {
+  const bool is_load = instr.parts[0] == "ld";
+  const Operand& value = instr.operands[is_load ? 0 : 1];
+  const size_t count = value.kind == Operand::Kind::vector ? value.elements.size() : 1;
+  if (instr.has("v2")) return count == 2 ? of_count<T, 2>(instr) : nullptr;
+  if constexpr (sizeof(T) <= 4) {
+    if (instr.has("v4")) return count == 4 ? of_count<T, 4>(instr) : nullptr;
+  }
+  return count == 1 ? of_count<T, 1>(instr) : nullptr;
+}
+
+}  // namespace
+
+Handler memory_handler(const Instr& instr) {
+  if ((instr.parts[0] != "ld" && instr.parts[0] != "st") || instr.operands.size() < 2 || instr.has("async")) return nullptr;
+  const std::string& type = instr.parts.back();
+  if (type == "b32" || type == "u32" || type == "f32") return of_type<uint32_t>(instr);
+  if (type == "b64" || type == "u64" || type == "s64" || type == "f64") return of_type<uint64_t>(instr);
+  if (type == "s32") return of_type<int32_t>(instr);
+  if (type == "b16" || type == "u16" || type == "f16" || type == "bf16") return of_type<uint16_t>(instr);
+  if (type == "s16") return of_type<int16_t>(instr);
+  if (type == "b8" || type == "u8") return of_type<uint8_t>(instr);
+  return type == "s8" ? of_type<int8_t>(instr) : nullptr;
+}
+
+}  // namespace dgrt::emulator
