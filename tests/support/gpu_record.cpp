@@ -68,6 +68,10 @@ GpuRecord::GpuRecord() {
 
 GpuRecord::~GpuRecord() {
   if (path_.empty()) return;
+  if (device_.starts_with("Emulated")) {
+    fprintf(stderr, "GPU record %s: not written, as nothing ran on a GPU\n", path_.c_str());
+    return;
+  }
   std::ofstream file(path_, std::ios::binary);
   file << to_json();
   file.close();
