@@ -136,4 +136,10 @@ TEST_CASE("attn_decode e4m3: repeats, sequences alone and graph replay, bitwise"
   run_graph_replay(*gpu, test, {{5000, 300, 40000, 16, 0}, {1, 2, 3, 4, 0}, {4999, 64, 0, 5, 0}});
 }
 
+TEST_CASE("attn_decode e4m3: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attn_decode e4m3: small sizes");
+  if (!gpu) return;
+  run_decode(*gpu, sized_e4m3({128, 128}, {{1, 1}, {4, 37}, {0, 9}, {1, 200}}));
+}
+
 }  // namespace dgrt::test

@@ -158,4 +158,13 @@ TEST_CASE("attn_decode: graph replay with other lengths", "[gpu]") {
   }
 }
 
+TEST_CASE("attn_decode: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attn_decode: small sizes");
+  if (!gpu) return;
+  run_decode(*gpu, sized({64, 64}, {{1, 1}, {4, 37}, {0, 9}, {1, 300}}));
+  DecodeCase test = sized({192, 128}, {{2, 140}, {1, 0}});
+  test.window_left = 33, test.page_size = 5, test.sinks = true, test.dtype = DGRT_FP16;
+  run_decode(*gpu, test);
+}
+
 }  // namespace dgrt::test

@@ -115,4 +115,10 @@ TEST_CASE("attn_extend e4m3: repeats and graph replay, bitwise", "[gpu]") {
   run_graph_replay(*gpu, test, {{5000, 300, 20000, 16}, {1, 140, 3, 4}, {4999, 64, 400, 5}});
 }
 
+TEST_CASE("attn_extend e4m3: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attn_extend e4m3: small sizes");
+  if (!gpu) return;
+  run_decode(*gpu, sized_e4m3({128, 128}, {{1, 1}, {17, 37}, {0, 70}, {40, 133}}));
+}
+
 }  // namespace dgrt::test

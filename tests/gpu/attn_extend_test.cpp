@@ -164,4 +164,13 @@ TEST_CASE("attn_extend: graph replay with other lengths", "[gpu]") {
   }
 }
 
+TEST_CASE("attn_extend: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attn_extend: small sizes");
+  if (!gpu) return;
+  run_decode(*gpu, sized_chunks({64, 64}, {{1, 1}, {17, 37}, {0, 70}, {40, 200}}));
+  DecodeCase test = sized_chunks({192, 128}, {{33, 140}, {9, 0}});
+  test.window_left = 33, test.page_size = 5, test.sinks = true, test.dtype = DGRT_FP16;
+  run_decode(*gpu, test);
+}
+
 }  // namespace dgrt::test

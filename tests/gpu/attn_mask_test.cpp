@@ -143,4 +143,11 @@ TEST_CASE("attention masks: graph replay with other lengths", "[gpu]") {
   }
 }
 
+TEST_CASE("attention masks: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attention masks: small sizes");
+  if (!gpu) return;
+  run_decode(*gpu, verify(MaskShape::tree, DGRT_ATTN_MASK_BITS, {{4, 103}, {7, 37}, {0, 9}}));
+  run_decode(*gpu, chunk(MaskShape::random, DGRT_ATTN_MASK_BYTES, {{40, 103}, {17, 9}}));
+}
+
 }  // namespace dgrt::test

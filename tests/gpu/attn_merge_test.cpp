@@ -307,4 +307,10 @@ TEST_CASE("attn_merge: repeats, graphs and other tokens, bitwise", "[gpu]") {
   }
 }
 
+TEST_CASE("attn_merge: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attn_merge: small sizes");
+  if (!gpu) return;
+  run_merge(*gpu, {.tokens = 9, .heads = 5, .head_dim = 72, .parts = 7, .sinks = true});
+}
+
 }  // namespace dgrt::test

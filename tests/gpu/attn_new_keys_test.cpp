@@ -408,4 +408,11 @@ TEST_CASE("attn_decode new keys: repeats and graphs, bitwise", "[gpu]") {
   }
 }
 
+TEST_CASE("attention new keys: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attention new keys: small sizes");
+  if (!gpu) return;
+  run_new_keys(*gpu, sized_new({64, 64}, {{1, 1}, {17, 37}, {0, 70}, {40, 0}, {33, 100}}));
+  run_new_keys(*gpu, verify({128, 128}, {{1, 1}, {4, 37}, {16, 0}, {2, 130}}));
+}
+
 }  // namespace dgrt::test

@@ -126,4 +126,10 @@ TEST_CASE("attn_prefill e4m3: repeats and graph replay, bitwise", "[gpu]") {
   }
 }
 
+TEST_CASE("attn_prefill e4m3: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attn_prefill e4m3: small sizes");
+  if (!gpu) return;
+  run_attn(*gpu, sized_e4m3({128, 128}, {{1, 1}, {70, 133}, {0, 5}}));
+}
+
 }  // namespace dgrt::test

@@ -219,4 +219,13 @@ TEST_CASE("attn_prefill: more than 2^31 elements", "[gpu]") {
   run_attn(*gpu, test);
 }
 
+TEST_CASE("attn_prefill: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("attn_prefill: small sizes");
+  if (!gpu) return;
+  run_attn(*gpu, with_lens(sized({64, 64}), {{1, 1}, {70, 133}, {0, 5}, {30, 0}}));
+  AttnCase test = with_window(with_lens(sized({192, 128}), {{77, 140}}), 33, 0);
+  test.softcap = 15, test.sinks = true, test.dtype = DGRT_FP16;
+  run_attn(*gpu, test);
+}
+
 }  // namespace dgrt::test

@@ -106,6 +106,15 @@ class IdsRun {
   lab::DeviceBuffer token_ids_, first_, gather_lens_, offsets_;
 };
 
+void run_ids(Gpu& gpu, const IdsCase& test) {
+  run_case(test.name(), [&]() -> Result<std::string> {
+    DGRT_ASSIGN(IdsRun run, IdsRun::make(gpu, test));
+    DGRT_TRY(gpu.lab->synchronize());
+    DGRT_TRY(run.launch());
+    return run.check();
+  });
+}
+
 }  // namespace
 
 TEST_CASE("build_swa_token_ids: requests, windows, capacities", "[gpu]") {
@@ -119,13 +128,7 @@ TEST_CASE("build_swa_token_ids: requests, windows, capacities", "[gpu]") {
   cases.push_back({.batch = 50, .capacity = 1500});
   cases.push_back({.batch = 3, .longest = 70000, .most_new = 32768});
   cases.push_back({.batch = 2500, .longest = 3, .most_new = 2});
-  for (const IdsCase& test : cases)
-    run_case(test.name(), [&]() -> Result<std::string> {
-      DGRT_ASSIGN(IdsRun run, IdsRun::make(*gpu, test));
-      DGRT_TRY(gpu->lab->synchronize());
-      DGRT_TRY(run.launch());
-      return run.check();
-    });
+  for (const IdsCase& test : cases) run_ids(*gpu, test);
 }
 
 TEST_CASE("build_swa_token_ids: graph replay with other requests", "[gpu]") {
@@ -148,6 +151,12 @@ TEST_CASE("build_swa_token_ids: graph replay with other requests", "[gpu]") {
     }
     return kernel;
   });
+}
+
+TEST_CASE("build_swa_token_ids: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("build_swa_token_ids: small sizes");
+  if (!gpu) return;
+  run_ids(*gpu, {.batch = 7, .window = 100, .most_new = 30});
 }
 
 }  // namespace dgrt::test

@@ -121,6 +121,15 @@ class CombineRun {
   lab::DeviceBuffer indices_, lengths_;
 };
 
+void run_combine(Gpu& gpu, const CombineCase& test) {
+  run_case(test.name(), [&]() -> Result<std::string> {
+    DGRT_ASSIGN(CombineRun run, CombineRun::make(gpu, test));
+    DGRT_TRY(gpu.lab->synchronize());
+    DGRT_TRY(run.launch());
+    return run.check();
+  });
+}
+
 }  // namespace
 
 TEST_CASE("combine_topk_swa_indices: requests, windows, ratios, widths", "[gpu]") {
@@ -135,13 +144,7 @@ TEST_CASE("combine_topk_swa_indices: requests, windows, ratios, widths", "[gpu]"
       cases.push_back({.tokens = 300, .batch = 4, .window = window, .top_k = top_k, .pad = window % 2});
   cases.push_back({.tokens = 300, .batch = 3, .ratio = 128, .top_k = 500, .all = true, .longest = 60000});
   cases.push_back({.tokens = 300, .batch = 3, .ratio = 1, .top_k = 200, .given_positions = true, .pad = 1});
-  for (const CombineCase& test : cases)
-    run_case(test.name(), [&]() -> Result<std::string> {
-      DGRT_ASSIGN(CombineRun run, CombineRun::make(*gpu, test));
-      DGRT_TRY(gpu->lab->synchronize());
-      DGRT_TRY(run.launch());
-      return run.check();
-    });
+  for (const CombineCase& test : cases) run_combine(*gpu, test);
 }
 
 TEST_CASE("combine_topk_swa_indices: graph replay with other requests", "[gpu]") {
@@ -164,6 +167,12 @@ TEST_CASE("combine_topk_swa_indices: graph replay with other requests", "[gpu]")
     }
     return kernel;
   });
+}
+
+TEST_CASE("combine_topk_swa_indices: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("combine_topk_swa_indices: small sizes");
+  if (!gpu) return;
+  run_combine(*gpu, {.tokens = 37, .batch = 4, .window = 100, .top_k = 63, .pad = 1});
 }
 
 }  // namespace dgrt::test

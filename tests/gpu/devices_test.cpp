@@ -83,7 +83,7 @@ Result<std::string> use_both(Gpu& first) {
 
 }  // namespace
 
-TEST_CASE("devices: two in one process, and a stream of the other one is refused", "[gpu]") {
+TEST_CASE("devices: two in one process, and a stream of the other one is refused", "[gpu][emulated]") {
   constexpr const char* name = "two devices";
   Gpu* gpu = gpu_for(name);
   if (!gpu) return;

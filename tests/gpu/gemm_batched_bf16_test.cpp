@@ -51,4 +51,10 @@ TEST_CASE("gemm_batched_bf16: more than 2^31 elements of d", "[gpu]") {
   run_gemm_cases(*gpu, {grouped_case(grouping, dtype, 17, 8192, 64, {16384})});
 }
 
+TEST_CASE("gemm_batched_bf16: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_batched_bf16: small sizes");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, small_cases(grouping, dtype));
+}
+
 }  // namespace dgrt::test

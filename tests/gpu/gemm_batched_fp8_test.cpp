@@ -45,4 +45,10 @@ TEST_CASE("gemm_batched_fp8: graphs, threads, batch invariance", "[gpu]") {
   test_grouped_launches(*gpu, grouping, dtype);
 }
 
+TEST_CASE("gemm_batched_fp8: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_batched_fp8: small sizes");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, small_cases(grouping, dtype));
+}
+
 }  // namespace dgrt::test

@@ -92,4 +92,10 @@ TEST_CASE("gemm_batched sum: graphs, threads, batch invariance", "[gpu]") {
   test_batch_invariance(*gpu, invariant);
 }
 
+TEST_CASE("gemm_batched sum: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_batched sum: small sizes");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, small_cases(Grouping::batch_sum, DGRT_BF16));
+}
+
 }  // namespace dgrt::test

@@ -131,4 +131,14 @@ TEST_CASE("gemm_fp8: rows do not depend on m or the number of SMs", "[gpu]") {
   test_batch_invariance(*gpu, fp8(1000, 576, {1, 17, 128, 1000}));
 }
 
+TEST_CASE("gemm_fp8: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_fp8: small sizes");
+  if (!gpu) return;
+  std::vector<GemmCase> cases = {fp8(200, 200, {1, 17, 129}), fp8(72, 136, {65}), fp8(72, 272, {65})};
+  cases[0].pad = 40;
+  cases[1].scale_mode = DGRT_SCALE_ROW, cases[1].dtype_d = DGRT_FP32, cases[1].c = CMode::in_place;
+  cases[2].scale_mode = DGRT_SCALE_CHANNEL;
+  run_gemm_cases(*gpu, cases);
+}
+
 }  // namespace dgrt::test

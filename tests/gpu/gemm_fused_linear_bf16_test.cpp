@@ -267,4 +267,10 @@ TEST_CASE("gemm_fused_linear_bf16: fp32 outputs", "[gpu]") {
   run_cases(*gpu, cases);
 }
 
+TEST_CASE("gemm_fused_linear_bf16: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_fused_linear_bf16: small sizes");
+  if (!gpu) return;
+  run_cases(*gpu, {{.n = {16, 5, 100}, .k = 136, .m = {1, 17, 129}, .pad = 3}});
+}
+
 }  // namespace dgrt::test

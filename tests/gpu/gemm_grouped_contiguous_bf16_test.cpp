@@ -45,4 +45,10 @@ TEST_CASE("gemm_grouped_contiguous_bf16: graphs, threads, batch invariance", "[g
   test_grouped_launches(*gpu, grouping, dtype);
 }
 
+TEST_CASE("gemm_grouped_contiguous_bf16: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_grouped_contiguous_bf16: small sizes");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, small_cases(grouping, dtype));
+}
+
 }  // namespace dgrt::test

@@ -45,4 +45,10 @@ TEST_CASE("gemm_grouped_contiguous_fp8: graphs, threads, batch invariance", "[gp
   test_grouped_launches(*gpu, grouping, dtype);
 }
 
+TEST_CASE("gemm_grouped_contiguous_fp8: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_grouped_contiguous_fp8: small sizes");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, small_cases(grouping, dtype));
+}
+
 }  // namespace dgrt::test

@@ -62,4 +62,12 @@ TEST_CASE("gemm_grouped_k_bf16: tails, strides, c or none, fewer SMs", "[gpu]") 
   run_grouped_k_cases(*gpu, cases);
 }
 
+TEST_CASE("gemm_grouped_k_bf16: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_grouped_k_bf16: small sizes");
+  if (!gpu) return;
+  GroupedKCase test = make(72, 129, {257, 0, 63, 1});
+  test.in_place = false, test.pad = 8;
+  run_grouped_k_cases(*gpu, {make(64, 136, {128, 0, 72}), test});
+}
+
 }  // namespace dgrt::test

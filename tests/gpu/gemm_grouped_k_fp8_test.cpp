@@ -59,4 +59,12 @@ TEST_CASE("gemm_grouped_k_fp8: tails, strides, c or none, fewer SMs", "[gpu]") {
   run_grouped_k_cases(*gpu, cases);
 }
 
+TEST_CASE("gemm_grouped_k_fp8: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_grouped_k_fp8: small sizes");
+  if (!gpu) return;
+  GroupedKCase test = make(72, 129, {256, 0, 128});
+  test.in_place = false, test.pad = 8;
+  run_grouped_k_cases(*gpu, {make(64, 136, {128, 0, 256}), test});
+}
+
 }  // namespace dgrt::test

@@ -62,4 +62,10 @@ TEST_CASE("gemm_grouped_masked_bf16: signals", "[gpu]") {
   for (const GemmCase& test : cases) test_signal(*gpu, test);
 }
 
+TEST_CASE("gemm_grouped_masked_bf16: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_grouped_masked_bf16: small sizes");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, small_cases(grouping, dtype));
+}
+
 }  // namespace dgrt::test

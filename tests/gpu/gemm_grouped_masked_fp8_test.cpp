@@ -68,4 +68,10 @@ TEST_CASE("gemm_grouped_masked_fp8: more than 2^31 bytes of a", "[gpu]") {
   run_gemm_cases(*gpu, {grouped_case(grouping, dtype, 34, 256, 16384, {4096})});
 }
 
+TEST_CASE("gemm_grouped_masked_fp8: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("gemm_grouped_masked_fp8: small sizes");
+  if (!gpu) return;
+  run_gemm_cases(*gpu, small_cases(grouping, dtype));
+}
+
 }  // namespace dgrt::test

@@ -15,6 +15,8 @@ std::vector<GemmCase> layer_cases(Grouping grouping, dgrt_dtype dtype_ab);
 std::vector<GemmCase> group_cases(Grouping grouping, dgrt_dtype dtype_ab);
 // Odd n and k, k of 0, types of d, tensors that are not dense or not aligned, limits of tiles.
 std::vector<GemmCase> odd_cases(Grouping grouping, dgrt_dtype dtype_ab);
+// Little work, with tails of every dimension.
+std::vector<GemmCase> small_cases(Grouping grouping, dgrt_dtype dtype_ab);
 // Few SMs; NaN, infinities and denormals.
 std::vector<GemmCase> budget_cases(Grouping grouping, dgrt_dtype dtype_ab);
 std::vector<GemmCase> value_cases(Grouping grouping, dgrt_dtype dtype_ab);

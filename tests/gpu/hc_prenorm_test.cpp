@@ -319,4 +319,10 @@ TEST_CASE("hc_prenorm: zeros, infinities and NaN", "[gpu]") {
   });
 }
 
+TEST_CASE("hc_prenorm: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("hc_prenorm: small sizes");
+  if (!gpu) return;
+  run_sizes(*gpu, {24, 192, 130, 300, 0, 3}, {1, 65, 130}, {0, 1, 3});
+}
+
 }  // namespace dgrt::test

@@ -64,4 +64,10 @@ TEST_CASE("hc_prenorm_weights: every n, tails, rows further apart than they are 
   run_weights(*gpu, 24, 28672, 0, 0);
 }
 
+TEST_CASE("hc_prenorm_weights: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("hc_prenorm_weights: small sizes");
+  if (!gpu) return;
+  run_weights(*gpu, 20, 192, 12, 0);
+}
+
 }  // namespace dgrt::test

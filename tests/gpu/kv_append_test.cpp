@@ -263,4 +263,18 @@ TEST_CASE("kv_append: graph replay with other inputs and slots", "[gpu]") {
   }
 }
 
+TEST_CASE("kv_append: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("kv_append: small sizes");
+  if (!gpu) return;
+  AppendCase test{.tokens = 37,
+                  .heads = 3,
+                  .head_dim_qk = 72,
+                  .head_dim_v = 40,
+                  .page_size = 7,
+                  .layout = Layout::padded};
+  run_append(*gpu, test);
+  test.dtype_cache = DGRT_E4M3, test.scales = Scales::per_head;
+  run_append(*gpu, test);
+}
+
 }  // namespace dgrt::test

@@ -220,4 +220,11 @@ TEST_CASE("kv_dequant_paged: graph replay with other rows", "[gpu]") {
   }
 }
 
+TEST_CASE("kv_dequant_paged: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("kv_dequant_paged: small sizes");
+  if (!gpu) return;
+  run_dequant(*gpu, {.rows = 37, .page_size = 53, .format = DGRT_MLA_KV_V32, .pad = 3});
+  run_dequant(*gpu, {.rows = 90, .batch = 6, .page_size = 2, .format = DGRT_MLA_KV_V4, .gather_all = true});
+}
+
 }  // namespace dgrt::test

@@ -129,4 +129,12 @@ TEST_CASE("mla_decode: graph replay with other lengths", "[gpu]") {
   }
 }
 
+TEST_CASE("mla_decode: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("mla_decode: small sizes");
+  if (!gpu) return;
+  MlaCase test;
+  test.num_q_heads = 9, test.lens = {{2, 140}, {1, 20}, {0, 33}, {1, 0}, {2, 1}};
+  run_mla(*gpu, test);
+}
+
 }  // namespace dgrt::test

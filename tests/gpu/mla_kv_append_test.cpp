@@ -157,4 +157,11 @@ TEST_CASE("mla_kv_append: graph replay with other inputs and slots", "[gpu]") {
   }
 }
 
+TEST_CASE("mla_kv_append: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("mla_kv_append: small sizes");
+  if (!gpu) return;
+  for (const dgrt_mla_kv_format format : {DGRT_MLA_KV_V32, DGRT_MLA_KV_V4})
+    run_append(*gpu, {.tokens = 37, .page_size = 53, .format = format, .pad = 3, .flags = DGRT_KV_SLOTS_INT64});
+}
+
 }  // namespace dgrt::test

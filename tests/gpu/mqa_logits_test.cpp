@@ -293,4 +293,13 @@ TEST_CASE("mqa_logits: more than 2^31 logits", "[gpu]") {
   });
 }
 
+TEST_CASE("mqa_logits: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("mqa_logits: small sizes");
+  if (!gpu) return;
+  LogitsCase test{.heads = 8, .head_dim = 64, .tokens = 13, .keys = 203};
+  run_ranges(*gpu, test, any(test, 3), "any");
+  test.heads = 64, test.head_dim = 128, test.tokens = 5, test.flags |= DGRT_LOGITS_COMPRESSED, test.max_k = 190;
+  run_ranges(*gpu, test, causal(test), "causal");
+}
+
 }  // namespace dgrt::test

@@ -298,4 +298,13 @@ TEST_CASE("paged_mqa_logits: graph replay with other contexts", "[gpu]") {
   });
 }
 
+TEST_CASE("paged_mqa_logits: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("paged_mqa_logits: small sizes");
+  if (!gpu) return;
+  PagedCase test{.heads = 16, .head_dim = 64, .next_n = 2, .page_size = 32, .batch = 5, .max_context_len = 203};
+  run_lens(*gpu, test, any_lens(test, 3), "any");
+  test.heads = 64, test.head_dim = 128, test.next_n = 1, test.page_size = 64;
+  run_lens(*gpu, test, any_lens(test, 4), "any");
+}
+
 }  // namespace dgrt::test

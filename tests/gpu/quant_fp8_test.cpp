@@ -183,4 +183,10 @@ TEST_CASE("quant_fp8: dependent launch", "[gpu]") {
   run_quant_cases(*gpu, {{7168, {1, 129}, DGRT_QUANT_1X128, DGRT_MN_MAJOR, 0, DGRT_FLAG_PDL}});
 }
 
+TEST_CASE("quant_fp8: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("quant_fp8: small sizes");
+  if (!gpu) return;
+  run_quant_cases(*gpu, all_layouts({200, {1, 37}, DGRT_QUANT_1X128, DGRT_K_MAJOR, 24}));
+}
+
 }  // namespace dgrt::test

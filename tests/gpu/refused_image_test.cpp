@@ -58,7 +58,7 @@ Result<std::string> use_refused(bool is_for_other_gpu) {
   return refused.message();
 }
 
-TEST_CASE("refused image: the plan fails by name, the entry stays", "[gpu]") {
+TEST_CASE("refused image: the plan fails by name, the entry stays", "[gpu][emulated]") {
   Gpu* gpu = gpu_for("refused image");
   if (!gpu) return;
   run_case("refused image: of another GPU", [] { return use_refused(true); });

@@ -172,4 +172,10 @@ TEST_CASE("scale_layout: graph replay", "[gpu]") {
   });
 }
 
+TEST_CASE("scale_layout: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("scale_layout: small sizes");
+  if (!gpu) return;
+  run_layout_cases(*gpu, {{33, {0, 1, 65}, 3, 0, DGRT_K_MAJOR}, {5, {33}, 0, 0, DGRT_MN_MAJOR, 3}});
+}
+
 }  // namespace dgrt::test

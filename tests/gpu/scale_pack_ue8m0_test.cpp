@@ -244,4 +244,12 @@ TEST_CASE("scale_pack_ue8m0: dependent launch, graph replay", "[gpu]") {
   });
 }
 
+TEST_CASE("scale_pack_ue8m0: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("scale_pack_ue8m0: small sizes");
+  if (!gpu) return;
+  run_pack_cases(*gpu, {{33, {0, 1, 65}, DGRT_K_MAJOR, 1, 3, DGRT_SCALE_CEIL},
+                        {5, {33}, DGRT_MN_MAJOR, 3},
+                        k_grouped({384, 0, 200}, 128, {36})});
+}
+
 }  // namespace dgrt::test

@@ -242,4 +242,11 @@ TEST_CASE("topk_transform: graph replay with other scores", "[gpu]") {
   }
 }
 
+TEST_CASE("topk_transform: small sizes", "[gpu][emulated]") {
+  Gpu* gpu = gpu_for("topk_transform: small sizes");
+  if (!gpu) return;
+  run_topk(*gpu, {.rows = 3, .columns = 513, .top_k = 77, .pad = 1});
+  run_topk(*gpu, {.rows = 2, .columns = 300, .top_k = 512, .scores = Scores::special, .page_size = 61});
+}
+
 }  // namespace dgrt::test
