@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test layer that this machine can: unit, compile, process, api, tree and python; the unit and the
+# Runs every test layer that this machine can: unit, compile, process, emulated, api, tree and python; the unit and the
 # process layer again under address and undefined-behaviour sanitizers, and under the thread sanitizer what
 # threads share of them; the gpu layer where there is a GPU.
 # Prints what failed, and ends with one line "N passed, N failed, N skipped".
