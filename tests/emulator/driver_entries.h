@@ -18,7 +18,7 @@ namespace dgrt::emulator {
 // Codes that dgrt does not tell apart.
 constexpr CUresult launch_failed{719}, capture_invalidated{901};
 
-constexpr int num_sms = 132, max_shared_bytes = 227 * 1024, max_portable_cluster = 8;
+constexpr uint32_t max_portable_cluster = 8;
 constexpr size_t memory_bytes = size_t{4} << 30;
 
 using Work = std::function<void()>;  // throws Fault

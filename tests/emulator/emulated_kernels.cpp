@@ -147,7 +147,7 @@ CUresult cuKernelGetAttribute(int* value, CUfunction_attribute attribute, CUkern
 CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel kernel, CUdevice) {
   const auto guard = lock();
   if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 ||
-      value + static_cast<int>(kernel->code->static_shared_bytes) > max_shared_bytes)
+      static_cast<uint32_t>(value) + kernel->code->static_shared_bytes > max_shared_bytes)
     return CUDA_ERROR_INVALID_VALUE;
   kernel->max_dynamic_shared_bytes = value;
   return CUDA_SUCCESS;
@@ -177,7 +177,7 @@ CUresult cuOccupancyMaxActiveClusters(int* clusters, CUfunction function, const 
   Launch launch;
   if (const CUresult result = check_launch(*kernel_of(function), *config, &launch); result != CUDA_SUCCESS)
     return result;
-  *clusters = num_sms / static_cast<int>(launch.cluster[0] * launch.cluster[1] * launch.cluster[2]);
+  *clusters = static_cast<int>(num_sms / (launch.cluster[0] * launch.cluster[1] * launch.cluster[2]));
   return CUDA_SUCCESS;
 }
 
