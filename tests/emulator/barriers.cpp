@@ -103,7 +103,7 @@ void end_warp(Warp& warp) {
   if (cta.live_warps == 0) std::fill(cta.shared.begin(), cta.shared.end(), std::byte{0xff});
 }
 
-Handler barrier_handler(const Instr& instr) {
+Handler named_barrier_handler(const Instr& instr) {
   if (instr.control != Control::barrier) return nullptr;
   if (instr.has("cluster")) {
     if (instr.has("arrive")) return arrive_at_cluster;

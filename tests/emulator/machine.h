@@ -126,7 +126,7 @@ std::byte* generic_at(Cta& cta, uint64_t address, size_t bytes);
 // mbarrier, fence, prefetch.tensormap, st.async, red.async, tensormap. Null: not one of these.
 Handler tensor_handler(const Instr& instr);
 // bar and barrier, but not bar.warp.
-Handler barrier_handler(const Instr& instr);
+Handler named_barrier_handler(const Instr& instr);
 // Of all others. Null: unknown.
 Handler scalar_handler(const Instr& instr);
 

@@ -456,7 +456,7 @@ class KernelParser {
     at_.expect(';');
     if (instr.control != Control::branch && instr.control != Control::exit) {
       instr.run = tensor_handler(instr);
-      if (!instr.run) instr.run = barrier_handler(instr);
+      if (!instr.run) instr.run = named_barrier_handler(instr);
       if (!instr.run) instr.run = scalar_handler(instr);
       if (!instr.run) at_.fail("unknown instruction " + std::string(instr.text));
     }
