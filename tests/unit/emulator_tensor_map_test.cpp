@@ -5,8 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "tests/emulator/machine.h"
-#include "tests/support/catch.h"
+#include "tests/support/emulated_kernel.h"
 
 namespace dgrt::emulator {
 namespace {
@@ -31,19 +30,6 @@ CUresult encoded(void (*change)(Request&)) {
   CUtensorMap map;
   return request.encode(&map);
 }
-
-// Memory that kernels may touch, released at the end.
-template <class T>
-struct Global {
-  explicit Global(size_t size) : data(reinterpret_cast<T*>(allocate(size * sizeof(T)))), size(size) {}
-  ~Global() { release(reinterpret_cast<std::byte*>(data)); }
-  Global(const Global&) = delete;
-  Global& operator=(const Global&) = delete;
-  T& operator[](size_t i) { return data[i]; }
-  uint64_t address() const { return reinterpret_cast<uint64_t>(data); }
-  T* data;
-  size_t size;
-};
 
 uint16_t word_at(const std::vector<std::byte>& bytes, size_t at) {
   uint16_t word;
@@ -89,7 +75,7 @@ TEST_CASE("boxes are loaded and stored as the swizzles are drawn", "[unit]") {
                              CU_TENSOR_MAP_SWIZZLE_128B);
   const uint32_t span = mode == CU_TENSOR_MAP_SWIZZLE_NONE ? 0 : 16u << mode;
   Request request;
-  request.base = matrix.address();
+  request.base = reinterpret_cast<uint64_t>(matrix.data);
   request.swizzle = mode;
   request.box[0] = span ? span / 2 : 64;
   request.box[1] = 16;
@@ -107,7 +93,7 @@ TEST_CASE("boxes are loaded and stored as the swizzles are drawn", "[unit]") {
         REQUIRE(word_at(shared, drawn_at(span, row, chunk) + e * 2) == row * 64 + chunk * 8 + e);
 
   for (size_t i = 0; i < copy.size; ++i) copy[i] = 7;
-  request.base = copy.address();
+  request.base = reinterpret_cast<uint64_t>(copy.data);
   REQUIRE(request.encode(&map) == CUDA_SUCCESS);
   store_box(map, coordinates, shared.data(), 2048);
   for (size_t row = 0; row < 16; ++row)
@@ -119,7 +105,7 @@ TEST_CASE("a swizzle follows the shared address, not the box", "[unit]") {
   Global<uint16_t> matrix(64 * 16);
   for (size_t i = 0; i < matrix.size; ++i) matrix[i] = static_cast<uint16_t>(i);
   Request request;
-  request.base = matrix.address();
+  request.base = reinterpret_cast<uint64_t>(matrix.data);
   request.swizzle = CU_TENSOR_MAP_SWIZZLE_128B;
   CUtensorMap map;
   REQUIRE(request.encode(&map) == CUDA_SUCCESS);
@@ -139,7 +125,7 @@ TEST_CASE("what lies outside of the tensor is read as zero and not written", "[u
   Request request;
   request.type = CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
   request.rank = 3;
-  request.base = tensor.address();
+  request.base = reinterpret_cast<uint64_t>(tensor.data);
   request.dims[0] = 8, request.dims[1] = 6, request.dims[2] = 2;
   request.strides[0] = 12 * 4, request.strides[1] = 8 * 12 * 4;
   request.box[0] = 16, request.box[1] = 4, request.box[2] = 2;
@@ -181,7 +167,7 @@ TEST_CASE("what lies outside of the tensor is read as zero and not written", "[u
 TEST_CASE("copies refuse what the engine would do wrong", "[unit]") {
   Global<uint16_t> matrix(64 * 16);
   Request request;
-  request.base = matrix.address();
+  request.base = reinterpret_cast<uint64_t>(matrix.data);
   CUtensorMap map;
   std::vector<std::byte> shared(1024);
   const int32_t first[] = {0, 0}, beyond[] = {0, 12};
@@ -212,7 +198,7 @@ TEST_CASE("an edited tensor map is what one encoded anew would be", "[unit]") {
   for (size_t i = 0; i < tensor.size; ++i) tensor[i] = static_cast<float>(i);
   Request request;
   request.type = CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
-  request.base = tensor.address();
+  request.base = reinterpret_cast<uint64_t>(tensor.data);
   request.dims[0] = 4, request.dims[1] = 4;
   request.strides[0] = 16;
   request.box[0] = 4, request.box[1] = 2;
