@@ -3,29 +3,22 @@
 #include <cstring>
 
 #include "tests/emulator/machine.h"
-#include "tests/emulator/numbers.h"
-
-// A test machine's compiler may only count on what every x86 has; the product is chosen when it is loaded.
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define DGRT_FOR_EACH_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define DGRT_FOR_EACH_CPU
-#endif
+#include "tests/emulator/number.h"
 
 namespace dgrt::emulator {
 namespace {
 
 void unpack_16_bytes(const std::byte* from, Format format, float* to) {
   if (format == Format::e4m3) {
-    for (uint32_t i = 0; i < 16; ++i) to[i] = e4m3_value(static_cast<uint8_t>(from[i]));
+    for (uint32_t i = 0; i < 16; ++i) to[i] = e4m3_to_float(static_cast<uint8_t>(from[i]));
     return;
   }
   uint16_t bits[8];
   std::memcpy(bits, from, sizeof bits);
   if (format == Format::bf16)
-    for (uint32_t i = 0; i < 8; ++i) to[i] = bf16_value(bits[i]);
+    for (uint32_t i = 0; i < 8; ++i) to[i] = bf16_to_float(bits[i]);
   else
-    for (uint32_t i = 0; i < 8; ++i) to[i] = fp16_value(bits[i]);
+    for (uint32_t i = 0; i < 8; ++i) to[i] = f16_to_float(bits[i]);
 }
 
 }  // namespace
@@ -77,18 +70,17 @@ void unpack_operand(std::span<const std::byte> shared, const Descriptor& descrip
 
 void unpack_register(uint32_t bits, Format format, float* to) {
   if (format == Format::e4m3) {
-    for (uint32_t i = 0; i < 4; ++i) to[i] = e4m3_value(static_cast<uint8_t>(bits >> 8 * i));
+    for (uint32_t i = 0; i < 4; ++i) to[i] = e4m3_to_float(static_cast<uint8_t>(bits >> 8 * i));
     return;
   }
   for (uint32_t i = 0; i < 2; ++i) {
     const auto half = static_cast<uint16_t>(bits >> 16 * i);
-    to[i] = format == Format::bf16 ? bf16_value(half) : fp16_value(half);
+    to[i] = format == Format::bf16 ? bf16_to_float(half) : f16_to_float(half);
   }
 }
 
 // Eight columns of four rows at a time.
-DGRT_FOR_EACH_CPU void multiply_add(float* d, const float* a, const float* b, uint32_t rows, uint32_t columns,
-                                    uint32_t depth) {
+void multiply_add(float* d, const float* a, const float* b, uint32_t rows, uint32_t columns, uint32_t depth) {
   using Columns = float __attribute__((vector_size(32), aligned(4), may_alias));
   for (uint32_t m = 0; m < rows; m += 4)
     for (uint32_t n = 0; n < columns; n += 8) {

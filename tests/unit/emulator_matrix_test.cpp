@@ -4,7 +4,7 @@
 #include <random>
 #include <vector>
 
-#include "tests/emulator/numbers.h"
+#include "tests/emulator/number.h"
 #include "tests/support/emulated_kernel.h"
 
 namespace dgrt::emulator {
@@ -69,7 +69,7 @@ struct Operands {
   }
   float value(uint32_t row, uint32_t k) const {
     const uint16_t code = codes[row * (128 / size) + k];
-    return size == 1 ? e4m3_value(static_cast<uint8_t>(code)) : fp16 ? fp16_value(code) : bf16_value(code);
+    return size == 1 ? e4m3_to_float(static_cast<uint8_t>(code)) : fp16 ? f16_to_float(code) : bf16_to_float(code);
   }
   // Sum of row m and column n.
   double sum(uint32_t m, uint32_t n, uint32_t depth) const {
@@ -186,7 +186,7 @@ TEST_CASE("mma.sync multiplies fragments that ldmatrix loaded", "[unit]") {
   Global<float> out(32 * 4);
   std::mt19937 random(9);
   for (size_t i = 0; i < x.size; ++i) x[i] = static_cast<uint16_t>(0x3c00 + random() % 512);
-  const auto value = [&](size_t i) { return double{fp16 ? fp16_value(x[i]) : bf16_value(x[i])}; };
+  const auto value = [&](size_t i) { return double{fp16 ? f16_to_float(x[i]) : bf16_to_float(x[i])}; };
   const std::string type = fp16 ? "f16.f16" : "bf16.bf16";
   TestKernel kernel(
       // 24 bytes each, in three pieces

@@ -10,26 +10,26 @@
 
 #include "tests/emulator/machine.h"
 #include "tests/emulator/mbarrier.h"
-#include "tests/emulator/numbers.h"
+#include "tests/emulator/number.h"
 #include "tests/support/catch.h"
 
 namespace dgrt::emulator {
 namespace {
 
 TEST_CASE("tensor cores' formats have the values of their bits", "[unit]") {
-  CHECK(bf16_value(0x3f80) == 1.f);
-  CHECK(bf16_value(0xc049) == -3.140625f);
-  CHECK(fp16_value(0x3c00) == 1.f);
-  CHECK(fp16_value(0x0001) == std::ldexp(1.f, -24));
-  CHECK(fp16_value(0x83ff) == -std::ldexp(1023.f, -24));
-  CHECK(fp16_value(0x7bff) == 65504.f);
-  CHECK(fp16_value(0xfc00) == -std::numeric_limits<float>::infinity());
-  CHECK(std::isnan(fp16_value(0x7e00)));
-  CHECK(e4m3_value(0x38) == 1.f);
-  CHECK(e4m3_value(0x01) == std::ldexp(1.f, -9));
-  CHECK(e4m3_value(0x7e) == 448.f);
-  CHECK(e4m3_value(0xb4) == -0.75f);
-  CHECK(std::isnan(e4m3_value(0xff)));
+  CHECK(bf16_to_float(0x3f80) == 1.f);
+  CHECK(bf16_to_float(0xc049) == -3.140625f);
+  CHECK(f16_to_float(0x3c00) == 1.f);
+  CHECK(f16_to_float(0x0001) == std::ldexp(1.f, -24));
+  CHECK(f16_to_float(0x83ff) == -std::ldexp(1023.f, -24));
+  CHECK(f16_to_float(0x7bff) == 65504.f);
+  CHECK(f16_to_float(0xfc00) == -std::numeric_limits<float>::infinity());
+  CHECK(std::isnan(f16_to_float(0x7e00)));
+  CHECK(e4m3_to_float(0x38) == 1.f);
+  CHECK(e4m3_to_float(0x01) == std::ldexp(1.f, -9));
+  CHECK(e4m3_to_float(0x7e) == 448.f);
+  CHECK(e4m3_to_float(0xb4) == -0.75f);
+  CHECK(std::isnan(e4m3_to_float(0xff)));
 }
 
 uint64_t descriptor(uint64_t start, uint64_t leading, uint64_t stride, uint64_t mode) {
@@ -97,7 +97,7 @@ TEST_CASE("operands are read as matrix descriptors say", "[unit]") {
     for (size_t row = 0; row < 64; ++row)
       for (size_t k = 0; k < depth; ++k) {
         const size_t k_all = step * depth + k;
-        REQUIRE(values[row * 40 + k] == (bytes ? e4m3_value(e4m3(row, k_all)) : bf16_value(code(row, k_all))));
+        REQUIRE(values[row * 40 + k] == (bytes ? e4m3_to_float(e4m3(row, k_all)) : bf16_to_float(code(row, k_all))));
       }
   }
 }
