@@ -8,11 +8,12 @@
 namespace dgrt::emulator {
 namespace {
 
+// Lanes that do not take part may hold another register's bits.
 uint32_t guarded(const Warp& warp, const Instr& instr, uint32_t lanes) {
   if (instr.guard == no_reg) return lanes;
   const Lanes& predicate = warp.regs[instr.guard];
   uint32_t mask = 0;
-  for (uint32_t lane = 0; lane < 32; ++lane) mask |= static_cast<uint32_t>(predicate[lane]) << lane;
+  for (uint32_t lane = 0; lane < 32; ++lane) mask |= static_cast<uint32_t>(predicate[lane] & 1) << lane;
   return lanes & (instr.guard_negated ? ~mask : mask);
 }
 
