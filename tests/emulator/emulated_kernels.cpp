@@ -83,7 +83,7 @@ CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option*, 
   if (!ptx) return CUDA_ERROR_INVALID_IMAGE;
   if (ptx->find(target) == std::string_view::npos) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   try {
-    const auto module = std::make_shared<const Module>(parse_ptx(*ptx));
+    const std::shared_ptr<const Module> module = parse_ptx(*ptx);
     auto loaded = std::make_unique<CUlib_st>();
     for (const auto& [name, kernel] : module->kernels) loaded->kernels[name] = {module, &kernel};
     *library = loaded.release();
@@ -132,7 +132,7 @@ CUresult cuKernelGetAttribute(int* value, CUfunction_attribute attribute, CUkern
       *value = static_cast<int>(kernel->code->static_shared_bytes);
       return CUDA_SUCCESS;
     case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
-      *value = static_cast<int>(kernel->code->local_bytes);
+      *value = 0;  // not known before a launch
       return CUDA_SUCCESS;
     case CU_FUNC_ATTRIBUTE_NUM_REGS:
       *value = register_limit(*kernel->code);
