@@ -1,4 +1,5 @@
 // Memory that kernels may touch, and shared memory by its addresses.
+#include <fmt/format.h>
 #include <sys/mman.h>
 
 #include <atomic>
@@ -77,10 +78,16 @@ bool is_global(uint64_t address, size_t bytes) {
 
 void check_global(uint64_t address, size_t bytes) {
   if (is_global(address, bytes)) return;
-  char text[96];
-  std::snprintf(text, sizeof text, "%zu bytes at 0x%llx are in no allocation", bytes,
-                static_cast<unsigned long long>(address));
-  throw Fault(text);
+  std::string message = fmt::format("{} bytes at {:#x} are in no allocation", bytes, address);
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  const auto next = all.sizes.upper_bound(address);
+  if (next != all.sizes.begin()) {
+    const auto& [first, size] = *std::prev(next);
+    message += fmt::format("; {} bytes after the start of one of {} bytes", address - first, size);
+  }
+  if (next != all.sizes.end()) message += fmt::format("; {} bytes before the next", next->first - address);
+  throw Fault(message);
 }
 
 std::byte* shared_at(Cta& cta, uint32_t address, size_t bytes) {
