@@ -29,8 +29,9 @@ Step mma(Warp& warp, const Instr& instr, uint32_t lanes) {
     for (uint32_t i = 0; i < 4; ++i) {
       const float* row = a[lane / 4 + i / 2 * 8];
       const float* column = b[lane % 4 * 2 + i % 2];
-      float sum = f32_of(lane_value(warp, operands[3].elements[i], lane));
+      float sum = 0;
       for (uint32_t k = 0; k < 16; ++k) sum += row[k] * column[k];
+      sum += f32_of(lane_value(warp, operands[3].elements[i], lane));
       warp.regs[operands[0].elements[i].reg][lane] = std::bit_cast<uint32_t>(sum);
     }
   return Step::next;
