@@ -128,17 +128,18 @@ class PagedSource {
     if constexpr (Cfg::new_keys) return tiles_.is_new(at);
     return false;
   }
-  // Once the slot is empty, and if one thread of every filling warp comes here.
+  // Once the slot is empty. All warps fill it, if with nothing: one that had no part in a tile could fall
+  // behind by a round of the ring, and would then wait for a phase that is long over.
   template <uint32_t boxes>
   __device__ __forceinline__ void load_new(const KeyRing& ring, uint32_t to, const TensorMap* map,
-                                           int32_t at, bool all_fill) const {
+                                           int32_t at) const {
     if constexpr (Cfg::new_keys) {
       ring.wait_empty();
       if (leads())
         load_boxes<boxes>(to, Cfg::block_n * attn_row_bytes, map, ring.full(),
                           q_begin_ + (at - tiles_.cached) * static_cast<int32_t>(Cfg::block_n),
                           static_cast<int32_t>(head_));
-      else if (all_fill && threadIdx.x % 32 == 0)
+      else if (threadIdx.x % 32 == 0)
         ptx::mbarrier_arrive(ring.full());
       __syncwarp();
     }
@@ -204,7 +205,7 @@ class BoxedKeys : public PagedSource<Cfg> {
   __device__ static uint32_t followers(const Params& p) {
     return min(Cfg::block_n / p.box_rows * parts, warps) - 1;
   }
-  __device__ static uint32_t fills(const Params&) { return 1; }
+  __device__ static uint32_t fills(const Params& p) { return Cfg::new_keys ? followers(p) + 1 : 1; }
 
   __device__ BoxedKeys(const Params& p, const RaggedTile& tile, const Range& range, uint32_t, uint32_t)
       : Base(p, tile, range) {
@@ -213,13 +214,13 @@ class BoxedKeys : public PagedSource<Cfg> {
 
   __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) const {
     if (this->is_new(at))
-      this->template load_new<qk_boxes>(ring, to, &p_.k_new, at, false);
+      this->template load_new<qk_boxes>(ring, to, &p_.k_new, at);
     else
       load<qk_boxes>(ring, to, &p_.k, at, keys_);
   }
   __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
     if (this->is_new(at))
-      this->template load_new<v_boxes>(ring, to, &p_.v_new, at, false);
+      this->template load_new<v_boxes>(ring, to, &p_.v_new, at);
     else
       load<v_boxes>(ring, to, &p_.v, at, values_);
   }
@@ -241,6 +242,8 @@ class BoxedKeys : public PagedSource<Cfg> {
     ring.wait_empty();
     if (Base::leads())
       ptx::mbarrier_arrive_expect_tx(ring.full(), boxes * Cfg::block_n * attn_row_bytes);
+    else if (Cfg::new_keys && threadIdx.x % 32 == 0)
+      ptx::mbarrier_arrive(ring.full());
 #pragma unroll 1
     for (uint32_t row = first_row(); row < Cfg::block_n;) {
 #pragma unroll
@@ -310,7 +313,7 @@ class GatheredKeys : public PagedSource<Cfg> {
   __device__ __forceinline__ void load_box(const KeyRing& ring, uint32_t to, const TensorMap* map,
                                            int32_t at) {
     finish();
-    this->template load_new<attn_boxes(columns)>(ring, to, map, at, true);
+    this->template load_new<attn_boxes(columns)>(ring, to, map, at);
   }
 
   template <uint32_t columns>

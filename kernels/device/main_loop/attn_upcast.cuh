@@ -101,12 +101,12 @@ class UpcastKeys : public Source {
   // In the order of AttnLoad::tile: keys of the last tile, then of each tile before the values behind them.
   __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) {
     if constexpr (Cfg::new_keys)
-      if (this->is_new(at)) this->template load_new<K::boxes>(ring, to, &p_.k_new, at, true);
+      if (this->is_new(at)) this->template load_new<K::boxes>(ring, to, &p_.k_new, at);
     load<K>(ring, to, this->is_new(at));
   }
   __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) {
     if constexpr (Cfg::new_keys)
-      if (this->is_new(at)) this->template load_new<V::boxes>(ring, to, &p_.v_new, at, true);
+      if (this->is_new(at)) this->template load_new<V::boxes>(ring, to, &p_.v_new, at);
     load<V>(ring, to, this->is_new(at));
   }
   __device__ void look_ahead(int32_t) const {}
