@@ -127,7 +127,7 @@ std::vector<GemmCase> odd_cases(Grouping grouping, dgrt_dtype dtype_ab) {
 }
 
 std::vector<GemmCase> small_cases(Grouping grouping, dgrt_dtype dtype_ab) {
-  Cases cases(2, grouped_case(grouping, dtype_ab, 3, 72, 136, {1, 65}));
+  Cases cases(2, grouped_case(grouping, dtype_ab, 3, 72, 136, {1, 72}));
   cases[1].n = 129, cases[1].pad = 40, cases[1].dtype_d = DGRT_FP32;
   return cases;
 }
