@@ -160,5 +160,7 @@ void end_warp(Warp& warp);
 bool can_run(Warp& warp);
 // "at bar.sync 0 (line 12)" and the like, of each group.
 std::string describe(const Warp& warp);
+// What each mbarrier of the CTA waits for.
+std::string describe_barriers(Cta& cta);
 
 }  // namespace dgrt::emulator

@@ -2,6 +2,7 @@
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#parallel-synchronization-and-communication-instructions-mbarrier
 #pragma once
 #include <cstdint>
+#include <string>
 
 #include "tests/emulator/machine.h"
 
@@ -41,6 +42,10 @@ class Mbarrier {
   void complete(int64_t bytes) {
     expect(-bytes);
     end_phase();
+  }
+  std::string text() const {
+    return "phase " + std::to_string(phase_) + ", " + std::to_string(pending_) + " of " + std::to_string(expected_) +
+           " arrivals and " + std::to_string(bytes_) + " bytes are missing";
   }
   // Whether the phase of this parity is over: the one before the current is, the current one is not.
   bool passed(uint32_t parity) const { return phase_ != (parity & 1); }

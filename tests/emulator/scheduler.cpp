@@ -186,8 +186,10 @@ class Grid {
     constexpr size_t most = 8000;
     std::string result;
     for (const auto& resident : residents_)
-      for (const auto& cta : resident->cluster.ctas)
+      for (const auto& cta : resident->cluster.ctas) {
         for (const Warp& warp : cta->warps) result += describe(warp);
+        if (cta->live_warps > 0) result += describe_barriers(*cta);
+      }
     if (result.size() > most) result.replace(most, result.npos, "\n  ...");
     return result;
   }

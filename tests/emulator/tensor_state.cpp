@@ -1,5 +1,6 @@
 #include "tests/emulator/tensor_state.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace dgrt::emulator {
@@ -32,6 +33,15 @@ Mbarrier load_barrier(SharedPlace place) {
 void store_barrier(SharedPlace place, const Mbarrier& barrier) {
   const uint64_t word = barrier.word();
   std::memcpy(shared_at(*place.cta, place.offset, sizeof word), &word, sizeof word);
+}
+
+std::string describe_barriers(Cta& cta) {
+  std::string result;
+  std::vector<uint32_t> offsets(tensor_state(cta).barriers.begin(), tensor_state(cta).barriers.end());
+  std::sort(offsets.begin(), offsets.end());
+  for (const uint32_t offset : offsets)
+    result += "\n  mbarrier at " + std::to_string(offset) + ": " + load_barrier({&cta, offset}).text();
+  return result;
 }
 
 void add_late(Cta& cta, const Instr& instr, std::function<void()> work) {
