@@ -1,4 +1,5 @@
 // ld and st: every state space, up to four values per lane.
+#include <algorithm>
 #include <cstring>
 
 #include "tests/emulator/scalar.h"
@@ -7,10 +8,6 @@ namespace dgrt::emulator {
 namespace {
 
 enum class Space { generic, global, shared, param };
-
-struct Addresses {
-  Lanes at;
-};
 
 std::string in_hex(uint64_t value) {
   char text[20];
@@ -59,6 +56,39 @@ std::byte* memory_at(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes
   }
 }
 
+struct Extent {
+  uint64_t first = ~uint64_t{0}, last = 0;
+};
+
+Extent extent_of(const Lanes& addresses, uint32_t lanes) {
+  Extent result;
+  for (uint32_t i = 0; i < 32; ++i) {
+    const bool takes_part = lanes >> i & 1;
+    result.first = std::min(result.first, takes_part ? addresses[i] : ~uint64_t{0});
+    result.last = std::max(result.last, takes_part ? addresses[i] : 0);
+  }
+  return result;
+}
+
+// The memory of the extent's first address if all of it may be touched, so that lanes need not be checked one by
+// one. Null: they must.
+template <Space space>
+std::byte* memory_of(Warp& warp, const Extent& extent, uint32_t bytes) {
+  if constexpr (space == Space::shared) {
+    std::vector<std::byte>& shared = warp.cta->shared;
+    const bool inside = extent.last < shared.size() && extent.last + bytes <= shared.size();
+    return inside ? shared.data() + extent.first : nullptr;
+  } else if constexpr (space == Space::param) {
+    const Cluster& cluster = *warp.cta->cluster;
+    const size_t size = cluster.launch->params.size();
+    const bool inside = extent.last < size && extent.last + bytes <= size;
+    return inside ? const_cast<std::byte*>(cluster.params) + extent.first : nullptr;
+  } else {
+    const bool inside = is_global(extent.first, extent.last - extent.first + bytes);
+    return inside ? reinterpret_cast<std::byte*>(extent.first) : nullptr;
+  }
+}
+
 const Operand& element(const Operand& operand, uint32_t i) {
   return operand.kind == Operand::Kind::vector ? operand.elements[i] : operand;
 }
@@ -80,9 +110,13 @@ Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
     to[i] = operand.reg == no_reg ? &dropped : &warp.regs[operand.reg];
     masks[i] = operand.bits >= 64 || operand.bits == 0 ? ~uint64_t{0} : (uint64_t{1} << operand.bits) - 1;
   }
+  const Extent extent = extent_of(addresses, lanes);
+  const std::byte* memory = memory_of<space>(warp, extent, bytes);
   each_lane(lanes, [&](uint32_t lane) {
     T values[count];
-    std::memcpy(values, memory_at<space>(warp, lane, addresses[lane], bytes), bytes);
+    const uint64_t address = addresses[lane];
+    std::memcpy(values, memory ? memory + (address - extent.first) : memory_at<space>(warp, lane, address, bytes),
+                bytes);
     for (uint32_t i = 0; i < count; ++i) (*to[i])[lane] = static_cast<uint64_t>(values[i]) & masks[i];
   });
   return after_load<polls>;
@@ -95,10 +129,14 @@ Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
   check_aligned(warp, addresses, lanes, bytes);
   const uint64_t* from[count];
   for (uint32_t i = 0; i < count; ++i) from[i] = source(warp, element(instr.operands[1], i));
+  const Extent extent = extent_of(addresses, lanes);
+  std::byte* memory = memory_of<space>(warp, extent, bytes);
   each_lane(lanes, [&](uint32_t lane) {
     T values[count];
     for (uint32_t i = 0; i < count; ++i) values[i] = static_cast<T>(from[i][lane]);
-    std::memcpy(memory_at<space>(warp, lane, addresses[lane], bytes), values, bytes);
+    const uint64_t address = addresses[lane];
+    std::memcpy(memory ? memory + (address - extent.first) : memory_at<space>(warp, lane, address, bytes), values,
+                bytes);
   });
   return Step::next;
 }
