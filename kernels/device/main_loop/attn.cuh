@@ -149,11 +149,11 @@ struct AttnLoad {
         k_ring.advance();
       }
       if (Smem::q_slots == 1 && at == range.end) load_q(tile);
+      keys.look_ahead(at - 2);
       if (at < range.end) {
         keys.load_v(v_ring, smem.v(v_ring.slot), at);
         v_ring.advance();
       }
-      keys.look_ahead(at - 2);
     }
     keys.finish();
   }

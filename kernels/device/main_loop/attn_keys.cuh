@@ -5,6 +5,7 @@
 #include "device/common/attn_tile.cuh"
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/copy_async.cuh"
+#include "device/ptx/memory.cuh"
 #include "device/ptx/shared.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/sched/page_check.cuh"
@@ -58,7 +59,7 @@ class ContiguousKeys {
   __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
     load<attn_boxes(Cfg::head_dim_v)>(ring, to, &p_.v, at);
   }
-  // The next keys are of tile `at`, the next values of the keys before them.
+  // Between keys and values. The next keys are of tile `at`, the next values of the keys before the last ones.
   __device__ void look_ahead(int32_t) {}
   // After the last of a tile's loads.
   __device__ void finish() const {}
@@ -161,11 +162,12 @@ class PagedSource {
   __device__ bool exists(Place place) const { return place.page < p_.num_pages; }
 
   // Of `rows` rows from row `row` of tile `at`, all in one page. Pages from num_pages on do not exist. Nothing
-  // is done with the table's entry, so that nobody waits for it here.
+  // is done with the table's entry, so that nobody waits for it here: neither do lanes without one, whose page a
+  // branch would write to the register that the others' entries are on their way to.
   __device__ __forceinline__ Place find(int32_t at, uint32_t row, uint32_t rows) const {
-    uint32_t token, in_table;
-    if (!find_entry(at, row, rows, token, in_table)) return {0, p_.num_pages};
-    return {token, static_cast<uint32_t>(p_.page_table[sequence_ * p_.table_row + in_table])};
+    uint32_t token = 0, in_table = 0;
+    const bool exists = find_entry(at, row, rows, token, in_table);
+    return {token, ptx::load_b32_if(exists, p_.page_table + sequence_ * p_.table_row + in_table, p_.num_pages)};
   }
   // False: they do not exist.
   __device__ __forceinline__ bool find_entry(int32_t at, uint32_t row, uint32_t rows, uint32_t& token,
@@ -224,9 +226,10 @@ class BoxedKeys : public PagedSource<Cfg> {
     else
       load<v_boxes>(ring, to, &p_.v, at, values_);
   }
-  // So that the table's entries are there when they are needed.
+  // So that the table's entries are there when they are needed: they arrive while values wait for their slot.
   __device__ __forceinline__ void look_ahead(int32_t at) {
-    values_ = keys_;
+    values_ = loaded_keys_;
+    loaded_keys_ = keys_;
     keys_ = this->find(at, first_row(), p_.box_rows);
   }
   __device__ void finish() const {}
@@ -236,6 +239,8 @@ class BoxedKeys : public PagedSource<Cfg> {
     return (threadIdx.x % 32 * (warps / parts) + warp() / parts) * p_.box_rows;
   }
 
+  // `place`: of this lane's first box. It stands outside the loop, behind whose head everybody waits for the
+  // entries that a round before has asked for, and so for those of look_ahead().
   template <uint32_t boxes>
   __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const TensorMap* map,
                                        int32_t at, typename Base::Place place) const {
@@ -244,21 +249,26 @@ class BoxedKeys : public PagedSource<Cfg> {
       ptx::mbarrier_arrive_expect_tx(ring.full(), boxes * Cfg::block_n * attn_row_bytes);
     else if (Cfg::new_keys && threadIdx.x % 32 == 0)
       ptx::mbarrier_arrive(ring.full());
+    uint32_t row = first_row();
+    if (row < Cfg::block_n) copy_rows<boxes>(ring, to, map, row, place);
 #pragma unroll 1
-    for (uint32_t row = first_row(); row < Cfg::block_n;) {
-#pragma unroll
-      for (uint32_t i = 0; i < boxes / parts; ++i) {
-        const uint32_t box = i * parts + warp() % parts;
-        ptx::tma_load_4d(to + (box * Cfg::block_n + row) * attn_row_bytes, map, ring.full(),
-                         box * attn_box_columns, place.token, head_, place.page);
-      }
-      row += warps / parts * 32 * p_.box_rows;
-      place = this->find(at, row, p_.box_rows);
-    }
+    while ((row += warps / parts * 32 * p_.box_rows) < Cfg::block_n)
+      copy_rows<boxes>(ring, to, map, row, this->find(at, row, p_.box_rows));
     __syncwarp();
   }
+  template <uint32_t boxes>
+  __device__ __forceinline__ void copy_rows(const KeyRing& ring, uint32_t to, const TensorMap* map, uint32_t row,
+                                            typename Base::Place place) const {
+#pragma unroll
+    for (uint32_t i = 0; i < boxes / parts; ++i) {
+      const uint32_t box = i * parts + warp() % parts;
+      ptx::tma_load_4d(to + (box * Cfg::block_n + row) * attn_row_bytes, map, ring.full(), box * attn_box_columns,
+                       place.token, head_, place.page);
+    }
+  }
 
-  typename Base::Place keys_ = {}, values_;  // of this lane's first box
+  // Of this lane's first box: of the next keys, the keys before them, the next values.
+  typename Base::Place keys_ = {}, loaded_keys_ = {}, values_ = {};
 };
 
 // By copies of 16 bytes, for pages that would make more boxes than TMA can be given. Four warps gather

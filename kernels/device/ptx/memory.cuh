@@ -33,6 +33,18 @@ __device__ __forceinline__ uint2 load_stream_b32x2(const void* from) {
   return v;
 }
 
+// `otherwise` unless `exists`, by a predicate.
+__device__ __forceinline__ uint32_t load_b32_if(bool exists, const void* from, uint32_t otherwise) {
+  uint32_t v;
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %1, 0; mov.b32 %0, %3;"
+      "@p ld.global.b32 %0, [%2];}"
+      : "=&r"(v)
+      : "r"(static_cast<uint32_t>(exists)), "l"(from), "r"(otherwise)
+      : "memory");
+  return v;
+}
+
 // 0 unless `exists`: a predicate, where the compiler would branch around each of many.
 __device__ __forceinline__ uint32_t load_b8_if(bool exists, const void* from) {
   uint32_t v;
