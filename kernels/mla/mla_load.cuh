@@ -9,6 +9,7 @@
 #pragma once
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/copy_async.cuh"
+#include "device/ptx/memory.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
 #include "device/sched/key_split.cuh"
@@ -76,9 +77,8 @@ class MlaKeyLoader {
       for (int32_t tile = segment_.begin; tile < segment_.end; ++tile) {
         slot_ = static_cast<uint32_t>(tile - segment_.begin) % mla_slots;
         if (p_.box_rows != 0) {
-          const Place place = next_;
+          load_boxes(next_);
           next_ = find_box(tile + 1);
-          load_boxes(place);
         } else {
           gather(tile * static_cast<int32_t>(mla_keys));
         }
@@ -93,12 +93,13 @@ class MlaKeyLoader {
     uint32_t token, page;
   };
 
-  // Of a key that some query of the sequence sees. Pages from num_pages on do not exist.
-  __device__ __forceinline__ Place find(int32_t key) const {
-    if (key >= segment_.kv_len) return {0, p_.num_pages};
-    const uint32_t in_table = static_cast<uint32_t>(key) / p_.page_size;
+  // Of a key that some query of the sequence sees. Pages from num_pages on do not exist. Nobody waits for the table's
+  // entry here.
+  __device__ __forceinline__ Place find(int32_t key, bool exists) const {
+    exists = exists && key < segment_.kv_len;
+    const uint32_t in_table = exists ? static_cast<uint32_t>(key) / p_.page_size : 0;
     return {static_cast<uint32_t>(key) - in_table * p_.page_size,
-            min(static_cast<uint32_t>(p_.page_table[segment_.sequence * p_.table_row + in_table]), p_.num_pages)};
+            ptx::load_b32_if(exists, p_.page_table + segment_.sequence * p_.table_row + in_table, p_.num_pages)};
   }
 
   __device__ __forceinline__ void wait_empty(uint32_t half) const {
@@ -109,8 +110,7 @@ class MlaKeyLoader {
   // Each lane has some of a tile's rows.
   __device__ __forceinline__ uint32_t box_row() const { return threadIdx.x % 32 * p_.box_rows; }
   __device__ __forceinline__ Place find_box(int32_t tile) const {
-    if (box_row() >= mla_keys) return {0, p_.num_pages};
-    return find(tile * static_cast<int32_t>(mla_keys) + static_cast<int32_t>(box_row()));
+    return find(tile * static_cast<int32_t>(mla_keys) + static_cast<int32_t>(box_row()), box_row() < mla_keys);
   }
 
   __device__ __forceinline__ void load_boxes(const Place& place) const {
@@ -152,9 +152,9 @@ class MlaKeyLoader {
     uint32_t exist[2];
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
-      const Place place = find(first + static_cast<int32_t>(i * 32 + lane));
-      offsets[i] = place.page * p_.k_page + place.token * p_.k_token;
+      const Place place = find(first + static_cast<int32_t>(i * 32 + lane), true);
       exist[i] = __ballot_sync(0xffffffff, place.page < p_.num_pages);
+      offsets[i] = place.page < p_.num_pages ? place.page * p_.k_page + place.token * p_.k_token : 0;
     }
     const auto* base = static_cast<const uint16_t*>(p_.k) + segment_.kv_head * p_.k_head + lane % 8 * 8;
 #pragma unroll 1

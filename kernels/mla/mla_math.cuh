@@ -78,18 +78,27 @@ struct MlaMath {
     ptx::named_barrier_sync(MlaBarrier::scores + own, 128);
   }
 
-  // In a loop, for less to compile. The compiler must know that all threads' box is the same: see redux_max_u32().
+  // Box by box as they come. Descriptors of a half's boxes are one and a constant, so that the boxes' products follow
+  // each other sooner than they run.
   __device__ __forceinline__ void begin_scores() {
     keep_all(s);
-#pragma unroll 1
-    for (uint32_t i = 0; i < mla_boxes; ++i) {
-      const uint32_t half = i < mla_half_boxes ? 0 : 1;
-      const uint32_t box = ptx::redux_max_u32(mla_half_box(own, half, i - half * mla_half_boxes));
-      wait_box(box);
-      ptx::wgmma_fence();
-      issue_slab_product<Scores>(s, smem.q() + box * mla_box_bytes, smem.box(own, box), i != 0);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (uint32_t half = 0; half < 2; ++half) {
+      const uint32_t first = (own ^ half) * mla_half_boxes;
+      const uint64_t q_first = operand_descriptor<false>(smem.q() + first * mla_box_bytes);
+      const uint64_t k_first = operand_descriptor<false>(smem.box(own, first));
+#pragma unroll
+      for (uint32_t i = 0; i < mla_half_boxes; ++i) {
+        wait_box(first + i);
+        issue_described_product<Scores>(s, q_first + i * (mla_box_bytes >> 4), k_first + i * (mla_box_bytes >> 4),
+                                        half + i != 0);
+      }
     }
+    wait_box(mla_boxes - 1);
+    issue_slab_product<Scores>(s, smem.q() + (mla_boxes - 1) * mla_box_bytes, smem.box(own, mla_boxes - 1), true);
     ptx::wgmma_commit();
+    keep_all(s);
     phase ^= 1;
   }
 
