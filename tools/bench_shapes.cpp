@@ -385,6 +385,7 @@ void set_sizes(const BenchShape& shape, int64_t m, PagedBenchDesc<Desc>* desc) {
   if (sizes.new_keys) desc->flags |= DGRT_ATTN_NEW_KEYS;
   if constexpr (requires { desc->dtype_kv; })
     if (shape.fp8_cache) desc->dtype_kv = DGRT_E4M3;
+  if constexpr (requires { desc->dtype_q; }) desc->dtype_q = desc->dtype_kv;
   desc->window_left = sizes.window_left, desc->window_right = sizes.full ? -1 : 0;
   desc->max_batch = sizes.batch;
   desc->flags |= sizes.mask;

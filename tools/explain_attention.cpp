@@ -14,7 +14,7 @@ namespace {
 struct AttentionOptions : ExplainTarget {
   int64_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0, head_dim_v = 0;
   int64_t m = 0, batch = 1, kv_len = 0, page_size = 16, num_parts = 2;
-  std::string dtype = "bf16", dtype_part = "bf16", dtype_o = "bf16", dtype_cache = "same";
+  std::string dtype = "bf16", dtype_part = "bf16", dtype_o = "bf16", dtype_cache = "same", dtype_kv = "same", dtype_q = "same";
   uint32_t sm_budget = 0;
   bool softcap = false, batch_invariant = false, slots_int64 = false;
 
@@ -25,6 +25,8 @@ struct AttentionOptions : ExplainTarget {
 dgrt_dtype float_dtype(const std::string& name) {
   return name == "fp16" ? DGRT_FP16 : name == "fp32" ? DGRT_FP32 : DGRT_BF16;
 }
+
+dgrt_dtype e4m3_or_same(const std::string& name) { return name == "e4m3" ? DGRT_E4M3 : 0; }
 
 // What the descs of attention over keys have.
 template <class Desc>
@@ -37,6 +39,7 @@ Desc heads_desc(const AttentionOptions& options, Desc desc) {
   desc.max_q_len = options.m;
   desc.max_kv_len = options.keys();
   desc.dtype = float_dtype(options.dtype);
+  desc.dtype_kv = e4m3_or_same(options.dtype_kv);
   desc.sm_budget = options.sm_budget;
   desc.flags = (options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0) |
                (options.softcap ? DGRT_ATTN_SOFTCAP : 0);
@@ -58,6 +61,7 @@ int run_explain_mla_decode(const AttentionOptions& options) {
   desc.num_q_heads = options.num_q_heads, desc.num_kv_heads = options.num_kv_heads;
   desc.max_batch = options.batch, desc.max_q_len = options.m, desc.max_kv_len = options.keys();
   desc.dtype = float_dtype(options.dtype);
+  desc.dtype_kv = e4m3_or_same(options.dtype_kv), desc.dtype_q = e4m3_or_same(options.dtype_q);
   desc.sm_budget = options.sm_budget;
   desc.flags = options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0;
   return run_desc(&desc.op, {options.batch, options.m, options.keys()}, options);
@@ -130,6 +134,7 @@ CLI::App* add_over_sequences(CLI::App& explain, const char* op, const char* exam
   command->add_option("--batch", options->batch, "Sequences")->capture_default_str();
   command->add_option("--kv-len", options->kv_len, "Keys of the longest sequence (default: --m)");
   add_type(command, "--dtype", options->dtype, "Of q, k, v and o", {"bf16", "fp16"});
+  add_type(command, "--dtype-kv", options->dtype_kv, "Of keys and values", {"same", "e4m3"});
   command->add_option("--sm-budget", options->sm_budget, "Most SMs to use (0: all)");
   command->add_flag("--batch-invariant", options->batch_invariant,
                     "With DGRT_FLAG_BATCH_INVARIANT");
@@ -148,10 +153,10 @@ CLI::App* add_over_keys(CLI::App& explain, const char* op, const char* example,
 void add_mla_decode(CLI::App& explain, int& exit_code) {
   const auto options = std::make_shared<AttentionOptions>();
   options->num_kv_heads = 1;
-  add_over_sequences(explain, "mla_decode", "--num-q-heads 128 --batch 64 --m 1 --kv-len 4096", options,
-                     run_explain_mla_decode, exit_code)
-      ->add_option("--num-kv-heads", options->num_kv_heads, "Key heads")
-      ->capture_default_str();
+  CLI::App* command = add_over_sequences(explain, "mla_decode", "--num-q-heads 128 --batch 64 --m 1 --kv-len 4096",
+                                         options, run_explain_mla_decode, exit_code);
+  command->add_option("--num-kv-heads", options->num_kv_heads, "Key heads")->capture_default_str();
+  add_type(command, "--dtype-q", options->dtype_q, "Of q", {"same", "e4m3"});
 }
 
 void add_merge(CLI::App& explain, int& exit_code) {

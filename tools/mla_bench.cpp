@@ -19,13 +19,14 @@ class MlaDecodeBench final : public OpBench {
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
+  bool is_fp8() const { return desc_.dtype_kv == DGRT_E4M3; }  // queries too
   Status check(BenchCheck* check) const override;
   BenchCost cost(int64_t m) const override;
 
   MlaBenchDesc desc_;
   dgrt_mla_decode_args args_ = DGRT_MLA_DECODE_ARGS;
   PagedTables tables_;
-  lab::DeviceBuffer q_, kv_, o_, lse_;
+  lab::DeviceBuffer q_, kv_, o_, lse_, scale_;
 };
 
 Result<const dgrt_args*> MlaDecodeBench::prepare(int64_t m) {
@@ -37,12 +38,19 @@ Result<const dgrt_args*> MlaDecodeBench::prepare(int64_t m) {
   x.kv_token_stride = desc_.num_kv_heads * qk, x.kv_head_stride = qk;
   x.kv_page_stride = x.page_size * x.kv_token_stride;
   x.lse_token_stride = desc_.num_q_heads, x.lse_head_stride = 1;
-  DGRT_ASSIGN(q_, make_bench_input(device(), desc_.dtype, rows * qk, seed));
-  DGRT_ASSIGN(kv_, make_bench_input(device(), desc_.dtype, x.num_pages * x.kv_page_stride, seed + 1));
+  const bool fp8 = is_fp8();
+  const dgrt_dtype dtype = fp8 ? dgrt_dtype{DGRT_E4M3} : desc_.dtype;
+  DGRT_ASSIGN(q_, make_bench_input(device(), dtype, rows * qk, seed));
+  DGRT_ASSIGN(kv_, make_bench_input(device(), dtype, x.num_pages * x.kv_page_stride, seed + 1));
   DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), rows * dv * 2));
   DGRT_ASSIGN(lse_, lab::DeviceBuffer::make(device(), rows * sizeof(float)));
   x.q = q_.data(), x.kv = kv_.data(), x.o = o_.data(), x.lse = lse_.as<float>();
   x.scale = 1.0f / std::sqrt(static_cast<float>(qk));
+  if (!fp8) return &x.op;
+  constexpr float one_sigma = 0.01f;  // inputs fill the type's range
+  DGRT_ASSIGN(scale_, lab::DeviceBuffer::make(device(), sizeof(one_sigma)));
+  DGRT_TRY(scale_.upload(&one_sigma, sizeof(one_sigma)));
+  x.q_scale = x.kv_scale = scale_.as<float>();
   return &x.op;
 }
 
@@ -66,8 +74,10 @@ BenchCost MlaDecodeBench::cost(int64_t m) const {
   BenchCost cost;
   cost.flops = 2 * batch * q_heads * visible_pairs(desc_.prefix, -1, 0, m) * dims;
   cost.flops_dtype = desc_.dtype;
-  cost.bytes = batch * (static_cast<double>(m) * q_heads * (2 * dims + sizeof(float)) +
-                        static_cast<double>((m + desc_.prefix) * desc_.num_kv_heads * desc_.head_dim_qk) * 2);
+  const double bytes = is_fp8() ? 1 : 2, qk = static_cast<double>(desc_.head_dim_qk);
+  const double row_bytes = qk * bytes + static_cast<double>(desc_.head_dim_v) * 2 + sizeof(float);
+  cost.bytes = batch * (static_cast<double>(m) * q_heads * row_bytes +
+                        static_cast<double>((m + desc_.prefix) * desc_.num_kv_heads) * qk * bytes);
   return cost;
 }
 

@@ -32,10 +32,12 @@ extern "C" {
  *          page_table int32 [batch, max_pages], rows page_table_stride apart, seq_lens int32 [batch]: key j of
  *          sequence b is slot j % page_size of page page_table[b][j / page_size], for j < seq_lens[b]. Sequences may
  *          share pages. Entries of keys that no query sees are not read.
- * Types    dtype, of q, kv and o: bf16 or fp16.
+ *          q_scale, kv_scale fp32 [1], in device memory: what e4m3 q and kv are multiplied by. NULL: 1.
+ * Types    dtype, of o: bf16 or fp16. dtype_kv, of kv: 0 or dtype, or e4m3. dtype_q, of q: 0 or dtype, or, over a cache
+ *          of e4m3, e4m3. q_scale and kv_scale must be NULL where q and kv are not e4m3.
  * Layout   Last axis contiguous. *_page_stride, *_token_stride, *_head_stride: elements. Of q, kv and o: multiples
- *          of 8 (16 bytes), between tokens and heads at least the columns; pointers 16-byte aligned. Of lse: at least
- *          1. Integers and lse 4-byte aligned. Outputs must not overlap inputs.
+ *          of 16 bytes, between tokens and heads at least the columns; pointers 16-byte aligned. Of lse: at least
+ *          1. Integers, scales and lse 4-byte aligned. Outputs must not overlap inputs.
  * Sizes    head_dim_qk 576, head_dim_v 512. num_q_heads a multiple of num_kv_heads. page_size at least 1; multiples
  *          of 64 are fastest, then of 8. 0 <= batch <= max_batch, max_q_len <= desc.max_q_len, max_kv_len <=
  *          desc.max_kv_len: of the longest sequence, or more; hints. total_q, num_pages, max_pages * page_size <
@@ -44,7 +46,8 @@ extern "C" {
  * Numerics fp32 softmax, weights rounded to dtype before they meet values, fp32 sums. A query that sees no key has
  *          o = 0 and lse = -inf. What lies in slots that no query of a tile of 64 rows may see, is never used; a NaN
  *          in a row that another query of the same tile sees may spread to the tile. lse is natural, so that results
- *          can be merged (attn_merge). Equal inputs give bitwise equal outputs. A row's bits may depend on all
+ *          can be merged (attn_merge). e4m3 is multiplied as dtype, which has all its values, NaN among them; scales are
+ *          applied in fp32, to the logits and to o. Equal inputs give bitwise equal outputs. A row's bits may depend on all
  *          lengths of the batch and on the hints, unless DGRT_FLAG_BATCH_INVARIANT is set: then on its own sequence
  *          alone, which may not have more than max_q_len tokens: it is cut there.
  * Memory   A workspace for parts of rows, whose first state_bytes are zero before the first call and again after
@@ -61,10 +64,12 @@ typedef struct dgrt_mla_decode_desc {
   int64_t max_batch, max_q_len, max_kv_len; /* largest of args */
   dgrt_dtype dtype;
   uint32_t sm_budget; /* SMs to use. 0: all */
-  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_... */
+  uint32_t flags;      /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_... */
+  dgrt_dtype dtype_kv; /* of kv. 0: dtype */
+  dgrt_dtype dtype_q;  /* of q. 0: dtype */
   uint32_t reserved;
 } dgrt_mla_decode_desc;
-#define DGRT_MLA_DECODE_DESC {{DGRT_OP_MLA_DECODE, sizeof(dgrt_mla_decode_desc)}, 0, 1, 576, 512, 0, 0, 0, 0, 0, 0, 0}
+#define DGRT_MLA_DECODE_DESC {{DGRT_OP_MLA_DECODE, sizeof(dgrt_mla_decode_desc)}, 0, 1, 576, 512, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 typedef struct dgrt_mla_decode_args {
   dgrt_op op; /* start from DGRT_MLA_DECODE_ARGS: causal */
@@ -79,8 +84,9 @@ typedef struct dgrt_mla_decode_args {
   int64_t o_token_stride, o_head_stride, lse_token_stride, lse_head_stride;
   float scale;     /* > 0; of the model: 1 / sqrt(192) and its factor of YaRN for DeepSeek-V3, not of 576 */
   uint32_t causal; /* 1, or 0: every query sees all keys */
+  const float *q_scale, *kv_scale; /* e4m3 only */
 } dgrt_mla_decode_args;
-#define DGRT_MLA_DECODE_ARGS {{DGRT_OP_MLA_DECODE, sizeof(dgrt_mla_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 1}
+#define DGRT_MLA_DECODE_ARGS {{DGRT_OP_MLA_DECODE, sizeof(dgrt_mla_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 1, NULL, NULL}
 
 /* ---- topk_transform -------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 // Pages     By TMA in boxes of rows that lie in one page; pages that do not exist are out of bounds, and zeros.
 //           Where those boxes would be too small, by copies of 16 bytes.
 #pragma once
+#include "device/main_loop/paged_upcast.cuh"
 #include "device/pipeline/ring.cuh"
 #include "device/ptx/copy_async.cuh"
 #include "device/ptx/memory.cuh"
@@ -44,13 +45,13 @@ struct MlaSmem {
   // half: of the slot's boxes, in the order of their loads.
   __device__ uint32_t empty(uint32_t slot, uint32_t half) const { return full(slot, mla_boxes + half); }
 
-  // One thread.
-  __device__ void init_barriers() const {
-    q_ring().init(mla_math_threads / 32, 96);
+  // One thread. Arrivals that fill q, and a box of keys.
+  __device__ void init_barriers(uint32_t q_fills, uint32_t box_fills) const {
+    q_ring().init(mla_math_threads / 32, q_fills);
 #pragma unroll 1
     for (uint32_t slot = 0; slot < mla_slots; ++slot) {
 #pragma unroll 1
-      for (uint32_t i = 0; i < mla_boxes; ++i) ptx::mbarrier_init(full(slot, i), 1);
+      for (uint32_t i = 0; i < mla_boxes; ++i) ptx::mbarrier_init(full(slot, i), box_fills);
       for (uint32_t half = 0; half < 2; ++half) ptx::mbarrier_init(empty(slot, half), 4);
     }
   }
@@ -66,6 +67,8 @@ __device__ __forceinline__ uint32_t mla_half_box(uint32_t slot, uint32_t half, u
 template <class Cfg>
 class MlaKeyLoader {
  public:
+  static constexpr uint32_t box_fills = 1;
+
   __device__ MlaKeyLoader(const MlaParams& p, const MlaSmem& smem, const EvenShare& range)
       : p_(p), smem_(smem), walk_(p, range) {}
 
@@ -192,7 +195,32 @@ class MlaKeyLoader {
   uint32_t pending_ = 0, pending_slot_ = 0;     // boxes that are being gathered
 };
 
-// Three warps. Queries of rows that do not exist are not loaded: scores of whatever is there are not stored.
+// Of a segment, by num_threads threads of which this is one; e4m3 becomes 16 bits. Queries of rows that do not exist are
+// not loaded: scores of whatever is there are not stored.
+template <class Cfg, uint32_t num_threads>
+__device__ __forceinline__ void load_mla_queries(const MlaParams& p, uint32_t to, const KeySegment& s, uint32_t thread) {
+  constexpr uint32_t columns = 16 / Cfg::q_bytes, chunks = mla_head_dim_qk / columns;  // of a chunk; of a row
+  const uint64_t first = static_cast<uint64_t>(s.q_begin + s.first_token) * p.q_token + s.first_head * p.q_head;
+  const auto* q = static_cast<const uint8_t*>(p.q) + first * Cfg::q_bytes;
+  const uint32_t count = s.tokens(p) * p.tile_heads * chunks;
+#pragma unroll 4
+  for (uint32_t i = thread; i < count; i += num_threads) {
+    const uint32_t row = i / chunks, chunk = i % chunks;
+    const uint32_t token = token_of_row(row, p.row_scale), head = row - token * p.tile_heads;
+    if (head >= s.heads) continue;
+    const uint8_t* from = q + (token * p.q_token + head * p.q_head + chunk * columns) * Cfg::q_bytes;
+    if constexpr (Cfg::q_bytes == 1)
+      upcast_chunk<Cfg::dtype>(ptx::load_stream_b32x4(from), to + attn_chunk_offset(mla_rows, row, chunk * 2),
+                               chunk / 4 % 2 != 0);
+    else
+      ptx::copy_async_b128(to + attn_chunk_offset(mla_rows, row, chunk), from, 16);
+  }
+  ptx::copy_async_commit();
+  ptx::copy_async_wait<0>();
+  ptx::fence_proxy_async();
+}
+
+// Three warps.
 template <class Cfg>
 class MlaQueryLoader {
  public:
@@ -209,10 +237,7 @@ class MlaQueryLoader {
       if (!more) segment.parts = 0;
       ring_.wait_empty();
       if (thread_ == 0) segment.store(smem_.segment(index));
-      if (more) load(segment);
-      ptx::copy_async_commit();
-      ptx::copy_async_wait<0>();
-      ptx::fence_proxy_async();
+      if (more) load_mla_queries<Cfg, num_threads>(p_, smem_.q(), segment, thread_);
       ptx::mbarrier_arrive(ring_.full());
       ring_.advance();
       if (!more) return;
@@ -220,21 +245,6 @@ class MlaQueryLoader {
   }
 
  private:
-  __device__ __forceinline__ void load(const KeySegment& s) const {
-    constexpr uint32_t chunks = mla_head_dim_qk / 8;
-    const auto* q = static_cast<const uint16_t*>(p_.q) +
-                    static_cast<uint64_t>(s.q_begin + s.first_token) * p_.q_token + s.first_head * p_.q_head;
-    const uint32_t count = s.tokens(p_) * p_.tile_heads * chunks;
-#pragma unroll 4
-    for (uint32_t i = thread_; i < count; i += num_threads) {
-      const uint32_t row = i / chunks, chunk = i % chunks;
-      const uint32_t token = token_of_row(row, p_.row_scale), head = row - token * p_.tile_heads;
-      if (head >= s.heads) continue;
-      ptx::copy_async_b128(smem_.q() + attn_chunk_offset(mla_rows, row, chunk),
-                           q + token * p_.q_token + head * p_.q_head + chunk * 8, 16);
-    }
-  }
-
   const MlaParams& p_;
   const MlaSmem& smem_;
   Ring<1> ring_;

@@ -41,6 +41,7 @@ struct MlaMath {
 
   const MlaParams& p;
   MlaSmem smem;
+  const float logit_scale;   // to a power of two
   const uint32_t own, other;  // warpgroups, and their slots
   uint32_t& phase;            // of the own slot
   MlaRows& rows;
@@ -50,8 +51,9 @@ struct MlaMath {
   float s[mla_keys / 2];
   uint32_t weights[mla_keys / 4] = {};
 
-  __device__ MlaMath(const MlaParams& p, const MlaSmem& smem, uint32_t warpgroup, uint32_t& phase, MlaRows& rows)
-      : p(p), smem(smem), own(warpgroup), other(1 - warpgroup), phase(phase), rows(rows) {}
+  __device__ MlaMath(const MlaParams& p, const MlaSmem& smem, float logit_scale, uint32_t warpgroup, uint32_t& phase,
+                     MlaRows& rows)
+      : p(p), smem(smem), logit_scale(logit_scale), own(warpgroup), other(1 - warpgroup), phase(phase), rows(rows) {}
 
   __device__ __forceinline__ void release_queries() const {
     if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(smem.q_ring().empty());
@@ -108,7 +110,7 @@ struct MlaMath {
     rescale[0] = rescale[1] = 1.0f;
     if (has_rows) {
       mask.apply(p, s, row, first);
-      softmax.update(s, p.scale_log2, rescale);
+      softmax.update(s, logit_scale, rescale);
       pack_scores<Cfg::dtype>(weights, s);
     }
     ptx::named_barrier_sync(MlaBarrier::scores + own, 128);
@@ -147,7 +149,7 @@ struct MlaMath {
       float most[2], rescale[2];
 #pragma unroll
       for (uint32_t i = 0; i < 2; ++i) most[i] = ptx::load_shared_f32(smem.most(other, row + i * 8));
-      softmax.raise(most, p.scale_log2, rescale);
+      softmax.raise(most, logit_scale, rescale);
       scale_output(rescale);
     }
     keep_all(o);
@@ -213,16 +215,26 @@ struct MlaMath {
   }
 };
 
+// What logits and sums of values are multiplied by.
+template <class Cfg>
+__device__ __forceinline__ PagedScales mla_scales(const MlaParams& p) {
+  PagedScales scales(p);
+  if constexpr (Cfg::kv_bytes == 1) scales.add_head<false>(p, 0);
+  if constexpr (Cfg::q_bytes == 1)
+    if (p.q_scale != nullptr) scales.logit *= *p.q_scale;
+  return scales;
+}
+
 // Adds up both warpgroups' sums of weights, and stores the rows of segment number `index`, or their part.
 template <class Cfg>
-__device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& smem, const MlaRows& rows,
-                                           uint32_t warpgroup, uint32_t index) {
+__device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& smem, const PagedScales& scales,
+                                           const MlaRows& rows, uint32_t warpgroup, uint32_t index) {
   float sum[2], most[2];
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) {
     const float part = row_sum(rows.softmax.sum[i]);
     if (threadIdx.x % 4 == 0) ptx::store_shared_f32(smem.sum(index, warpgroup, rows.row + i * 8), part);
-    most[i] = rows.softmax.max[i] * p.scale_log2;
+    most[i] = rows.softmax.max[i] * scales.logit;
   }
   ptx::named_barrier_sync(MlaBarrier::all, mla_math_threads);
 #pragma unroll
@@ -231,7 +243,7 @@ __device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& sm
              ptx::load_shared_f32(smem.sum(index, 1, rows.row + i * 8));
   KeySegment segment;
   segment.load(smem.segment(index));
-  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, 1.0f});
+  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, scales.value});
   if (segment.parts > 1) gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch());
 }
 
@@ -240,6 +252,7 @@ template <class Cfg>
 __device__ __forceinline__ void mla_compute(const MlaParams& p, const MlaSmem& smem, uint32_t warpgroup) {
   Ring<1> ring = smem.q_ring();
   uint32_t phase = 0;
+  const PagedScales scales = mla_scales<Cfg>(p);
 #pragma unroll 1
   for (uint32_t index = 0;; ++index) {
     ring.wait_full();
@@ -249,8 +262,8 @@ __device__ __forceinline__ void mla_compute(const MlaParams& p, const MlaSmem& s
     MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
 #pragma unroll
     for (float& x : rows.o) x = 0.0f;
-    MlaMath<Cfg>(p, smem, warpgroup, phase, rows).run(segment);
-    mla_finish<Cfg>(p, smem, rows, warpgroup, index);
+    MlaMath<Cfg>(p, smem, scales.logit, warpgroup, phase, rows).run(segment);
+    mla_finish<Cfg>(p, smem, scales, rows, warpgroup, index);
     ring.advance();
   }
 }

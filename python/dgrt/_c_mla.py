@@ -10,7 +10,8 @@ class MlaDecodeDesc(Structure):
     _fields_ = [("op", Op), ("num_q_heads", c_int64), ("num_kv_heads", c_int64),
                 ("head_dim_qk", c_int64), ("head_dim_v", c_int64), ("max_batch", c_int64),
                 ("max_q_len", c_int64), ("max_kv_len", c_int64), ("dtype", c_uint32),
-                ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("dtype_kv", c_uint32),
+                ("dtype_q", c_uint32), ("reserved", c_uint32)]
 
 
 class MlaDecodeArgs(Structure):
@@ -24,7 +25,7 @@ class MlaDecodeArgs(Structure):
                 ("kv_token_stride", c_int64), ("kv_head_stride", c_int64),
                 ("o_token_stride", c_int64), ("o_head_stride", c_int64),
                 ("lse_token_stride", c_int64), ("lse_head_stride", c_int64), ("scale", c_float),
-                ("causal", c_uint32)]
+                ("causal", c_uint32), ("q_scale", c_void_p), ("kv_scale", c_void_p)]
 
 
 class TopkTransformDesc(Structure):

@@ -6,11 +6,11 @@ from .ops import _ceil_div, _fill, _packed_strides, _paged_strides, _with_stride
 
 
 def mla_decode_desc(*, num_q_heads, num_kv_heads=1, max_batch, max_q_len=1, max_kv_len, dtype=CONSTANTS["BF16"],
-                    sm_budget=0, flags=0):
-    """Attention of DeepSeek's latent rows: 576 columns, of which the first 512 are values."""
+                    dtype_kv=0, dtype_q=0, sm_budget=0, flags=0):
+    """Attention of DeepSeek's latent rows: 576 columns, of which the first 512 are values. dtype_kv and dtype_q 0: dtype."""
     return _fill(_c_mla.MlaDecodeDesc, num_q_heads=num_q_heads, num_kv_heads=num_kv_heads, head_dim_qk=576,
                  head_dim_v=512, max_batch=max_batch, max_q_len=max_q_len, max_kv_len=max_kv_len, dtype=dtype,
-                 sm_budget=sm_budget, flags=flags)
+                 dtype_kv=dtype_kv, dtype_q=dtype_q, sm_budget=sm_budget, flags=flags)
 
 
 def topk_transform_desc(*, top_k, max_rows, max_columns, flags=0):
@@ -35,7 +35,8 @@ def combine_topk_swa_indices_desc(*, window, max_tokens, ratio=1, flags=0):
 
 
 def mla_decode_args(desc, *, q, kv, o, q_indptr, page_table, seq_lens, batch, total_q, page_size, num_pages,
-                    max_pages, scale, causal=True, max_q_len=None, max_kv_len=None, lse=None, **strides):
+                    max_pages, scale, causal=True, max_q_len=None, max_kv_len=None, lse=None, q_scale=None,
+                    kv_scale=None, **strides):
     """`strides`: any of the struct's, by name. The scale is the model's: it does not follow from 576 columns."""
     heads, qk, dv = desc.num_q_heads, desc.head_dim_qk, desc.head_dim_v
     return _with_strides(
@@ -46,7 +47,8 @@ def mla_decode_args(desc, *, q, kv, o, q_indptr, page_table, seq_lens, batch, to
         q=q, kv=kv, o=o, lse=lse, q_indptr=q_indptr, page_table=page_table, seq_lens=seq_lens, batch=batch,
         total_q=total_q, max_q_len=min(desc.max_q_len, total_q) if max_q_len is None else max_q_len,
         max_kv_len=min(desc.max_kv_len, max_pages * page_size) if max_kv_len is None else max_kv_len,
-        page_size=page_size, num_pages=num_pages, max_pages=max_pages, scale=scale, causal=causal)
+        page_size=page_size, num_pages=num_pages, max_pages=max_pages, scale=scale, causal=causal,
+        q_scale=q_scale, kv_scale=kv_scale)
 
 
 def topk_transform_args(desc, *, scores, lengths, rows, columns, page_table=None, positions=None, slots=None,

@@ -241,6 +241,13 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.kv_page_stride, args.kv_token_stride, args.o_token_stride), (40000, 576, 8192))
         self.assertEqual((args.max_q_len, args.max_kv_len, args.causal, args.lse), (2, 192, 1, None))
 
+    def test_mla_decode_over_e4m3(self):
+        desc = dgrt.mla_decode_desc(num_q_heads=16, max_batch=4, max_kv_len=4096, dtype_kv=dgrt.E4M3, dtype_q=dgrt.E4M3)
+        args = dgrt.mla_decode_args(desc, q=1, kv=1, o=1, q_indptr=1, page_table=1, seq_lens=1, batch=4, total_q=4,
+                                    page_size=64, num_pages=9, max_pages=3, scale=0.1, q_scale=4, kv_scale=8)
+        self.assertEqual((desc.dtype, desc.dtype_kv, desc.dtype_q), (dgrt.BF16, dgrt.E4M3, dgrt.E4M3))
+        self.assertEqual((args.q_scale, args.kv_scale), (4, 8))
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

@@ -304,6 +304,8 @@ constexpr DescField mla_decode[] = {
     DGRT_FIELD(dgrt_mla_decode_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_mla_decode_desc, sm_budget, uint32),
     DGRT_FIELD(dgrt_mla_decode_desc, flags, flags, mla_decode_flags),
+    DGRT_FIELD(dgrt_mla_decode_desc, dtype_kv, choice, dtypes),
+    DGRT_FIELD(dgrt_mla_decode_desc, dtype_q, choice, dtypes),
     DGRT_FIELD(dgrt_mla_decode_desc, reserved, reserved),
 };
 

@@ -28,7 +28,8 @@ struct MlaDecode {
 
   static bool matches(const Desc& d) {
     return (d.dtype == DGRT_BF16 || d.dtype == DGRT_FP16) && d.head_dim_qk == mla_head_dim_qk &&
-           d.head_dim_v == mla_head_dim_v;
+           d.head_dim_v == mla_head_dim_v &&
+           (attention::has_fp8_cache(d) ? is_plain_q(d) || has_fp8_q(d) : attention::has_plain_cache(d) && is_plain_q(d));
   }
 
   static Status check_desc(const Desc& d);
@@ -43,7 +44,9 @@ struct MlaDecode {
   static Config shape(const Desc& d) {
     return {{"num_q_heads", d.num_q_heads},
             {"num_kv_heads", d.num_kv_heads},
-            {"batch_invariant", is_invariant(d)}};
+            {"batch_invariant", is_invariant(d)},
+            {"fp8_cache", attention::has_fp8_cache(d)},
+            {"fp8_q", has_fp8_q(d)}};
   }
 
   static std::vector<Config> candidates(const Desc&, const Target& target, const Point&) {
@@ -63,10 +66,14 @@ struct MlaDecode {
     i.name_space = "dgrt::sm90::mla_decode";
     i.entry = fmt::format("sm90_mla_decode_{}_{}x{}_d{}x{}", attention::dtype_name(d.dtype), c["block_m"],
                           c["block_n"], c["head_dim_qk"], c["head_dim_v"]);
+    if (attention::has_fp8_cache(d)) i.entry += "_kve4m3";
+    if (has_fp8_q(d)) i.entry += "_qe4m3";
     if (is_invariant(d)) i.entry += "_inv";
     i.arch = target.arch;
     i.cfg = c;
     i.cfg.set("dtype", d.dtype);
+    i.cfg.set("q_bytes", has_fp8_q(d) ? 1 : 2);
+    i.cfg.set("kv_bytes", attention::has_fp8_cache(d) ? 1 : 2);
     i.cfg.set("invariant", is_invariant(d));
     i.cfg.set("new_keys", false);
     i.cfg.set("row_lanes", true);
@@ -103,6 +110,9 @@ struct MlaDecode {
 
  private:
   static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
+  static bool has_fp8_q(const Desc& d) { return d.dtype_q == DGRT_E4M3; }
+  static bool is_plain_q(const Desc& d) { return d.dtype_q == 0 || d.dtype_q == d.dtype; }
+  static int64_t multiple(bool fp8) { return fp8 ? 16 : 8; }  // elements: 16 bytes
   static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
   static bool is_invariant(const Desc& d) { return has(d, DGRT_FLAG_BATCH_INVARIANT); }
   static int64_t group(const Desc& d) { return d.num_q_heads / d.num_kv_heads; }
@@ -118,6 +128,7 @@ struct MlaDecode {
       parts = std::min(parts, int64_t{1} << 40) * factor;
     return static_cast<uint64_t>(parts);
   }
+  static Status check_scales(const Desc& d, const Args& x);
   static uint32_t row_lanes(const Desc& d, const Args& x, uint32_t max_ctas);
   static Status encode_rows(const Desc& d, const Args& x, const Driver& driver, k90::Params* p);
 };
@@ -156,18 +167,30 @@ int64_t MlaDecode::cost_ps(const Desc& d, const Target& target, const Point& poi
   return 6'000'000 + attention::capped_product(tiles, tile_ps) / ctas;
 }
 
+Status MlaDecode::check_scales(const Desc& d, const Args& x) {
+  for (const auto& [name, scale, quantised] :
+       {std::tuple{"q_scale", x.q_scale, has_fp8_q(d)}, {"kv_scale", x.kv_scale, attention::has_fp8_cache(d)}}) {
+    if (scale == nullptr) continue;
+    if (!quantised) return invalid("{}: must be NULL where it scales no e4m3", name);
+    DGRT_TRY(check_pointer(name, scale, 4));
+  }
+  return ok();
+}
+
 Status MlaDecode::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(attention::check_paged_counts(d, x));
   if (is_empty(x)) return ok();
   DGRT_TRY(attention::check_pages(x));
   if (x.max_pages > 0) DGRT_TRY(check_pointer("page_table", x.page_table, 4));
   if (x.num_pages > 0) {
-    DGRT_TRY(attention::check_tensor("kv", x.kv, x.kv_token_stride, x.kv_head_stride, d.head_dim_qk));
-    DGRT_TRY(attention::check_page_stride("kv", x.kv_page_stride, 8));
+    const int64_t kv_multiple = multiple(attention::has_fp8_cache(d));
+    DGRT_TRY(attention::check_tensor("kv", x.kv, x.kv_token_stride, x.kv_head_stride, d.head_dim_qk, kv_multiple));
+    DGRT_TRY(attention::check_page_stride("kv", x.kv_page_stride, kv_multiple));
   }
   if (!(x.scale > 0.0f) || !std::isfinite(x.scale)) return invalid("scale={}: must be greater than 0", x.scale);
   if (x.causal > 1) return invalid("causal={}: must be 0 or 1", x.causal);
-  DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk));
+  DGRT_TRY(check_scales(d, x));
+  DGRT_TRY(attention::check_tensor("q", x.q, x.q_token_stride, x.q_head_stride, d.head_dim_qk, multiple(has_fp8_q(d))));
   DGRT_TRY(attention::check_tensor("o", x.o, x.o_token_stride, x.o_head_stride, d.head_dim_v));
   DGRT_TRY(check_pointer("q_indptr", x.q_indptr, 4));
   DGRT_TRY(attention::check_lse(x.lse, x.lse_token_stride, x.lse_head_stride));
@@ -195,11 +218,11 @@ uint32_t MlaDecode::row_lanes(const Desc& d, const Args& x, uint32_t max_ctas) {
   return static_cast<uint32_t>(lanes);
 }
 
-// Boxes of 8 rows are whole patterns of the swizzle.
+// Boxes of 8 rows are whole patterns of the swizzle. Rows of e4m3 are found one by one.
 Status MlaDecode::encode_rows(const Desc& d, const Args& x, const Driver& driver, k90::Params* p) {
   const auto u64 = [](int64_t value) { return static_cast<uint64_t>(value); };
   const auto box_rows = static_cast<uint32_t>(std::gcd(x.page_size, int64_t{mla_keys}));
-  if (box_rows < 8 || x.num_pages == 0 || x.kv_page_stride == 0) return ok();
+  if (attention::has_fp8_cache(d) || box_rows < 8 || x.num_pages == 0 || x.kv_page_stride == 0) return ok();
   p->box_rows = box_rows;
   return encode_tensor_map(
       driver,
@@ -241,6 +264,7 @@ Status MlaDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, c
   p.row_scale = attn_row_scale(p.tile_heads);
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
   attention::set_softmax(0, x.scale, 0.0f, -1, x.causal != 0 ? 0 : -1, &p);
+  p.q_scale = x.q_scale, p.k_scale = p.v_scale = x.kv_scale;
   p.lse_form = (has(d, DGRT_MLA_LSE_BASE2) ? attn_lse_base2 : 0) |
                (has(d, DGRT_MLA_LSE_EMPTY_INF) ? attn_lse_empty_inf : 0);
   DGRT_TRY(encode_rows(d, x, driver, &p));

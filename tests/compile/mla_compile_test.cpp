@@ -15,19 +15,23 @@ double budget_ms(const Instance&) { return 2500; }
 TEST_CASE("mla_decode: every kernel compiles", "[compile]") {
   const Target target{"sm_90a", 132};
   std::map<std::string, Instance> kernels;
-  for (const dgrt_dtype dtype : {DGRT_BF16, DGRT_FP16})
-    for (const uint32_t flags : {0u, DGRT_FLAG_BATCH_INVARIANT}) {
-      dgrt_mla_decode_desc desc = DGRT_MLA_DECODE_DESC;
-      desc.num_q_heads = 128, desc.max_batch = 64, desc.max_q_len = 2, desc.max_kv_len = 4096;
-      desc.dtype = dtype, desc.flags = flags;
-      const OpImpl& op = *find_op(&desc.op).value();
-      REQUIRE(op.check_desc(&desc.op).is_ok());
-      for (const Config& config : op.candidates(&desc.op, target, Point{64, 2, 4096})) {
-        const Instance instance = op.instance(&desc.op, target, config);
-        kernels.emplace(instance.entry, instance);
-      }
+  const auto add = [&](dgrt_dtype dtype, uint32_t flags, dgrt_dtype dtype_kv, dgrt_dtype dtype_q) {
+    dgrt_mla_decode_desc desc = DGRT_MLA_DECODE_DESC;
+    desc.num_q_heads = 128, desc.max_batch = 64, desc.max_q_len = 2, desc.max_kv_len = 4096;
+    desc.dtype = dtype, desc.flags = flags, desc.dtype_kv = dtype_kv, desc.dtype_q = dtype_q;
+    const OpImpl& op = *find_op(&desc.op).value();
+    REQUIRE(op.check_desc(&desc.op).is_ok());
+    for (const Config& config : op.candidates(&desc.op, target, Point{64, 2, 4096})) {
+      const Instance instance = op.instance(&desc.op, target, config);
+      kernels.emplace(instance.entry, instance);
     }
-  CHECK(kernels.size() == 4);
+  };
+  for (const dgrt_dtype dtype : {DGRT_BF16, DGRT_FP16}) {
+    for (const uint32_t flags : {0u, DGRT_FLAG_BATCH_INVARIANT}) add(dtype, flags, 0, 0);
+    add(dtype, 0, DGRT_E4M3, DGRT_E4M3);
+    add(dtype, DGRT_FLAG_BATCH_INVARIANT, DGRT_E4M3, dtype);
+  }
+  CHECK(kernels.size() == 8);
   compile_all(kernels, budget_ms);
 }
 

@@ -36,6 +36,9 @@ int64_t MlaCase::num_q() const {
 std::string MlaCase::name() const {
   std::string text =
       fmt::format("mla_decode {} {}/{}", dtype == DGRT_FP16 ? "fp16" : "bf16", num_q_heads, num_kv_heads);
+  if (dtype_kv == DGRT_E4M3) text += " kv-e4m3";
+  if (dtype_q == DGRT_E4M3) text += " q-e4m3";
+  if (every_code) text += " every-code";
   if (lens.size() <= 4)
     for (const auto& [queries, keys] : lens) text += fmt::format(" {}:{}", queries, keys);
   else
@@ -62,8 +65,8 @@ MlaRun::Strides MlaRun::cache_strides() const {
     case MlaLayout::heads_first:
       return {heads * page * qk, qk, page * qk};
     case MlaLayout::padded: {
-      const int64_t head = qk + 8, token = heads * head + 16;
-      return {page * token + 24, token, head};
+      const int64_t unit = 16 / kv_bytes(), head = qk + unit, token = heads * head + 2 * unit;
+      return {page * token + 3 * unit, token, head};
     }
   }
   return {page * heads * qk, heads * qk, qk};
@@ -103,8 +106,9 @@ Status MlaRun::plant_nan() const {
   const bool heads_first = test_.layout == MlaLayout::heads_first;
   const auto erase = [&](int64_t page, int64_t first, int64_t end) -> Status {
     for (int64_t head = 0; head < (heads_first ? test_.num_kv_heads : 1); ++head)
-      DGRT_TRY(lab::fill_words(*gpu_->lab, kv_.as<uint16_t>() + page * at.page + first * at.token + head * at.head,
-                               (end - first) * at.token / 2, 0xffffffff));
+      DGRT_TRY(lab::fill_words(
+          *gpu_->lab, kv_.as<uint8_t>() + (page * at.page + first * at.token + head * at.head) * kv_bytes(),
+          (end - first) * at.token * kv_bytes() / 4, 0xffffffff));
     return ok();
   };
   const int64_t page_size = test_.page_size;
@@ -128,21 +132,39 @@ Result<MlaRun> MlaRun::make(Gpu& gpu, const MlaCase& test) {
     desc.max_q_len = std::max(desc.max_q_len, queries);
     desc.max_kv_len = std::max(desc.max_kv_len, keys);
   }
-  desc.dtype = test.dtype, desc.sm_budget = test.sm_budget, desc.flags = test.flags;
+  desc.dtype = test.dtype, desc.dtype_kv = test.dtype_kv, desc.dtype_q = test.dtype_q;
+  desc.sm_budget = test.sm_budget, desc.flags = test.flags;
   DGRT_TRY(run.make_tables());
   const lab::Device& lab = *gpu.lab;
-  DGRT_ASSIGN(run.q_, lab::DeviceBuffer::make(lab, test.num_q() * test.num_q_heads * (qk + run.padding()) * 2));
-  DGRT_ASSIGN(run.kv_, lab::DeviceBuffer::make(lab, run.num_pages_ * run.cache_strides().page * 2));
-  const auto normal = [&](const lab::DeviceBuffer& to, uint64_t seed, float sigma) {
-    if (test.dtype == DGRT_FP16) return lab::fill_normal_fp16(lab, to.data(), to.bytes() / 2, seed, sigma);
-    return lab::fill_normal_bf16(lab, to.data(), to.bytes() / 2, seed, sigma);
-  };
-  DGRT_TRY(normal(run.q_, 1, test.sigma));
-  DGRT_TRY(normal(run.kv_, 2, 1.0f));
+  const int64_t q_row = (qk + run.padding_q()) * run.q_bytes();
+  DGRT_ASSIGN(run.q_, lab::DeviceBuffer::make(lab, test.num_q() * test.num_q_heads * q_row));
+  DGRT_ASSIGN(run.kv_, lab::DeviceBuffer::make(lab, run.num_pages_ * run.cache_strides().page * run.kv_bytes()));
+  DGRT_TRY(run.fill(run.q_, run.q_bytes(), 1, test.sigma));
+  DGRT_TRY(run.fill(run.kv_, run.kv_bytes(), 2, 1.0f));
+  const float scales[] = {0.0087f * test.sigma, 0.0113f};  // codes' sigma is about 100
+  DGRT_ASSIGN(run.scales_, lab::DeviceBuffer::make(lab, sizeof(scales)));
+  DGRT_TRY(run.scales_.upload(scales, sizeof(scales)));
   DGRT_TRY(run.plant_nan());
   DGRT_ASSIGN(run.plan_, Plan::make(gpu, &desc.op));
   DGRT_TRY(lab.synchronize());
   return run;
+}
+
+// bytes: of an element.
+Status MlaRun::fill(const lab::DeviceBuffer& to, int64_t bytes, uint64_t seed, float sigma) const {
+  const lab::Device& lab = *gpu_->lab;
+  if (bytes == 1 && test_.every_code) {
+    std::vector<uint8_t> codes(to.bytes());
+    std::mt19937_64 rng(seed);
+    for (uint8_t& code : codes) code = static_cast<uint8_t>(rng());
+    // A NaN reaches a whole row: some have none.
+    for (size_t i = 0; i < codes.size(); ++i)
+      if (i / qk % 8 != 0 && (codes[i] & 0x7f) == 0x7f) codes[i] = 0;
+    return to.upload(codes.data(), codes.size());
+  }
+  if (bytes == 1) return lab::fill_normal_e4m3(lab, to.data(), to.bytes(), seed);
+  if (test_.dtype == DGRT_FP16) return lab::fill_normal_fp16(lab, to.data(), to.bytes() / 2, seed, sigma);
+  return lab::fill_normal_bf16(lab, to.data(), to.bytes() / 2, seed, sigma);
 }
 
 Status MlaRun::set_kv_lens(const std::vector<int32_t>& lens) const {
@@ -162,10 +184,12 @@ void MlaRun::set_args(dgrt_mla_decode_args* args) const {
   x.max_pages = x.page_table_stride = max_pages_;
   const Strides kv = cache_strides();
   x.kv_page_stride = kv.page, x.kv_token_stride = kv.token, x.kv_head_stride = kv.head;
-  x.q_head_stride = qk + padding(), x.q_token_stride = t.num_q_heads * x.q_head_stride;
+  x.q_head_stride = qk + padding_q(), x.q_token_stride = t.num_q_heads * x.q_head_stride;
   x.o_head_stride = dv + padding(), x.o_token_stride = t.num_q_heads * x.o_head_stride;
   x.lse_token_stride = t.num_q_heads, x.lse_head_stride = 1;
   x.scale = 1.0f / std::sqrt(static_cast<float>(qk));
+  if (q_bytes() == 1) x.q_scale = scales_.as<float>();
+  if (kv_bytes() == 1) x.kv_scale = scales_.as<float>() + 1;
   x.causal = t.causal ? 1 : 0;
 }
 
@@ -195,7 +219,7 @@ Status MlaRun::check_state() const {
 
 Result<std::string> MlaRun::check(const Outputs& out) const {
   DGRT_TRY(gpu_->lab->synchronize());
-  for (const lab::DeviceBuffer* buffer : {&q_, &kv_, &q_indptr_, &seq_lens_, &page_table_, &out.o, &out.lse})
+  for (const lab::DeviceBuffer* buffer : {&q_, &kv_, &q_indptr_, &seq_lens_, &page_table_, &scales_, &out.o, &out.lse})
     if (buffer->bytes() > 0) DGRT_TRY(buffer->check_guards());
   DGRT_TRY(check_state());
   const lab::AttnProblem problem = lab::problem_of(desc_, out.args);
@@ -250,7 +274,7 @@ void run_mla_one_by_one(Gpu& gpu, const MlaCase& test) {
       x.batch = 1, x.total_q = x.max_q_len = ends[1], x.max_kv_len = test.lens[b].second;
       x.q_indptr = indptr.as<int32_t>();
       x.seq_lens += b, x.page_table += static_cast<int64_t>(b) * x.page_table_stride;
-      x.q = static_cast<const uint16_t*>(x.q) + first * x.q_token_stride;
+      x.q = static_cast<const uint8_t*>(x.q) + first * x.q_token_stride * run.q_bytes();
       x.o = static_cast<uint16_t*>(x.o) + first * x.o_token_stride;
       x.lse += first * x.lse_token_stride;
       DGRT_TRY(run.plan().launch(&x.op, gpu.lab->stream()));

@@ -13,7 +13,7 @@ namespace dgrt::test {
 enum class MlaLayout {
   tokens_first,  // [pages, page_size, heads, columns]
   heads_first,   // [pages, heads, page_size, columns]
-  padded,        // as tokens_first, with 8 to 24 columns between heads, tokens and pages; q and o likewise
+  padded,        // as tokens_first, with 16 to 48 bytes between heads, tokens and pages; q and o likewise
 };
 
 struct MlaCase {
@@ -21,10 +21,11 @@ struct MlaCase {
   std::vector<std::pair<int64_t, int64_t>> lens = {};  // queries and keys of each sequence
   int64_t page_size = 64;
   bool causal = true, lse = true;
-  dgrt_dtype dtype = DGRT_BF16;
+  dgrt_dtype dtype = DGRT_BF16, dtype_kv = 0, dtype_q = 0;
   uint32_t flags = 0, sm_budget = 0;
   MlaLayout layout = MlaLayout::tokens_first;
   float sigma = 1;  // of q; the cache has 1
+  bool every_code = false;  // of e4m3, q and the cache hold every code, NaN among them
   int64_t most_checked = 64;  // tokens, about
 
   int64_t num_q() const;
@@ -55,7 +56,7 @@ class MlaRun {
     int64_t page, token, head;  // elements
   };
   Strides cache_strides() const;
-  int64_t padding() const { return test_.layout == MlaLayout::padded ? 8 : 0; }  // of a row of q and o
+  int64_t padding() const { return test_.layout == MlaLayout::padded ? 8 : 0; }  // of a row of o
   Status make_tables();
   Status plant_nan() const;
   void set_args(dgrt_mla_decode_args* args) const;
@@ -66,7 +67,12 @@ class MlaRun {
   dgrt_mla_decode_desc desc_ = DGRT_MLA_DECODE_DESC;
   int64_t num_pages_ = 0, max_pages_ = 0;
   std::vector<int32_t> pages_;  // the table, rows of max_pages_
-  lab::DeviceBuffer q_, kv_, q_indptr_, seq_lens_, page_table_;
+  int64_t kv_bytes() const { return test_.dtype_kv == DGRT_E4M3 ? 1 : 2; }  // of an element
+  int64_t q_bytes() const { return test_.dtype_q == DGRT_E4M3 ? 1 : 2; }
+  int64_t padding_q() const { return padding() * 2 / q_bytes(); }  // of a row of q
+  Status fill(const lab::DeviceBuffer& to, int64_t bytes, uint64_t seed, float sigma) const;
+
+  lab::DeviceBuffer q_, kv_, q_indptr_, seq_lens_, page_table_, scales_;
   Plan plan_;
 };
 

@@ -340,6 +340,7 @@ inline dgrt_mla_decode_desc random_mla_decode(Rng& rng) {
   desc.max_kv_len = pick_size(rng, 0, random_max_m);
   desc.dtype = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
   desc.sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  if (rng() % 4 == 0) desc.dtype_kv = DGRT_E4M3, desc.dtype_q = rng() % 2 ? dgrt_dtype{DGRT_E4M3} : desc.dtype;
   for (const uint32_t flag :
        {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_BASE2, DGRT_MLA_LSE_EMPTY_INF})
     if (rng() % 4 == 0) desc.flags |= flag;

@@ -177,6 +177,30 @@ TEST_CASE("mla_decode refuses bad args by name", "[unit]") {
         "total_q=1048576 batch=2 max_pages=16000000: more than 2^32 tiles"}});
 }
 
+TEST_CASE("mla_decode over e4m3: rows found one by one, scales, strides of 16 bytes", "[unit]") {
+  OpsFixture fixture;
+  Desc desc = good_desc();
+  desc.dtype_kv = desc.dtype_q = DGRT_E4M3;
+  Args args = good_args();
+  args.q_scale = address<float>(0xa004), args.kv_scale = address<float>(0xb004);
+  const Params p = params_of(fixture, desc, args);
+  CHECK((p.q_scale == args.q_scale && p.k_scale == args.kv_scale && p.v_scale == args.kv_scale));
+  CHECK((p.k_scale_head == 0 && p.v_scale_head == 0 && p.box_rows == 0));
+  check_breaches<Args>(fixture, &desc.op, args,
+                       {{[](Args* x) { x->kv_token_stride = 584; }, "kv_token_stride=584: must be a multiple of 16"},
+                        {[](Args* x) { x->kv_page_stride = 8; }, "kv_page_stride=8: must be a multiple of 16"},
+                        {[](Args* x) { x->q_head_stride = 584; }, "q_head_stride=584: must be a multiple of 16"},
+                        {[](Args* x) { x->q_scale = address<float>(0xa002); }, "q_scale=0xa002: must be 4-byte aligned"}});
+  desc.dtype_q = DGRT_BF16;
+  args.q_head_stride = 584, args.q_token_stride = 128 * 584;
+  check_breaches<Args>(fixture, &desc.op, args, {{[](Args*) {}, "q_scale: must be NULL"}});
+  args.q_scale = args.kv_scale = nullptr;
+  CHECK(params_of(fixture, desc, args).k_scale == nullptr);
+  desc.dtype_kv = 0;
+  args.kv_scale = address<float>(0xb004);
+  check_breaches<Args>(fixture, &desc.op, args, {{[](Args*) {}, "kv_scale: must be NULL"}});
+}
+
 TEST_CASE("mla_decode refuses bad descs by name", "[unit]") {
   check_descs<Desc>(good_desc(), DGRT_INVALID_ARGUMENT,
                     {{[](Desc* d) { d->num_kv_heads = 0; }, "num_kv_heads=0: must be 1 to"},
@@ -186,6 +210,9 @@ TEST_CASE("mla_decode refuses bad descs by name", "[unit]") {
                      {[](Desc* d) { d->reserved = 1; }, "reserved=1: must be 0"}});
   check_descs<Desc>(good_desc(), DGRT_UNSUPPORTED,
                     {{[](Desc* d) { d->dtype = DGRT_FP32; }, "mla_decode"},
+                     {[](Desc* d) { d->dtype_kv = DGRT_FP16; }, "mla_decode"},
+                     {[](Desc* d) { d->dtype_q = DGRT_E4M3; }, "mla_decode"},
+                     {[](Desc* d) { d->dtype_kv = DGRT_E4M3, d->dtype_q = DGRT_FP16; }, "mla_decode"},
                      {[](Desc* d) { d->head_dim_qk = 512; }, "mla_decode"},
                      {[](Desc* d) { d->head_dim_v = 256; }, "mla_decode"}});
 }

@@ -215,8 +215,9 @@ AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend
 
 AttnProblem problem_of(const dgrt_mla_decode_desc& desc, const dgrt_mla_decode_args& args) {
   AttnProblem p = rows_problem(desc, args);
+  p.q_scale = args.q_scale;
   p.k = {args.kv, args.kv_token_stride, args.kv_head_stride, args.page_table, args.page_table_stride,
-         args.kv_page_stride, args.page_size};
+         args.kv_page_stride, args.page_size, args.kv_scale};
   p.v = p.k;
   p.kv_lens = args.seq_lens;
   p.window_left = -1, p.window_right = args.causal != 0 ? 0 : -1;

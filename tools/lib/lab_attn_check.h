@@ -18,7 +18,7 @@ namespace dgrt::lab {
 using AttnProblem =
     attn_reference::Params;  // tokens, stats and allowance are check_attn()'s to fill
 
-// Requires: keys and values of e4m3 have scales.
+// Requires: queries, keys and values of e4m3 have scales.
 AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefill_args& args);
 AttnProblem problem_of(const dgrt_attn_decode_desc& desc, const dgrt_attn_decode_args& args);
 AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend_args& args);

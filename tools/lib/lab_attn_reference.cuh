@@ -49,6 +49,7 @@ struct Stats {
 
 struct Params {
   const void* q;  // [tokens, heads, head_dim_qk]
+  const float* q_scale;  // null: q is of 16 bits; else e4m3, times this
   void* o;
   float* lse;          // null: not checked
   const float* sinks;  // or null
@@ -303,8 +304,11 @@ __device__ inline void compare(const Params& p) {
     if (threadIdx.x == 0) out.sequence = -1;
     return;
   }
-  const uint16_t* q = static_cast<const uint16_t*>(p.q) + x.token * p.q_token_stride + head * p.q_head_stride;
-  for (int32_t d = threadIdx.x; d < p.head_dim_qk; d += num_threads) shared.q[d] = to_double(q[d], p.is_fp16);
+  const int64_t first = x.token * p.q_token_stride + head * p.q_head_stride;
+  for (int32_t d = threadIdx.x; d < p.head_dim_qk; d += num_threads)
+    shared.q[d] = p.q_scale == nullptr
+                      ? to_double(static_cast<const uint16_t*>(p.q)[first + d], p.is_fp16)
+                      : *p.q_scale * e4m3_to_double(static_cast<const uint8_t*>(p.q)[first + d]);
   __syncthreads();
   Sums sums;
   attend(p, x, head, shared, sums);
