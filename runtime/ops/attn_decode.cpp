@@ -16,6 +16,7 @@ namespace k90 = sm90::attn_decode;
 
 
 constexpr uint32_t most_ctas_per_sm = 4;
+constexpr int64_t cluster_tiles = 4;  // of keys, for each CTA at most, that suit a cluster
 
 // A decoded config, with what the target adds.
 struct Shape {
@@ -69,13 +70,16 @@ struct AttnDecode {
             {"fp8_cache", attention::has_fp8_cache(d)}};
   }
 
+  // Few rows and many take different ways to their bits: with BATCH_INVARIANT the batch must not choose.
+  static int64_t block_m(const Desc& d, const Point& point) {
+    const int64_t tokens = std::clamp<int64_t>(is_invariant(d) ? d.max_q_len : point[1], 1, 64);
+    return tokens * (d.num_q_heads / d.num_kv_heads) <= attn_team_rows ? attn_team_rows : 64;
+  }
+
   // As many stages as there is room for.
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point& point) {
     if (target.arch != "sm_90a") return {};
     const int64_t qk = (d.head_dim_qk + 15) / 16 * 16, v = attention::padded_v(d.head_dim_v);
-    // Few rows and many take different ways to their bits: the batch must not choose.
-    const int64_t tokens = std::clamp<int64_t>(is_invariant(d) ? d.max_q_len : point[1], 1, 64);
-    const int64_t rows = tokens * (d.num_q_heads / d.num_kv_heads);
     std::vector<Config> found;
     for (const int64_t cluster : {0, 1, 2, 4, 8})
       for (const int64_t ctas : {2, 1, 3})
@@ -83,7 +87,7 @@ struct AttnDecode {
           // The bits of a row depend on how its keys are cut, and on nothing else of a config.
           if (is_invariant(d) && block_n != (qk + v > 256 ? 32 : 64)) continue;
           for (int64_t stages = 8; stages >= 2; --stages) {
-            const Config c = {{"block_m", rows <= attn_team_rows ? 16 : 64},
+            const Config c = {{"block_m", block_m(d, point)},
                               {"block_n", block_n},
                               {"head_dim_qk", qk},
                               {"head_dim_v", v},
@@ -97,6 +101,14 @@ struct AttnDecode {
           }
         }
     return found;
+  }
+
+  // They depend on the rows of a tile and, where clusters may work on it, on whether these suit the point: with
+  // more keys than the largest suits, none does.
+  static Point same_candidates(const Desc& d, const Point& point) {
+    if (block_m(d, point) != attn_team_rows || is_invariant(d)) return {0, 64, 0};
+    constexpr int64_t most_keys = 128 * 8 * cluster_tiles;
+    return point[2] > most_keys ? Point{0, 1, most_keys + 1} : Point{point[0], 1, point[2]};
   }
 
   static bool suits_clusters(const Desc& d, const Target& target, const Point& point, const Config& c);
@@ -244,7 +256,7 @@ bool AttnDecode::suits_clusters(const Desc& d, const Target& target, const Point
   const int64_t ctas = attention::capped_product(point[0], d.num_kv_heads * t.cluster);
   const int64_t most = prepare(d, target, c).as<Shape>().max_ctas;
   // A cluster's CTAs are on neighbouring SMs: not all SMs find partners.
-  return ctas <= (t.cluster > 1 ? most * 3 / 4 : most) && point[2] <= int64_t{t.block_n} * t.cluster * 4;
+  return ctas <= (t.cluster > 1 ? most * 3 / 4 : most) && point[2] <= int64_t{t.block_n} * t.cluster * cluster_tiles;
 }
 
 // CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of
