@@ -47,6 +47,9 @@ struct AttnExtend
     }
     return found;
   }
+  static Point same_candidates(const Desc&, const Point& point) {
+    return {0, 0, point[2] <= most_gathered ? most_gathered : tile_rows};
+  }
   static Status check_config(const Desc& d, const Target& target, const Config& c);
   static Config shape(const Desc& d) {
     Config c = Base::shape(d);
