@@ -73,12 +73,17 @@ Desc over_keys(const Attention& attention, int64_t max_tokens, int64_t max_posit
 
 }  // namespace
 
+Result<dgrt_dtype> read_attention_dtype(const Json& config) {
+  const std::string name = config.value("torch_dtype", config.value("dtype", "bfloat16"));
+  if (name == "bfloat16") return dgrt_dtype{DGRT_BF16};
+  if (name == "float16") return dgrt_dtype{DGRT_FP16};
+  return error(DGRT_UNSUPPORTED, "attention in {}: dgrt has bfloat16 and float16", name);
+}
+
 Result<std::vector<Attention>> read_attention(const Json& config, int64_t num_q_heads,
                                               int64_t num_kv_heads, int64_t head_dim) {
   DGRT_TRY(check_heads(num_q_heads, num_kv_heads, head_dim));
-  const std::string dtype = config.value("torch_dtype", config.value("dtype", "bfloat16"));
-  if (dtype != "bfloat16" && dtype != "float16")
-    return error(DGRT_UNSUPPORTED, "attention in {}: dgrt has bfloat16 and float16", dtype);
+  DGRT_ASSIGN(const dgrt_dtype dtype, read_attention_dtype(config));
   const Json cap = config.value("attn_logit_softcapping", Json());
   if (!cap.is_null() && !cap.is_number())
     return invalid("attn_logit_softcapping={}: must be a number", cap.dump());
@@ -86,7 +91,7 @@ Result<std::vector<Attention>> read_attention(const Json& config, int64_t num_q_
   std::vector<Attention> layers;
   for (const int64_t window : windows)
     layers.push_back({"self_attn.attn", num_q_heads, num_kv_heads, head_dim, window,
-                      cap.is_number() && cap != 0, dtype == "float16" ? DGRT_FP16 : DGRT_BF16});
+                      cap.is_number() && cap != 0, dtype});
   return layers;
 }
 

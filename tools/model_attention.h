@@ -10,6 +10,9 @@
 
 namespace dgrt {
 
+// The type of queries, keys and values. UNSUPPORTED: dgrt has no attention in it.
+Result<dgrt_dtype> read_attention_dtype(const nlohmann::json& config);
+
 // One entry for each kind of layer: what has a window, and what has none. UNSUPPORTED: heads that dgrt
 // has no kernel for. Requires: heads of one rank; `config` an object. May throw json exceptions.
 Result<std::vector<Attention>> read_attention(const nlohmann::json& config, int64_t num_q_heads,

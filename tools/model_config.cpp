@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/model_attention.h"
+#include "tools/model_latent.h"
 #include "tools/model_layers.h"
 #include "tools/quant_config.h"
 
@@ -135,6 +136,8 @@ DescList::DescList(const ModelNeeds& needs, const Profile& profile)
   for (const Attention& attention : needs.attention)
     attention_->add(attention, profile, needs.max_positions);
   attention_->append_to(&pointers_);
+  if (needs.latent) latent_ = latent_plans(*needs.latent, profile, needs.max_positions).descs;
+  for (const DescBytes& desc : latent_) pointers_.push_back(desc.get());
 }
 
 }  // namespace dgrt

@@ -2,19 +2,21 @@
 // an engine's fusions and a parallel layout, the linear layers and the attention that one rank runs,
 // and a named list of what dgrt has no kernel for. It reads shapes only: no weights, no network, no GPU.
 //
-// Families: DeepSeek-V3 (deepseek_v3), Qwen3 (qwen3, qwen3_moe), Llama 3.x (llama), Gemma 2 and 3
+// Families: DeepSeek-V3 and R1 (deepseek_v3), DeepSeek-V3.2 (deepseek_v32), Kimi-K2 (kimi_k2), Qwen3 (qwen3, qwen3_moe), Llama 3.x (llama), Gemma 2 and 3
 // without their towers (gemma2, gemma3_text). Weights: BF16,
 // and FP8 E4M3 with 128 x 128 blocks and dynamic activation scales.
 #pragma once
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "dgrt/gemm.h"
 #include "runtime/base/status.h"
+#include "runtime/engine/desc_json.h"
 
 namespace dgrt {
 
@@ -63,6 +65,19 @@ struct Attention {
   dgrt_dtype dtype = DGRT_BF16;
 };
 
+// Latent attention, as DeepSeek-V3 has it: keys and values of all heads are made of one cached row.
+struct LatentAttention {
+  struct Indexer {  // chooses the rows that a token attends to; whole on every rank
+    int64_t num_heads = 0, head_dim = 0, top_k = 0;
+  };
+  int64_t num_heads = 0;            // of one rank
+  int64_t rank = 0, rope_dim = 0;   // columns of a row
+  int64_t nope_dim = 0, v_dim = 0;  // of a head's key, without rope_dim, and value
+  int64_t num_draft_tokens = 0;     // by the model's own prediction of more than one token
+  dgrt_dtype dtype = DGRT_BF16;
+  std::optional<Indexer> indexer = {};
+};
+
 struct Missing {
   std::string name, reason;
 };
@@ -73,6 +88,7 @@ struct ModelNeeds {
   std::vector<Experts> experts;   // prefill: gemm_grouped_contiguous, decode: gemm_grouped_masked
   std::vector<PerHead> per_head;  // gemm_batched
   std::vector<Attention> attention;
+  std::optional<LatentAttention> latent;
   int64_t max_positions = 0;  // keys of the longest sequence
   std::vector<int64_t>
       quant_ks;  // row lengths of the E4M3 activations that quant_fp8 makes; ascending
@@ -102,6 +118,7 @@ class DescList {
   std::deque<dgrt_gemm_batched_desc> batched_;
   std::deque<dgrt_quant_fp8_desc> quants_;
   std::unique_ptr<AttentionDescs> attention_;
+  std::vector<DescBytes> latent_;
   std::vector<const dgrt_desc*> pointers_;
 };
 

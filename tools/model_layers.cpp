@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/model_attention.h"
+#include "tools/model_latent.h"
 
 namespace dgrt {
 namespace {
@@ -44,9 +45,12 @@ class Builder {
  private:
   Status build_deepseek();
   Status build_deepseek_attention();
+  Result<std::optional<LatentAttention::Indexer>> build_indexer(int64_t q_rank);
+  Status build_latent_attention(LatentAttention latent);
   Status build_transformer(bool moe);
   Status build_gqa_attention();
   Status build_attention(int64_t heads, int64_t kv_heads, int64_t head_dim);
+  Status read_max_positions();
   Status build_mlp(const std::string& prefix, int64_t intermediate,
                    const std::vector<int64_t>& layers);
   Status build_lm_head();
@@ -251,14 +255,49 @@ Status Builder::build_deepseek_attention() {
   }
   column_parallel("kv_b_proj", heads * (nope + v_dim), kv_rank);  // prefill; decode absorbs it
   add({prefix + "o_proj", {{prefix + "o_proj", hidden_}}, heads * v_dim, Split::cols}, layers_.all);
-  add_missing("self_attn.mla",
-              fmt::format("latent attention, {} heads of {} + {}, values of {}: no "
-                          "attention kernel",
-                          heads, kv_rank, rope, v_dim));
   // Decode multiplies with the two halves of kv_b_proj head by head; engines keep them in BF16.
   needs_.per_head.push_back({"self_attn.kv_b_proj (absorbed, q)", heads, kv_rank, nope});
   needs_.per_head.push_back({"self_attn.kv_b_proj (absorbed, v)", heads, v_dim, kv_rank});
+  LatentAttention latent = {heads, kv_rank, rope, nope, v_dim};
+  DGRT_ASSIGN(latent.indexer, build_indexer(q_rank));
+  return build_latent_attention(std::move(latent));
+}
+
+Status Builder::build_latent_attention(LatentAttention latent) {
+  DGRT_TRY(read_max_positions());
+  DGRT_ASSIGN(latent.num_draft_tokens, size_or("num_nextn_predict_layers", 0));
+  const Result<dgrt_dtype> dtype = read_attention_dtype(config_);
+  if (!dtype.is_ok()) {
+    add_missing("self_attn.mla", dtype.status().message());
+    return ok();
+  }
+  latent.dtype = dtype.value();
+  for (Missing& missing : latent_plans(latent, profile_, needs_.max_positions).missing)
+    needs_.missing.push_back(std::move(missing));
+  needs_.latent = std::move(latent);
   return ok();
+}
+
+// Engines keep the heads' weights in BF16 whatever the checkpoint's scheme. Nothing is divided among ranks: each
+// chooses for all heads.
+Result<std::optional<LatentAttention::Indexer>> Builder::build_indexer(int64_t q_rank) {
+  DGRT_ASSIGN(const int64_t top_k, size_or("index_topk", 0));
+  if (top_k == 0) return std::optional<LatentAttention::Indexer>();
+  DGRT_ASSIGN(const int64_t heads, size("index_n_heads"));
+  DGRT_ASSIGN(const int64_t head_dim, size("index_head_dim"));
+  if (heads * head_dim > max_dimension)
+    return invalid("index_n_heads={} index_head_dim={}: must be at most {} together", heads, head_dim,
+                   max_dimension);
+  if (q_rank == 0) return invalid("q_lora_rank: an indexer needs it");
+  const std::string prefix = "self_attn.indexer.";
+  const auto add_whole = [&](const std::string& name, int64_t rows, int64_t k) {
+    add({prefix + name, {{prefix + name, rows}}, k, Split::none}, layers_.all);
+  };
+  add_whole("wq_b", heads * head_dim, q_rank);
+  add_whole("wk", head_dim, hidden_);
+  const Part weights{prefix + "weights_proj", heads};
+  add_with_scheme({weights.module, {weights}, hidden_, Split::none}, heads, quant_.rest);
+  return std::optional(LatentAttention::Indexer{heads, head_dim, top_k});
 }
 
 Status Builder::build_deepseek() {
@@ -322,9 +361,14 @@ Status Builder::build_gqa_attention() {
   return ok();
 }
 
-Status Builder::build_attention(int64_t heads, int64_t kv_heads, int64_t head_dim) {
+Status Builder::read_max_positions() {
   constexpr int64_t usual_positions = 131072;
   DGRT_ASSIGN(needs_.max_positions, size_or("max_position_embeddings", usual_positions));
+  return ok();
+}
+
+Status Builder::build_attention(int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  DGRT_TRY(read_max_positions());
   Result<std::vector<Attention>> attention = read_attention(config_, heads, kv_heads, head_dim);
   if (attention.status().code() == DGRT_UNSUPPORTED)
     add_missing("self_attn.attn", attention.status().message());
@@ -368,12 +412,12 @@ Status Builder::build_transformer(bool moe) {
 Result<ModelNeeds> Builder::build() {
   needs_.model_type = config_.value("model_type", "");
   const std::string& type = needs_.model_type;
-  const bool deepseek = type == "deepseek_v3";
+  const bool deepseek = type == "deepseek_v3" || type == "deepseek_v32" || type == "kimi_k2";
   const bool gemma = type == "gemma2" || type == "gemma3_text";
   if (!deepseek && !gemma && type != "qwen3" && type != "qwen3_moe" && type != "llama")
     return error(DGRT_UNSUPPORTED,
-                 "model_type=\"{}\": must be one of deepseek_v3, qwen3, qwen3_moe, llama, gemma2, "
-                 "gemma3_text",
+                 "model_type=\"{}\": must be one of deepseek_v3, deepseek_v32, kimi_k2, qwen3, "
+                 "qwen3_moe, llama, gemma2, gemma3_text",
                  type);
   DGRT_ASSIGN(hidden_, size("hidden_size"));
   DGRT_ASSIGN(const int64_t num_layers, size("num_hidden_layers"));

@@ -140,6 +140,22 @@ const char* dtype_name(dgrt_dtype dtype) {
   return dtype == DGRT_E4M3 ? "e4m3" : dtype == DGRT_FP32 ? "fp32" : "bf16";
 }
 
+OrderedJson to_json(const LatentAttention& l) {
+  OrderedJson json = {{"num_heads", l.num_heads},
+                      {"rank", l.rank},
+                      {"rope_dim", l.rope_dim},
+                      {"nope_dim", l.nope_dim},
+                      {"v_dim", l.v_dim},
+                      {"num_draft_tokens", l.num_draft_tokens},
+                      {"dtype", dtype_name(l.dtype)},
+                      {"indexer", nullptr}};
+  if (l.indexer)
+    json["indexer"] = {{"num_heads", l.indexer->num_heads},
+                       {"head_dim", l.indexer->head_dim},
+                       {"top_k", l.indexer->top_k}};
+  return json;
+}
+
 OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
                     const PrewarmInput& input, const Outcome& outcome) {
   const ModelNeeds needs = input.needs.value_or(ModelNeeds());
@@ -165,6 +181,7 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
                       {"experts", OrderedJson::array()},
                       {"per_head", OrderedJson::array()},
                       {"attention", OrderedJson::array()},
+                      {"latent_attention", nullptr},
                       {"quant_fp8_k", needs.quant_ks},
                       {"missing", OrderedJson::array()},
                       {"failures", OrderedJson::array()}};
@@ -191,6 +208,7 @@ OrderedJson to_json(const PrewarmOptions& options, const std::string& cache_dir,
                                  {"window", a.window},
                                  {"softcap", a.softcap},
                                  {"dtype", dtype_name(a.dtype)}});
+  if (needs.latent) json["latent_attention"] = to_json(*needs.latent);
   for (const Missing& m : needs.missing)
     json["missing"].push_back({{"name", m.name}, {"reason", m.reason}});
   for (const Failure& f : outcome.failures)
@@ -216,6 +234,10 @@ void print_model(const PrewarmOptions& options, const ModelNeeds& needs) {
     fmt::print("  {:34} {} query and {} key-value heads of {}, {}{}{}\n", a.name, a.num_q_heads,
                a.num_kv_heads, a.head_dim, dtype_name(a.dtype), a.softcap ? ", softcap" : "",
                a.window > 0 ? fmt::format(", window {}", a.window) : "");
+  if (const auto& l = needs.latent)
+    fmt::print("  {:34} {} heads over rows of {} + {}, {}{}\n", "self_attn.mla", l->num_heads, l->rank,
+               l->rope_dim, dtype_name(l->dtype),
+               l->indexer ? fmt::format(", {} of them chosen", l->indexer->top_k) : "");
   for (const int64_t k : needs.quant_ks) fmt::print("  {:34}           k {:6}\n", "quant_fp8", k);
   if (!needs.missing.empty()) fmt::print("dgrt has no kernel for:\n");
   for (const Missing& m : needs.missing) fmt::print("  {}: {}\n", m.name, m.reason);

@@ -136,7 +136,7 @@ TEST_CASE("DeepSeek-V3's layers", "[unit]") {
   CHECK(plain.layers == deepseek_plain);
   CHECK(plain.quant_ks == std::vector<int64_t>{512, 1536, 2048, 7168, 16384, 18432});
   // Nothing that the model needs and dgrt lacks is hidden.
-  for (const char* name : {"self_attn.mla", "mlp.topk"})
+  for (const char* name : {"mlp.topk", "norms, rotary embedding, activations"})
     CHECK_FALSE(missing_reason(plain, name).empty());
   REQUIRE(plain.per_head.size() == 2);
   CHECK((plain.per_head[0].num_heads == 128 && plain.per_head[0].n == 512));
@@ -325,7 +325,7 @@ TEST_CASE("Bad configs name the field", "[unit]") {
   config["intermediate_size"] = "12288";
   CHECK(message_of(config, p).starts_with("intermediate_size=\"12288\""));
   config["model_type"] = "mamba";
-  CHECK(message_of(config, p).find("deepseek_v3, qwen3, qwen3_moe, llama") != std::string::npos);
+  CHECK(message_of(config, p).find("deepseek_v3, deepseek_v32, kimi_k2, qwen3, qwen3_moe, llama") != std::string::npos);
   config["model_type"] = 7;
   CHECK_FALSE(message_of(config, p).empty());
   CHECK_FALSE(message_of(Json::array(), p).empty());
@@ -340,8 +340,8 @@ TEST_CASE("Descs of a model are distinct and bounded by max-tokens", "[unit]") {
   const ModelNeeds needs = needs_of(model("deepseek-v3.json"), bounded);
   const DescList descs(needs, bounded);
   // gate and up have one shape, twice: 14 layers make 12 products; 2 per head; 2 of experts, each
-  // for prefill and decode; and 6 rows to quantise.
-  REQUIRE(descs.pointers().size() == 12 + 2 + 2 * 2 + 6);
+  // for prefill and decode; 6 rows to quantise; and attention's prefill, decode and cache.
+  REQUIRE(descs.pointers().size() == 12 + 2 + 2 * 2 + 6 + 3);
   size_t num_fp8 = 0;
   for (const dgrt_desc* desc : descs.pointers()) {
     if (desc->id != DGRT_OP_GEMM) continue;
@@ -359,7 +359,7 @@ TEST_CASE("Descs of a model are distinct and bounded by max-tokens", "[unit]") {
       CHECK(reinterpret_cast<const dgrt_gemm_grouped_contiguous_desc*>(desc)->max_m ==
             4096 * 8 + 256 * 128);
   }
-  const auto* quant = reinterpret_cast<const dgrt_quant_fp8_desc*>(descs.pointers().back());
+  const auto* quant = reinterpret_cast<const dgrt_quant_fp8_desc*>(descs.pointers()[12 + 2 + 2 * 2 + 5]);
   CHECK(quant->op.id == DGRT_OP_QUANT_FP8);
   CHECK(quant->k == 18432);
   CHECK(quant->scale_major == DGRT_MN_MAJOR);
