@@ -14,15 +14,18 @@ namespace k90 = sm90::topk_transform;
 
 // A decoded config, with what the target adds.
 struct Shape {
-  uint32_t threads, items_per_thread, cluster;
+  uint32_t threads, items_per_thread, cluster, streamed;
   uint32_t sm_count;
 
   static Shape of(const Target& target, const Config& c) {
     const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
-    return {get("threads"), get("items_per_thread"), get("cluster"), target.sm_count};
+    return {get("threads"), get("items_per_thread"), get("cluster"), get("streamed"), target.sm_count};
   }
-  // On one SM; registers stay below 64, with 8 keys below 32 (tests/compile checks).
-  uint32_t resident_blocks() const { return (items_per_thread == 8 ? 2048 : 1024) / threads; }
+  // On one SM, by registers: below 64, with 8 keys below 32 (tests/compile checks), or by shared memory.
+  uint32_t resident_blocks() const {
+    if (streamed && threads == 256) return 3;
+    return (items_per_thread == 8 ? 2048 : 1024) / threads;
+  }
   uint32_t clusters_at_once() const { return std::max(sm_count * resident_blocks() / cluster, 1u); }
   int64_t chunk() const { return k90::chunk_items(threads, items_per_thread); }
 };
@@ -54,49 +57,51 @@ struct TopkTransform {
   static std::vector<Config> candidates(const Desc&, const Target& target, const Point&) {
     std::vector<Config> configs;
     if (target.arch != "sm_90a") return configs;
-    configs.push_back(config(256, 8, 1));
-    configs.push_back(config(256, 32, 1));
-    for (const int64_t cluster : {1, 2, 4, 8}) {
-      configs.push_back(config(512, 32, cluster));
-      configs.push_back(config(1024, 32, cluster));
-    }
+    configs.push_back(config(256, 8, 1, 0));
+    configs.push_back(config(256, 32, 1, 0));
+    configs.push_back(config(256, 16, 1, 1));
+    for (const int64_t cluster : {1, 2, 4, 8})
+      for (const int64_t threads : {512, 1024}) {
+        configs.push_back(config(threads, 32, cluster, 0));
+        configs.push_back(config(threads, 16, cluster, 1));
+      }
     return configs;
   }
 
   static Status check_config(const Desc& d, const Target& target, const Config& c) {
     DGRT_TRY(sparse::check_arch(op, target));
-    for (const char* name : {"threads", "items_per_thread", "cluster"})
+    const char* const names[] = {"threads", "items_per_thread", "cluster", "streamed"};
+    for (const char* name : names)
       if (!c.find(name)) return invalid("{}: missing", name);
-    const std::vector<Config> known = candidates(d, target, {});
-    for (const Config& k : known)
-      if (k["threads"] == c["threads"] && k["items_per_thread"] == c["items_per_thread"] &&
-          k["cluster"] == c["cluster"])
+    for (const Config& known : candidates(d, target, {}))
+      if (std::all_of(std::begin(names), std::end(names), [&](const char* name) { return known[name] == c[name]; }))
         return ok();
-    return invalid("threads={} items_per_thread={} cluster={}: must be 256 x 8, 256 x 32, or 512 x 32 or "
-                   "1024 x 32 with clusters of 1, 2, 4 or 8",
-                   c["threads"], c["items_per_thread"], c["cluster"]);
+    return invalid("threads={} items_per_thread={} cluster={} streamed={}: must be 256 x 8 or 256 x 32, 256 x 16 "
+                   "streamed, or, with clusters of 1, 2, 4 or 8, 512 x 32 or 1024 x 32, or 512 x 16 or 1024 x 16 "
+                   "streamed",
+                   c["threads"], c["items_per_thread"], c["cluster"], c["streamed"]);
   }
 
   // The largest of device memory and, in rounds of rows that are worked on at once, the chain of barriers of one row
   // and the instructions of all rows on an SM. Constants: NVIDIA H100, CUDA 13.0, 2026-11-27, fitted to all
-  // configs of 18 calls; picks were 0.6 % behind the fastest in the mean, 4 % at worst.
-  static int64_t cost_ps(const Desc&, const Target& target, const Point& point, const Config& c) {
+  // configs of 18 calls; picks were 0.6 % behind the fastest in the mean, 4 % at worst. Those of streams are estimates.
+  static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c) {
     const Shape s = Shape::of(target, c);
     const int64_t rows = std::max<int64_t>(point[0], 1), columns = std::max<int64_t>(point[1], 1);
     const int64_t part = div_up(columns, s.cluster);
-    const bool is_read_again = part > s.chunk();
+    const bool is_read_again = !s.streamed && part > s.chunk();
     const int64_t passes = is_read_again ? 4 : 1;  // over memory
     const int64_t memory_ps =  // 4 bytes, 2.86 TB/s
         sparse::capped_product(sparse::capped_product(rows, columns) / 100, 140 * passes);
     const int64_t rounds = div_up(rows, s.clusters_at_once());
-    int64_t row_ps = 3'050'000 + 1000 * s.threads + part * 225'900 / s.threads;
+    int64_t row_ps = s.streamed ? stream_ps(d, s, part) : 3'050'000 + 1000 * s.threads + part * 225'900 / s.threads;
     if (is_read_again) row_ps += part * 212;
     if (s.cluster > 1) {
       const int64_t doublings = s.cluster == 2 ? 1 : s.cluster == 4 ? 2 : 3;
       row_ps += (1'860'000 + 4'090'000 * doublings) * (504 + s.threads / 2) / 1024;
       if (rounds > 1) row_ps += row_ps * 22 / 100;  // they wait for each other's loads
     }
-    const int64_t issue_ps = part * 122 * s.resident_blocks();
+    const int64_t issue_ps = part * (s.streamed ? 61 : 122) * s.resident_blocks();
     return 4'590'000 + std::max(memory_ps, sparse::capped_product(rounds, std::max(row_ps, issue_ps)));
   }
 
@@ -106,7 +111,8 @@ struct TopkTransform {
     i.stem = stem;
     i.header = "mla/sm90_topk_transform.cuh";
     i.name_space = "dgrt::sm90::topk_transform";
-    i.entry = fmt::format("sm90_topk_transform_{}x{}_c{}", s.threads, s.items_per_thread, s.cluster);
+    i.entry = fmt::format("sm90_topk_transform_{}x{}_c{}{}", s.threads, s.items_per_thread, s.cluster,
+                          s.streamed ? "_stream" : "");
     i.arch = target.arch;
     i.cfg = c;
     i.num_threads = s.threads;
@@ -116,7 +122,8 @@ struct TopkTransform {
   }
 
   static uint32_t smem_bytes(const Desc&, const Config& c) {
-    return k90::smem_bytes(static_cast<uint32_t>(c["threads"]), static_cast<uint32_t>(c["items_per_thread"]));
+    return k90::smem_bytes(static_cast<uint32_t>(c["threads"]), static_cast<uint32_t>(c["items_per_thread"]),
+                           c["streamed"] != 0);
   }
   static Prepared prepare(const Desc&, const Target& target, const Config& c) {
     return Prepared::of(Shape::of(target, c));
@@ -167,15 +174,26 @@ struct TopkTransform {
     launch->grid[0] = std::min(p.num_rows, s.clusters_at_once()) * s.cluster;
     launch->cluster[0] = s.cluster;
     launch->num_threads = s.threads;
-    launch->smem_bytes = k90::smem_bytes(s.threads, s.items_per_thread);
+    launch->smem_bytes = k90::smem_bytes(s.threads, s.items_per_thread, s.streamed != 0);
     launch->block_m = 1;
     launch->pdl = (d.flags & DGRT_FLAG_PDL) != 0;
     return ok();
   }
 
  private:
-  static Config config(int64_t threads, int64_t items_per_thread, int64_t cluster) {
-    return {{"threads", threads}, {"items_per_thread", items_per_thread}, {"cluster", cluster}};
+  static Config config(int64_t threads, int64_t items_per_thread, int64_t cluster, int64_t streamed) {
+    return {{"threads", threads}, {"items_per_thread", items_per_thread}, {"cluster", cluster}, {"streamed", streamed}};
+  }
+
+  // Of one segment: a chunk that only appends costs half of what a choice among as many keys does. Choices: of the
+  // first chunk and of the list at the end, and, where the list has little room, of the list with every chunk.
+  static int64_t stream_ps(const Desc& d, const Shape& s, int64_t part) {
+    const int64_t key_ps = 225'900, room = k90::list_items(s.threads);
+    const int64_t chunk_ps = s.items_per_thread * key_ps / 2, list_ps = std::min(part, room) * key_ps / s.threads;
+    const int64_t cut_ps = 4 * d.top_k > room ? 1'500'000 + list_ps / 2 : 0;
+    const int64_t chunks = div_up(part, s.chunk());
+    return 3'050'000 + 1000 * s.threads + list_ps + chunk_ps + chunks * chunk_ps +
+           std::max<int64_t>(chunks - 2, 0) * cut_ps;
   }
 };
 

@@ -1,13 +1,18 @@
 // topk_transform against a sort on the CPU, place by place: distributions of scores, lengths, few long rows and
-// many short ones, page tables, strides; graphs and repeats.
+// many short ones, page tables, strides; graphs and repeats; every kernel, with rows that take each of its paths.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <initializer_list>
 #include <limits>
 #include <random>
 #include <vector>
 
+#include "runtime/ops/op.h"
 #include "tests/gpu/gpu_test.h"
 #include "tests/gpu/graph.h"
+#include "tests/support/fake_op.h"
+#include "tests/support/temp_dir.h"
 #include "tools/lib/lab_topk_check.h"
 
 namespace dgrt::test {
@@ -179,7 +184,95 @@ void run_topk(Gpu& gpu, const TopkCase& test) {
   });
 }
 
+// While it lives, plans of topk_transform that are made on the device have one kernel for all sizes.
+class OneKernel {
+ public:
+  OneKernel(Gpu& gpu, const Config& config) : gpu_(gpu) {
+    std::string use;
+    for (const char* name : {"threads", "items_per_thread", "cluster", "streamed"})
+      use += fmt::format("{}\"{}\": {}", use.empty() ? "" : ", ", name, config[name]);
+    std::ofstream(dir_.path() + "/topk_transform.json")
+        << R"({"op": "topk_transform", "schema": 1, "rules": [{"arch": "sm90", "when": {}, "use": {)" << use
+        << R"(}, "why": "test", "measured": "untested"}]})";
+    const ScopedEnv env("DGRT_HEURISTICS_PATH", dir_.path());
+    dgrt_context_options options = DGRT_CONTEXT_OPTIONS;
+    if (!getenv("DGRT_CACHE_DIR")) options.cache_dir = "";
+    const Status status = to_status(dgrt_context_create(&options, &context_));
+    INFO(status.message());
+    REQUIRE(status.is_ok());
+    std::swap(gpu_.context, context_);
+  }
+  ~OneKernel() {
+    std::swap(gpu_.context, context_);
+    dgrt_context_destroy(context_);
+  }
+
+ private:
+  const TempDir dir_;
+  Gpu& gpu_;
+  dgrt_context* context_ = nullptr;
+};
+
+std::vector<Config> kernels(int64_t threads, bool streamed) {
+  dgrt_topk_transform_desc desc = DGRT_TOPK_TRANSFORM_DESC;
+  desc.top_k = 1, desc.max_rows = desc.max_columns = 1;
+  std::vector<Config> found;
+  for (const Config& config : find_op(&desc.op).value()->candidates(&desc.op, {"sm_90a", 132}, {1, 1}))
+    if (config["threads"] == threads && (config["streamed"] != 0) == streamed) found.push_back(config);
+  return found;
+}
+
+// Rows of somewhat less than `chunks` chunks of each CTA: lists that are cut, chunks that have more than a list has
+// room for, few that are left over, one key only, and rows that are no longer than top_k.
+void run_kernel(Gpu& gpu, const Config& config, double chunks, std::initializer_list<Scores> distributions) {
+  const OneKernel kernel(gpu, config);
+  const auto columns = static_cast<int64_t>(
+      static_cast<double>(config["threads"] * config["items_per_thread"] * config["cluster"]) * chunks);
+  for (const Scores scores : distributions) {
+    run_topk(gpu, {.rows = 2, .columns = columns, .top_k = 2048, .scores = scores, .full = true});
+    run_topk(gpu, {.rows = 12, .columns = columns / 3, .top_k = 333, .scores = scores});
+  }
+  run_topk(gpu, {.rows = 1, .columns = columns - 5, .top_k = 1, .full = true});
+}
+
 }  // namespace
+
+TEST_CASE("topk_transform: streams of one small CTA", "[gpu]") {
+  Gpu* gpu = gpu_for("topk_transform: streams of one small CTA");
+  if (!gpu) return;
+  for (const Config& config : kernels(256, true))
+    run_kernel(*gpu, config, 3.2,
+               {Scores::normal, Scores::equal, Scores::few, Scores::special, Scores::nan, Scores::rising,
+                Scores::falling, Scores::bits});
+}
+
+TEST_CASE("topk_transform: streams of several CTAs", "[gpu]") {
+  Gpu* gpu = gpu_for("topk_transform: streams of several CTAs");
+  if (!gpu) return;
+  for (const int64_t threads : {512, 1024})
+    for (const Config& config : kernels(threads, true))
+      run_kernel(*gpu, config, 3.2, {Scores::normal, Scores::equal, Scores::special, Scores::rising});
+}
+
+TEST_CASE("topk_transform: keys that are held, or read again", "[gpu]") {
+  Gpu* gpu = gpu_for("topk_transform: keys that are held, or read again");
+  if (!gpu) return;
+  for (const int64_t threads : {256, 512, 1024})
+    for (const Config& config : kernels(threads, false))
+      for (const double chunks : {0.9, 2.3})
+        run_kernel(*gpu, config, chunks, {Scores::normal, Scores::special});
+}
+
+// A CTA takes many rows one after the other, some of them without a chunk.
+TEST_CASE("topk_transform: streams from row to row", "[gpu]") {
+  Gpu* gpu = gpu_for("topk_transform: streams from row to row");
+  if (!gpu) return;
+  for (const int64_t threads : {256, 512})
+    for (const Config& config : kernels(threads, true)) {
+      const OneKernel kernel(*gpu, config);
+      run_topk(*gpu, {.rows = 900, .columns = 9000, .top_k = 1000});
+    }
+}
 
 TEST_CASE("topk_transform: distributions of scores", "[gpu]") {
   Gpu* gpu = gpu_for("topk_transform: distributions of scores");

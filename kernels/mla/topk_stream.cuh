@@ -1,0 +1,179 @@
+// Rows of more scores than a CTA holds, read once. What may still be among a row's k largest is kept in a list in
+// shared memory, in the order of positions, with keys above a bar: k keys of the list are not below it, and they come
+// before all that follows, so of what follows no key up to the bar is taken. Each chunk of the row appends what lies
+// above the bar. A chunk that has more of them than the list has room for (the first one; scores that rise) chooses
+// its largest by itself, and a list that has no room for k more is cut to its largest: both raise the bar. So the
+// list never overflows, whatever the scores are. In random order a chunk of n after m keys appends about k * n / m.
+//
+// One loop does all three: keys come to registers from a chunk or from the list, some are chosen, and those go where
+// the step says. Chunks come two ahead, across the ends of rows.
+#pragma once
+#include "device/common/interface.cuh"
+#include "mla/topk_select.cuh"
+
+namespace dgrt::sm90::topk_transform {
+
+constexpr uint32_t num_stages = 2;  // chunks in shared memory
+
+// Keys of the list: room for twice the largest k, with many threads for more.
+DGRT_HD constexpr uint32_t list_items(uint32_t threads) {
+  return threads * 8 > 2 * max_top_k ? threads * 8 : 2 * max_top_k;
+}
+
+#ifdef __CUDACC_RTC__
+template <class Cfg>
+struct List {
+  static constexpr uint32_t room = list_items(Cfg::threads);
+  static_assert(room <= chunk_items(Cfg::threads, Cfg::items_per_thread), "a CTA holds the list");
+  uint32_t keys;  // address in shared memory
+  uint32_t count = 0, bar = no_key;
+
+  __device__ explicit List(uint32_t address) : keys(address) {}
+  __device__ uint32_t positions() const { return keys + room * 4; }
+
+  // Requires: a barrier since the last key was put.
+  __device__ void take(const Deal<Cfg>& deal, Keys<Cfg>& of) const {
+#pragma unroll
+    for (uint32_t i = 0; i < deal.most; ++i) {
+      if (i >= deal.each()) break;
+      const uint4 v = ptx::load_shared_b32x4(keys + (deal.first() + i * 4) * 4);
+      of.of[i * 4] = v.x, of.of[i * 4 + 1] = v.y, of.of[i * 4 + 2] = v.z, of.of[i * 4 + 3] = v.w;
+    }
+    deal.cut(of);
+  }
+
+  // No key that a choice takes is below its range. Equals of a single key were taken first to last.
+  __device__ void raise(const Range& range) {
+    bar = max(bar, range.low == range.high ? range.low : range.low - 1);
+  }
+};
+
+// Where keys that are taken go: the one of place i.
+struct Target {
+  uint32_t keys, positions;  // addresses in shared memory
+};
+
+// Stores this thread's keys that are taken, with `before` what comes before the first of them. position_of(index): of
+// this CTA's key.
+template <class Cfg, class PositionOf>
+__device__ __forceinline__ void put_taken(const Keys<Cfg>& keys, const Deal<Cfg>& deal, const Marks& marks,
+                                          uint32_t needed, const Before& before, const Target& target,
+                                          const PositionOf& position_of) {
+  // How many in the range are still taken, and the next place.
+  uint32_t left = needed - min(before.equal, needed), place = before.taken(needed) * 4;
+#pragma unroll
+  for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
+    if (i % 4 == 0 && i / 4 >= deal.each()) break;
+    const bool is_equal = (marks.equal >> i & 1) != 0 && left > 0;
+    if (is_equal || (marks.greater >> i & 1) != 0) {
+      ptx::store_shared_u32(target.keys + place, keys.of[i]);
+      ptx::store_shared_u32(target.positions + place, position_of(deal.first() + i));
+      place += 4;
+    }
+    left -= is_equal;
+  }
+}
+
+// The chunks of this CTA, row after row, as their copies are begun. rows: count() of them, of which every step()th is
+// this CTA's; segment(row) has no scores where a row has no chunk.
+template <class Cfg, class Rows>
+struct ChunkCursor {
+  const Rows& rows;
+  uint32_t row, chunk = 0;
+  Segment segment;
+
+  __device__ ChunkCursor(const Rows& rows, uint32_t row) : rows(rows), row(row), segment(rows.segment(row)) {}
+
+  // Begins the copy of the next chunk, of an empty one behind the last.
+  __device__ void copy(uint32_t to) {
+    constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
+    while (row < rows.count() && (segment.scores == nullptr || chunk == segment.num_chunks(items))) {
+      row += rows.step(), chunk = 0;
+      segment = rows.segment(row);
+    }
+    if (row < rows.count())
+      copy_chunk<Cfg>(to, segment, chunk++);
+    else
+      ptx::copy_async_commit();
+  }
+};
+
+// Chooses of a segment that the cursor is two chunks ahead of: at the end smem.list has the positions of those of the
+// row's k largest keys that are of this segment, ascending; returns which places they have in the row.
+struct Places {
+  uint32_t begin, end;
+};
+template <class Cfg, class Cursor>
+__device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buffer, uint32_t& stage, Cursor& cursor,
+                                                  uint32_t first, uint32_t count, uint32_t top_k) {
+  constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
+  const uint32_t staging = static_cast<uint32_t>(__cvta_generic_to_shared(smem.list));
+  List<Cfg> list(buffer + num_stages * items * 4);
+  const uint32_t num_chunks = max(ceil_div(count, items), 1u);
+#pragma unroll 1
+  for (uint32_t chunk = 0;;) {
+    const bool is_last = chunk == num_chunks;
+    const uint32_t room = list.room - list.count;
+    const bool is_listed = is_last || room < top_k;  // else of a chunk
+    const Deal<Cfg> deal = is_listed ? Deal<Cfg>(list.count) : deal_of<Cfg>(count, chunk);
+    Keys<Cfg> keys;
+    if (is_listed) {
+      __syncthreads();  // the list is complete
+      list.take(deal, keys);
+    } else {
+      take_chunk<Cfg, num_stages - 1>(stage, deal, keys);
+      cursor.copy(stage);
+      stage = buffer + (stage == buffer ? items * 4 : 0);
+    }
+
+    Choice choice = {{list.bar, list.bar}, 0};
+    Marks marks;
+    uint32_t total, below;
+#pragma unroll 1
+    for (bool is_chosen = is_listed;; is_chosen = true) {
+      if (is_chosen) {
+        const uint32_t most = is_last     ? top_k
+                              : is_listed ? min(min(top_k + top_k / 4, list.room - top_k), max_top_k)
+                                          : room;
+        const Range range = {is_listed ? nan_key : list.bar + 1, most_key};
+        choice = choose<Cfg>(smem, range, top_k, most, is_last,
+                             [&](const Counter<Cfg>& counter) { counter(keys, deal); });
+      }
+      marks = mark<Cfg>(keys, deal, choice.range);
+      below = sum_below_in_block(smem, marks.count(), &total);
+      if (is_chosen || (total & 0xffff) <= room) break;
+    }
+    if (!is_last && choice.needed > 0) list.raise(choice.range);
+
+    Before lower = {0, 0};
+    if constexpr (Cfg::cluster > 1)
+      if (is_last) lower = count_lower_ctas<Cfg>(smem);
+    const uint32_t begin = lower.taken(choice.needed);
+    Before before = lower;
+    before.add(below);
+    lower.add(total);
+    const uint32_t end = lower.taken(choice.needed);
+    Target target = {list.keys + list.count * 4, list.positions() + list.count * 4};
+    if (is_listed) target = {list.keys, staging - begin * 4};  // others have not read their positions
+    put_taken<Cfg>(keys, deal, marks, choice.needed, before, target, [&](uint32_t index) {
+      return is_listed ? ptx::load_shared_u32(list.positions() + index * 4) : first + chunk * items + index;
+    });
+    if (is_last) {
+      __syncthreads();  // smem.list is complete
+      return {begin, end};
+    }
+    if (is_listed) {
+      list.count = end;
+      __syncthreads();
+      for (uint32_t i = threadIdx.x; i < end; i += Cfg::threads)
+        ptx::store_shared_u32(list.positions() + i * 4, smem.list[i]);
+      __syncthreads();  // the next histogram goes where smem.list was
+    } else {
+      list.count += end;
+      ++chunk;
+    }
+  }
+}
+#endif
+
+}  // namespace dgrt::sm90::topk_transform
