@@ -50,6 +50,7 @@ class MlaRun {
   Result<std::string> check(const Outputs& out) const;
 
   const Plan& plan() const { return plan_; }
+  int64_t q_bytes() const { return test_.dtype_q == DGRT_E4M3 ? 1 : 2; }  // of an element
 
  private:
   struct Strides {
@@ -68,7 +69,6 @@ class MlaRun {
   int64_t num_pages_ = 0, max_pages_ = 0;
   std::vector<int32_t> pages_;  // the table, rows of max_pages_
   int64_t kv_bytes() const { return test_.dtype_kv == DGRT_E4M3 ? 1 : 2; }  // of an element
-  int64_t q_bytes() const { return test_.dtype_q == DGRT_E4M3 ? 1 : 2; }
   int64_t padding_q() const { return padding() * 2 / q_bytes(); }  // of a row of q
   Status fill(const lab::DeviceBuffer& to, int64_t bytes, uint64_t seed, float sigma) const;
 
