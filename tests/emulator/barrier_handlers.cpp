@@ -1,4 +1,4 @@
-// mbarrier and fences. Fences order what the emulator never reorders.
+// mbarrier and fences.
 #include <map>
 
 #include "tests/emulator/tensor_state.h"
@@ -14,7 +14,7 @@ Step init_barrier(Warp& warp, const Instr& instr, uint32_t lanes) {
   for_each_lane(lanes, [&](uint32_t lane) {
     const SharedPlace place = barrier_place(warp, instr.operands[0], lane);
     if (place.offset % 8) throw Fault("an mbarrier must be 8-byte aligned");
-    if (!tensor_state(*place.cta).barriers.insert(place.offset).second)
+    if (!tensor_state(*place.cta).barriers.insert({place.offset, false}).second)
       throw Fault("an mbarrier is initialised twice");
     store_barrier(place, Mbarrier::of_count(static_cast<uint32_t>(lane_value(warp, instr.operands[1], lane))));
   });
@@ -54,6 +54,24 @@ Step test_parity(Warp& warp, const Instr& instr, uint32_t lanes) {
   return all ? Step::next : Step::yield;
 }
 
+Step fence_async(Warp& warp, const Instr&, uint32_t lanes) {
+  for_each_lane(lanes, [&](uint32_t lane) { warp.cta->writes.fence(warp.index * 32 + lane); });
+  return Step::next;
+}
+
+// Of all barriers that the CTA has: one thread initialises them.
+Step publish_barriers(Warp& warp, const Instr&, uint32_t) {
+  for (auto& [offset, published] : tensor_state(*warp.cta).barriers) published = true;
+  return Step::next;
+}
+
+Step acquire_map(Warp& warp, const Instr& instr, uint32_t lanes) {
+  for_each_lane(lanes, [&](uint32_t lane) {
+    tensor_state(*warp.cta).acquired.insert({warp.index * 32 + lane, lane_address(warp, instr.operands[0], lane)});
+  });
+  return Step::next;
+}
+
 }  // namespace
 
 Handler barrier_handler(std::string_view opcode) {
@@ -66,9 +84,9 @@ Handler barrier_handler(std::string_view opcode) {
       {"mbarrier.test_wait.parity.shared::cta.b64", test_parity},
       {"mbarrier.try_wait.parity.shared::cta.b64", test_parity},
       {"mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64", test_parity},
-      {"fence.mbarrier_init.release.cluster", do_nothing},
-      {"fence.proxy.async.shared::cta", do_nothing},
-      {"fence.proxy.tensormap::generic.acquire.gpu", do_nothing}};
+      {"fence.mbarrier_init.release.cluster", publish_barriers},
+      {"fence.proxy.async.shared::cta", fence_async},
+      {"fence.proxy.tensormap::generic.acquire.gpu", acquire_map}};
   const auto found = handlers.find(opcode);
   return found == handlers.end() ? nullptr : found->second;
 }

@@ -1,7 +1,7 @@
 // Barriers of a CTA, by number, and the one of a cluster. Threads count in whole warps.
 #include <algorithm>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 namespace {

@@ -2,7 +2,7 @@
 #include <cstring>
 #include <map>
 
-#include "tests/emulator/tensor_map.h"
+#include "tests/emulator/tensor_box.h"
 #include "tests/emulator/tensor_state.h"
 
 namespace dgrt::emulator {
@@ -13,6 +13,10 @@ using Coordinates = std::array<int32_t, 5>;
 CUtensorMap read_map(Warp& warp, const Operand& operand, uint32_t lane) {
   const uint64_t address = lane_address(warp, operand, lane);
   if (address % 64) throw Fault("a tensor map must be 64-byte aligned");
+  const Cluster& cluster = *warp.cta->cluster;
+  const bool is_parameter = address - reinterpret_cast<uint64_t>(cluster.params) < cluster.launch->params.size();
+  if (!is_parameter && !tensor_state(*warp.cta).acquired.contains({warp.index * 32 + lane, address}))
+    throw Fault("a tensor map in memory without fence.proxy.tensormap acquire by the thread");
   CUtensorMap map;
   std::memcpy(&map, generic_at(*warp.cta, address, sizeof map), sizeof map);
   map_rank(map);  // throws unless it is one
@@ -32,9 +36,12 @@ void load_into(const Instr& instr, const CUtensorMap& map, const Coordinates& co
   if (to.offset % 128) throw Fault("a box in shared memory must be 128-byte aligned");
   std::byte* shared = shared_at(*to.cta, to.offset, box_bytes(map));
   load_barrier(barrier_place);  // throws unless there is one
+  if (!tensor_state(*to.cta).barriers.at(barrier_place.offset))
+    throw Fault("an mbarrier was initialised without fence.mbarrier_init before an engine is told of it");
   add_late(*to.cta, instr, [=] {
     require_running(*to.cta);
     load_box(map, coordinates.data(), shared, to.offset);
+    to.cta->writes.forget(to.offset, box_bytes(map));
     Mbarrier barrier = load_barrier(barrier_place);
     barrier.complete(box_bytes(map));
     store_barrier(barrier_place, barrier);
@@ -74,6 +81,7 @@ Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
     const auto offset = static_cast<uint32_t>(lane_address(warp, operands[2], lane));
     if (offset % 128) throw Fault("a box in shared memory must be 128-byte aligned");
     const std::byte* shared = shared_at(cta, offset, box_bytes(map));
+    require_fenced(cta, offset, box_bytes(map), warp.index * 32 + lane);
     ThreadStores& stores = tensor_state(cta).stores[warp.index * 32 + lane];
     const auto state = std::make_shared<BulkStore>();
     state->group = stores.committed;
@@ -169,6 +177,7 @@ Step publish_map(Warp& warp, const Instr& instr, uint32_t lanes) {
   const auto from = static_cast<uint32_t>(lane_address(warp, instr.operands[1], 0));
   if (to % 64 || from % 64) throw Fault("a tensor map must be 64-byte aligned");
   check_global(to, sizeof(CUtensorMap));
+  std::erase_if(tensor_state(*warp.cta).acquired, [to](const auto& one) { return one.second == to; });
   std::memcpy(reinterpret_cast<void*>(to), shared_at(*warp.cta, from, sizeof(CUtensorMap)), sizeof(CUtensorMap));
   return Step::next;
 }

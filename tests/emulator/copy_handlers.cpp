@@ -12,6 +12,8 @@ Step copy(Warp& warp, const Instr& instr, uint32_t lanes) {
   const auto bytes = static_cast<uint32_t>(operands[2].value);
   WarpCopies& copies = tensor_state(*warp.cta).copies[warp.index];
   const auto batch = std::make_shared<CopyBatch>();
+  batch->cta = warp.cta;
+  batch->first_thread = warp.index * 32;
   batch->lanes = lanes;
   batch->group = copies.committed;
   for_each_lane(lanes, [&](uint32_t lane) {
@@ -56,6 +58,7 @@ void CopyBatch::run() {
     const Copy& one = copies[lane];
     if (one.read) std::memcpy(one.to, one.from, one.read);
     std::memset(one.to + one.read, 0, one.written - one.read);
+    cta->writes.add(first_thread + lane, static_cast<size_t>(one.to - cta->shared.data()), one.written);
   });
 }
 

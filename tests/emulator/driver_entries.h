@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "runtime/driver/driver.h"
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 

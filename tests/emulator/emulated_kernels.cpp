@@ -6,7 +6,7 @@
 
 #include "tests/emulator/driver_entries.h"
 #include "tests/emulator/image.h"
-#include "tests/emulator/tensor_map.h"
+#include "tests/emulator/tensor_box.h"
 
 namespace dgrt::emulator {
 namespace {

@@ -54,8 +54,8 @@ constexpr ErrorText error_texts[] = {
 #define DGRT_ERROR(error, text) {error, #error, text},
     DGRT_ERRORS(DGRT_ERROR)
 #undef DGRT_ERROR
-        {launch_failed, "CUDA_ERROR_LAUNCH_FAILED", "a kernel failed on the emulator: see stderr"},
-    {capture_invalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
+    {launch_failed, "CUDA_ERROR_LAUNCH_FAILED", "a kernel failed on the emulator: see stderr"},
+    {capture_invalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "something unsafe disturbed the capture"},
 };
 
 CUresult find_text(CUresult error, const char* ErrorText::*field, const char** text) {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 

@@ -8,7 +8,7 @@
 #include <map>
 #include <mutex>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 namespace {

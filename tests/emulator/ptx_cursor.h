@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 

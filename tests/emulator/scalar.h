@@ -4,7 +4,7 @@
 #include <bit>
 #include <type_traits>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 

@@ -56,6 +56,12 @@ std::byte* memory_at(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes
   }
 }
 
+// For who reads it through another proxy. Other CTAs' memory is beyond that check.
+void note_write(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes) {
+  if (address >= shared_window) address -= shared_window;
+  if (address < warp.cta->shared.size()) warp.cta->writes.add(warp.index * 32 + lane, address, bytes);
+}
+
 struct Extent {
   uint64_t first = ~uint64_t{0}, last = 0;
 };
@@ -137,6 +143,7 @@ Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
     const uint64_t address = addresses[lane];
     std::memcpy(memory ? memory + (address - extent.first) : memory_at<space>(warp, lane, address, bytes), values,
                 bytes);
+    if constexpr (space == Space::shared || space == Space::generic) note_write(warp, lane, address, bytes);
   });
   return Step::next;
 }

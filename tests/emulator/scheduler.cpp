@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 
@@ -67,6 +67,7 @@ std::unique_ptr<Cta> make_cta(Cluster& cluster, uint32_t rank) {
   cta->shared.assign(cluster.kernel->static_shared_bytes + launch.dynamic_shared_bytes, std::byte{0xff});
   const auto threads = static_cast<uint32_t>(volume(cluster.block));
   cta->warps.resize((threads + 31) / 32);
+  cta->writes = SharedWrites(cta->shared.size(), threads);
   cta->live_warps = static_cast<uint32_t>(cta->warps.size());
   cluster.live_warps += cta->live_warps;
   for (uint32_t i = 0; i < cta->warps.size(); ++i) {

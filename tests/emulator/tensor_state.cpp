@@ -1,7 +1,7 @@
 #include "tests/emulator/tensor_state.h"
 
-#include <algorithm>
 #include <cstring>
+#include <map>
 
 namespace dgrt::emulator {
 
@@ -37,9 +37,9 @@ void store_barrier(SharedPlace place, const Mbarrier& barrier) {
 
 std::string describe_barriers(Cta& cta) {
   std::string result;
-  std::vector<uint32_t> offsets(tensor_state(cta).barriers.begin(), tensor_state(cta).barriers.end());
-  std::sort(offsets.begin(), offsets.end());
-  for (const uint32_t offset : offsets)
+  const auto& barriers = tensor_state(cta).barriers;
+  const std::map<uint32_t, bool> sorted(barriers.begin(), barriers.end());
+  for (const auto& [offset, published] : sorted)
     result += "\n  mbarrier at " + std::to_string(offset) + ": " + load_barrier({&cta, offset}).text();
   return result;
 }
@@ -58,6 +58,13 @@ void require_running(const Cta& cta) {
   for (const Warp& warp : cta.warps)
     if (warp.live != 0) return;
   throw Fault("the CTA's threads have all returned before an engine was done with its shared memory");
+}
+
+void require_fenced(const Cta& cta, uint32_t offset, uint32_t bytes, uint32_t reader) {
+  for (uint32_t at = offset; at < offset + bytes; at += 16)
+    if (const auto writer = cta.writes.unfenced(at, reader))
+      throw Fault("shared address " + std::to_string(at) + " was written by thread " + std::to_string(*writer) +
+                  " without fence.proxy.async since");
 }
 
 Handler tensor_handler(const Instr& instr) {

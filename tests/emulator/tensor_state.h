@@ -4,11 +4,12 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <set>
 #include <string_view>
-#include <unordered_set>
+#include <unordered_map>
 #include <vector>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 #include "tests/emulator/mbarrier.h"
 
 namespace dgrt::emulator {
@@ -20,6 +21,8 @@ struct CopyBatch {
     std::byte* to;
     uint32_t read, written;  // bytes; zeros fill what was not read
   };
+  Cta* cta = nullptr;
+  uint32_t first_thread = 0;  // of the warp
   std::array<Copy, 32> copies;
   std::array<uint32_t, 32> group;  // of each lane's groups, which
   uint32_t lanes = 0;
@@ -63,7 +66,8 @@ struct Warpgroup {
 };
 
 struct TensorState {
-  std::unordered_set<uint32_t> barriers;  // offsets of mbarriers
+  std::unordered_map<uint32_t, bool> barriers;       // offsets of mbarriers: whether a fence made them known
+  std::set<std::pair<uint32_t, uint64_t>> acquired;  // threads, and tensor maps that they fenced for
   std::vector<WarpCopies> copies;         // by warp
   std::vector<ThreadStores> stores;       // by thread
   std::vector<Warpgroup> warpgroups;
@@ -85,6 +89,9 @@ void store_barrier(SharedPlace place, const Mbarrier& barrier);
 void add_late(Cta& cta, const Instr& instr, std::function<void()> work);
 // For work on shared memory: throws Fault if all of the CTA's threads have returned.
 void require_running(const Cta& cta);
+
+// Throws Fault if an ordinary write to these bytes may not be seen by the engine that `reader` tells to read.
+void require_fenced(const Cta& cta, uint32_t offset, uint32_t bytes, uint32_t reader);
 
 inline void require_whole_warp(uint32_t lanes) {
   if (lanes != ~0u) throw Fault("an instruction that takes a whole warp runs in a part of one");

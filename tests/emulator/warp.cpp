@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 namespace {

@@ -71,7 +71,9 @@ Step store_matrices(Warp& warp, const Instr& instr, uint32_t lanes) {
   for (uint32_t i = 0; i < from.size(); ++i)
     for (uint32_t lane = 0; lane < 32; ++lane) {
       const auto pair = static_cast<uint32_t>(lane_value(warp, from[i], lane));
-      std::memcpy(matrix_row(warp, instr.operands[0], i, lane / 4) + lane % 4 * 4, &pair, sizeof pair);
+      std::byte* to = matrix_row(warp, instr.operands[0], i, lane / 4) + lane % 4 * 4;
+      std::memcpy(to, &pair, sizeof pair);
+      warp.cta->writes.add(warp.index * 32 + lane, static_cast<size_t>(to - warp.cta->shared.data()), sizeof pair);
     }
   return Step::next;
 }

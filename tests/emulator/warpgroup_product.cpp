@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 #include "tests/emulator/number.h"
 
 namespace dgrt::emulator {

@@ -105,6 +105,16 @@ void execute(Cta& cta, uint32_t index, size_t count) {
   accumulators.write_back();
 }
 
+void require_operand_fenced(const Warp& warp, uint64_t bits, bool is_mn_major, Format format, uint32_t rows) {
+  const Descriptor descriptor = decode_descriptor(bits);
+  const uint32_t together = 16 / format_bytes(format), depth = step_elements(format);
+  for (uint32_t row = 0; row < rows; row += is_mn_major ? together : 1)
+    for (uint32_t k = 0; k < depth; k += is_mn_major ? 1 : together) {
+      const uint32_t at = element_address(descriptor, is_mn_major, format, row, k);
+      if (at + 16 <= warp.cta->shared.size()) require_fenced(*warp.cta, at, 16, warp.index * 32);
+    }
+}
+
 uint64_t uniform_value(const Warp& warp, const Operand& operand) {
   const uint64_t value = lane_value(warp, operand, 0);
   for (uint32_t lane = 1; lane < 32; ++lane)
@@ -132,7 +142,12 @@ Step issue(Warp& warp, const Instr& instr, uint32_t lanes) {
   if (queued.instr != product.instr || queued.a != product.a || queued.b != product.b ||
       queued.accumulate != product.accumulate)
     throw Fault("the warps of a warpgroup issue different wgmma");
-  ++queued.warps;
+  if (++queued.warps < Warpgroup::num_warps) return Step::next;
+  const Format format = format_of(instr);
+  // Slabs of 32 rows are read on into what lies behind, and nobody looks at those sums.
+  if (!in_registers(instr)) require_operand_fenced(warp, product.a, mn_major(instr, true), format, slab_rows / 2);
+  require_operand_fenced(warp, product.b, mn_major(instr, false), format,
+                         static_cast<uint32_t>(instr.operands[0].elements.size() * 2));
   return Step::next;
 }
 

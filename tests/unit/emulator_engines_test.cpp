@@ -233,5 +233,56 @@ TEST_CASE("a kernel edits a tensor map and loads through it", "[unit]") {
   for (uint32_t i = 0; i < 32; ++i) CHECK(both[64 + i] == (i < 30 ? 132 + i : 0));
 }
 
+std::string without(std::string text, const std::string& part) {
+  const size_t at = text.find(part);
+  REQUIRE(at != text.npos);
+  return text.erase(at, part.size());
+}
+
+TEST_CASE("what ordinary stores wrote is fenced before an engine reads it", "[unit]") {
+  Global<uint32_t> x(32), out(32);
+  std::iota(x.data, x.data + 32, 100u);
+  const CUtensorMap map =
+      matrix_map(CU_TENSOR_MAP_DATA_TYPE_FLOAT32, out.data, 1, 32, 128, 1, 32, CU_TENSOR_MAP_SWIZZLE_NONE);
+  const std::string fence = "fence.proxy.async.shared::cta;\n";
+  const std::string store =
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd1, {%r4, %r4}], [%r4];\n"
+      "cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;\nSTORED:\n";
+  const auto fault = [&](const std::string& body) {
+    TestKernel kernel(body);
+    return fault_of(kernel, map, x.data, nullptr);
+  };
+  CHECK(fault(fill_and_store + store) == "");
+  CHECK_THAT(fault(without(fill_and_store, fence) + store), Contains("fence.proxy.async"));
+  CHECK(fault(without(fill_and_store, fence) + fence + store) == "");  // by the thread that tells the engine
+  CHECK_THAT(fault(without(fill_and_store, fence + "bar.sync 0;\n") +
+                   "STORED:\nsetp.eq.u32 %p1, %r1, 5;\n@%p1 " + fence + "bar.sync 0;\n@!%p0 bra OUT;\n" +
+                   without(store, "STORED:\n") + "OUT:\n"),
+             Contains("fence.proxy.async"));
+  CHECK_THAT(fault(fill_and_store + "st.shared.u32 [%r4+64], 7;\n" + store), Contains("shared address 64"));
+  const std::string copied =
+      "shl.b32 %r2, %r1, 2;\ncvt.u64.u32 %rd5, %r2;\nadd.s64 %rd6, %rd2, %rd5;\n"
+      "cp.async.ca.shared.global [%r2], [%rd6], 4;\ncp.async.commit_group;\ncp.async.wait_group 0;\n";
+  const std::string begin = fill_and_store.substr(fill_and_store.find(fence));
+  CHECK(fault(copied + begin + store) == "");
+  CHECK_THAT(fault(copied + without(begin, fence) + store), Contains("fence.proxy.async"));
+}
+
+TEST_CASE("engines are told of barriers and of tensor maps in memory by fences", "[unit]") {
+  Global<uint32_t> matrix(32), out(32);
+  Global<CUtensorMap> in_memory(1);
+  const CUtensorMap map = matrix_map(CU_TENSOR_MAP_DATA_TYPE_FLOAT32, matrix.data, 1, 32, 128, 1, 32,
+                                     CU_TENSOR_MAP_SWIZZLE_NONE);
+  in_memory[0] = map;
+  TestKernel no_fence(without(init_barrier, "fence.mbarrier_init.release.cluster;\n") + load_box_of_map +
+                      wait_for_barrier);
+  CHECK_THAT(fault_of(no_fence, map, out.data, nullptr), Contains("fence.mbarrier_init"));
+  const std::string load = init_barrier + load_box_of_map + wait_for_barrier;
+  TestKernel not_acquired("mov.u64 %rd1, %rd3;\n" + load);
+  CHECK_THAT(fault_of(not_acquired, map, out.data, in_memory.data), Contains("fence.proxy.tensormap"));
+  TestKernel acquired("mov.u64 %rd1, %rd3;\nfence.proxy.tensormap::generic.acquire.gpu [%rd1], 128;\n" + load);
+  CHECK(fault_of(acquired, map, out.data, in_memory.data) == "");
+}
+
 }  // namespace
 }  // namespace dgrt::emulator

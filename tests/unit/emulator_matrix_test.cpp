@@ -172,6 +172,10 @@ TEST_CASE("wgmma: what a warpgroup must not do", "[unit]") {
   CHECK_THAT(fault_of(differ, none, operands.bytes.data, out.data, 128), Contains("different wgmma"));
   TestKernel beyond(operands_to_shared() + "mov.b64 %rd11, 0x4000004000013fc0;\n" + all);
   CHECK_THAT(fault_of(beyond, none, operands.bytes.data, out.data, 128), Contains("beyond the shared memory"));
+  std::string unfenced = operands_to_shared() + all;
+  unfenced.erase(unfenced.find("fence.proxy.async"), std::string("fence.proxy.async.shared::cta;").size());
+  TestKernel no_fence(unfenced);
+  CHECK_THAT(fault_of(no_fence, none, operands.bytes.data, out.data, 128), Contains("fence.proxy.async"));
   TestKernel alone("mov.b64 %rd10, 0;\nmov.b64 %rd11, 0;\nsetp.eq.u32 %p2, %r1, %r1;\n" + all);
   CHECK_THAT(fault_of(alone, none, operands.bytes.data, out.data, 64), Contains("no whole warpgroup"));
   CHECK_THROWS_AS(TestKernel(products("m64n24k16.f32.bf16.bf16", ", 0, 0", false)), Fault);  // 12 registers

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 #include "tests/emulator/mbarrier.h"
 #include "tests/emulator/number.h"
 #include "tests/support/catch.h"

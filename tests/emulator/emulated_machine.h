@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/emulator/ptx.h"
+#include "tests/emulator/shared_writes.h"
 
 namespace dgrt::emulator {
 
@@ -65,6 +66,7 @@ struct Cta {
   uint32_t rank = 0;  // in the cluster
   std::array<uint32_t, 3> id{};
   std::vector<std::byte> shared;  // poisoned at the start
+  SharedWrites writes;
   std::vector<Warp> warps;
   uint32_t live_warps = 0;
   std::array<NamedBarrier, 16> barriers{};

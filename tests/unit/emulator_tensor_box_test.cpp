@@ -1,6 +1,6 @@
 // Tensor maps of the emulator: cuTensorMapEncodeTiled's rules, swizzles as the PTX ISA draws them, bounds.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#tensor-swizzling-modes
-#include "tests/emulator/tensor_map.h"
+#include "tests/emulator/tensor_box.h"
 
 #include <cstring>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "tests/emulator/tensor_map.h"
+#include "tests/emulator/tensor_box.h"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstring>
 
-#include "tests/emulator/machine.h"
+#include "tests/emulator/emulated_machine.h"
 
 namespace dgrt::emulator {
 namespace {
