@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""dgrt's grouped, batched, segmented and hyper-connection products and the indexer's logits beside torch and,
-where importable, DeepGEMM: correctness first, then time, in one process on one GPU.
+"""dgrt's grouped, batched, segmented and hyper-connection products beside torch and, where importable, DeepGEMM:
+correctness first, then time, in one process on one GPU.
 
     python3 python/peers/family_peers.py --json bench/results/family_h200_2026-01-31.json
     python3 python/peers/family_peers.py --quick --op gemm_grouped_masked,hc_prenorm
@@ -21,10 +21,8 @@ from peer_common import environment, geometric_mean, rounded
 
 import dgrt  # peer_common says where it is
 from clean_timer import CleanTimer, EmptyKernel, yardsticks
-from family_work import MAKERS as PRODUCTS
-from indexer_work import MAKERS as LOGITS
+from family_work import MAKERS
 
-MAKERS = PRODUCTS | LOGITS
 # A peer that is farther off than tf32 and bf16 rounding explain was called wrongly.
 PEER_LIMIT = 1e-2
 
