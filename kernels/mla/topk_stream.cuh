@@ -98,11 +98,42 @@ struct ChunkCursor {
   }
 };
 
-// Chooses of a segment that the cursor is two chunks ahead of: at the end smem.list has the positions of those of the
-// row's k largest keys that are of this segment, ascending; returns which places they have in the row.
+// What a step takes of the keys that are in registers: a chunk's above the bar; the largest, where those are too many
+// or the keys are the list's.
+struct Taken {
+  Choice choice;
+  Marks marks;
+  uint32_t below, total;  // counts of marks: of lower threads, of all
+};
+
+template <class Cfg>
+__device__ __forceinline__ Taken take(Smem<Cfg>& smem, const List<Cfg>& list, const Keys<Cfg>& keys,
+                                      const Deal<Cfg>& deal, bool is_listed, bool is_last, uint32_t top_k) {
+  const uint32_t room = list.room - list.count;
+  Taken taken = {{{list.bar, list.bar}, 0}, {}, 0, 0};
+#pragma unroll 1
+  for (bool is_chosen = is_listed;; is_chosen = true) {
+    if (is_chosen) {
+      const uint32_t most = is_last     ? top_k
+                            : is_listed ? min(min(top_k + top_k / 4, list.room - top_k), max_top_k)
+                                        : room;
+      const Range range = {is_listed ? nan_key : list.bar + 1, most_key};
+      taken.choice = choose<Cfg>(smem, range, top_k, most, is_last,
+                                 [&](const Counter<Cfg>& counter) { counter(keys, deal); });
+    }
+    taken.marks = mark<Cfg>(keys, deal, taken.choice.range);
+    taken.below = sum_below_in_block(smem, taken.marks.count(), &taken.total);
+    if (is_chosen || (taken.total & 0xffff) <= room) return taken;
+  }
+}
+
+// Places of a row's k.
 struct Places {
   uint32_t begin, end;
 };
+
+// Chooses of a segment of `count` scores whose first two chunks' copies the cursor began. At the end smem.list has the
+// positions of those of the row's k largest keys that are of this segment, ascending, for the places returned.
 template <class Cfg, class Cursor>
 __device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buffer, uint32_t& stage, Cursor& cursor,
                                                   uint32_t first, uint32_t count, uint32_t top_k) {
@@ -113,8 +144,7 @@ __device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buff
 #pragma unroll 1
   for (uint32_t chunk = 0;;) {
     const bool is_last = chunk == num_chunks;
-    const uint32_t room = list.room - list.count;
-    const bool is_listed = is_last || room < top_k;  // else of a chunk
+    const bool is_listed = is_last || list.room - list.count < top_k;  // else of a chunk
     const Deal<Cfg> deal = is_listed ? Deal<Cfg>(list.count) : deal_of<Cfg>(count, chunk);
     Keys<Cfg> keys;
     if (is_listed) {
@@ -125,53 +155,32 @@ __device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buff
       cursor.copy(stage);
       stage = buffer + (stage == buffer ? items * 4 : 0);
     }
-
-    Choice choice = {{list.bar, list.bar}, 0};
-    Marks marks;
-    uint32_t total, below;
-#pragma unroll 1
-    for (bool is_chosen = is_listed;; is_chosen = true) {
-      if (is_chosen) {
-        const uint32_t most = is_last     ? top_k
-                              : is_listed ? min(min(top_k + top_k / 4, list.room - top_k), max_top_k)
-                                          : room;
-        const Range range = {is_listed ? nan_key : list.bar + 1, most_key};
-        choice = choose<Cfg>(smem, range, top_k, most, is_last,
-                             [&](const Counter<Cfg>& counter) { counter(keys, deal); });
-      }
-      marks = mark<Cfg>(keys, deal, choice.range);
-      below = sum_below_in_block(smem, marks.count(), &total);
-      if (is_chosen || (total & 0xffff) <= room) break;
-    }
-    if (!is_last && choice.needed > 0) list.raise(choice.range);
+    const Taken taken = take<Cfg>(smem, list, keys, deal, is_listed, is_last, top_k);
+    const uint32_t needed = taken.choice.needed;
+    if (!is_last) list.raise(taken.choice.range);  // to itself, where nothing was chosen
 
     Before lower = {0, 0};
     if constexpr (Cfg::cluster > 1)
       if (is_last) lower = count_lower_ctas<Cfg>(smem);
-    const uint32_t begin = lower.taken(choice.needed);
     Before before = lower;
-    before.add(below);
-    lower.add(total);
-    const uint32_t end = lower.taken(choice.needed);
+    const uint32_t begin = lower.taken(needed);
+    before.add(taken.below), lower.add(taken.total);
+    const uint32_t end = lower.taken(needed);
     Target target = {list.keys + list.count * 4, list.positions() + list.count * 4};
     if (is_listed) target = {list.keys, staging - begin * 4};  // others have not read their positions
-    put_taken<Cfg>(keys, deal, marks, choice.needed, before, target, [&](uint32_t index) {
+    put_taken<Cfg>(keys, deal, taken.marks, needed, before, target, [&](uint32_t index) {
       return is_listed ? ptx::load_shared_u32(list.positions() + index * 4) : first + chunk * items + index;
     });
-    if (is_last) {
-      __syncthreads();  // smem.list is complete
-      return {begin, end};
-    }
-    if (is_listed) {
-      list.count = end;
-      __syncthreads();
-      for (uint32_t i = threadIdx.x; i < end; i += Cfg::threads)
-        ptx::store_shared_u32(list.positions() + i * 4, smem.list[i]);
-      __syncthreads();  // the next histogram goes where smem.list was
-    } else {
+    if (!is_listed) {
       list.count += end;
       ++chunk;
+      continue;
     }
+    __syncthreads();  // smem.list is complete, until the barriers of the next step
+    if (is_last) return {begin, end};
+    list.count = end;
+    for (uint32_t i = threadIdx.x; i < end; i += Cfg::threads)
+      ptx::store_shared_u32(list.positions() + i * 4, smem.list[i]);
   }
 }
 #endif

@@ -188,11 +188,11 @@ struct TopkTransform {
   // Of one segment: a chunk that only appends costs half of what a choice among as many keys does. Choices: of the
   // first chunk and of the list at the end, and, where the list has little room, of the list with every chunk.
   static int64_t stream_ps(const Desc& d, const Shape& s, int64_t part) {
-    const int64_t key_ps = 225'900, room = k90::list_items(s.threads);
+    const int64_t key_ps = 225'900, choice_ps = 1'500'000, room = k90::list_items(s.threads);
     const int64_t chunk_ps = s.items_per_thread * key_ps / 2, list_ps = std::min(part, room) * key_ps / s.threads;
-    const int64_t cut_ps = 4 * d.top_k > room ? 1'500'000 + list_ps / 2 : 0;
+    const int64_t cut_ps = 4 * d.top_k > room ? choice_ps + list_ps / 2 : 0;
     const int64_t chunks = div_up(part, s.chunk());
-    return 3'050'000 + 1000 * s.threads + list_ps + chunk_ps + chunks * chunk_ps +
+    return 3'050'000 + 1000 * s.threads + list_ps + choice_ps + chunk_ps + chunks * (chunk_ps + 200'000) +
            std::max<int64_t>(chunks - 2, 0) * cut_ps;
   }
 };

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <initializer_list>
 #include <limits>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "runtime/ops/op.h"
@@ -18,11 +18,16 @@
 namespace dgrt::test {
 namespace {
 
-enum class Scores { normal, equal, few, special, subnormal, nan, one_exponent, rising, falling, bits };
+// late, late_few: what comes last is mostly small, and else like the rest: many scores that differ in their last bits,
+// or few. steps: four, of a last bit each.
+enum class Scores {
+  normal, equal, few, special, subnormal, nan, one_exponent, rising, falling, bits, late, late_few, steps
+};
 constexpr Scores all_scores[] = {Scores::normal,    Scores::equal,        Scores::few,
                                  Scores::special,   Scores::subnormal,    Scores::nan,
                                  Scores::one_exponent, Scores::rising,    Scores::falling,
-                                 Scores::bits};
+                                 Scores::bits,      Scores::late,         Scores::late_few,
+                                 Scores::steps};
 
 struct TopkCase {
   int64_t rows = 0, columns = 0, top_k = 0;
@@ -70,6 +75,11 @@ float draw(Scores kind, std::mt19937& random, int64_t column, int64_t columns) {
     case Scores::rising: return static_cast<float>(column);
     case Scores::falling: return static_cast<float>(columns - column) * -0.25f;
     case Scores::bits: return with_bits(word);
+    case Scores::steps: return with_bits(0x3f800000 | static_cast<uint32_t>(column * 4 / columns));
+    case Scores::late:
+    case Scores::late_few:
+      if (column * 3 >= columns * 2 && word % 8 != 0) return -5.0f;
+      return with_bits(0x3f800000 | (word >> 8 & (kind == Scores::late ? 0xffff : 15)));
   }
   return 0;
 }
@@ -224,12 +234,13 @@ std::vector<Config> kernels(int64_t threads, bool streamed) {
 
 // Rows of somewhat less than `chunks` chunks of each CTA: lists that are cut, chunks that have more than a list has
 // room for, few that are left over, one key only, and rows that are no longer than top_k.
-void run_kernel(Gpu& gpu, const Config& config, double chunks, std::initializer_list<Scores> distributions) {
+void run_kernel(Gpu& gpu, const Config& config, double chunks, std::span<const Scores> distributions) {
   const OneKernel kernel(gpu, config);
   const auto columns = static_cast<int64_t>(
       static_cast<double>(config["threads"] * config["items_per_thread"] * config["cluster"]) * chunks);
   for (const Scores scores : distributions) {
     run_topk(gpu, {.rows = 2, .columns = columns, .top_k = 2048, .scores = scores, .full = true});
+    run_topk(gpu, {.rows = 1, .columns = columns, .top_k = 333, .scores = scores, .full = true});
     run_topk(gpu, {.rows = 12, .columns = columns / 3, .top_k = 333, .scores = scores});
   }
   run_topk(gpu, {.rows = 1, .columns = columns - 5, .top_k = 1, .full = true});
@@ -241,26 +252,24 @@ TEST_CASE("topk_transform: streams of one small CTA", "[gpu]") {
   Gpu* gpu = gpu_for("topk_transform: streams of one small CTA");
   if (!gpu) return;
   for (const Config& config : kernels(256, true))
-    run_kernel(*gpu, config, 3.2,
-               {Scores::normal, Scores::equal, Scores::few, Scores::special, Scores::nan, Scores::rising,
-                Scores::falling, Scores::bits});
+    run_kernel(*gpu, config, 3.2, all_scores);
 }
 
 TEST_CASE("topk_transform: streams of several CTAs", "[gpu]") {
   Gpu* gpu = gpu_for("topk_transform: streams of several CTAs");
   if (!gpu) return;
+  constexpr Scores scores[] = {Scores::normal, Scores::equal, Scores::special, Scores::one_exponent, Scores::rising};
   for (const int64_t threads : {512, 1024})
-    for (const Config& config : kernels(threads, true))
-      run_kernel(*gpu, config, 3.2, {Scores::normal, Scores::equal, Scores::special, Scores::rising});
+    for (const Config& config : kernels(threads, true)) run_kernel(*gpu, config, 3.2, scores);
 }
 
-TEST_CASE("topk_transform: keys that are held, or read again", "[gpu]") {
-  Gpu* gpu = gpu_for("topk_transform: keys that are held, or read again");
+TEST_CASE("topk_transform: keys that are held or read again", "[gpu]") {
+  Gpu* gpu = gpu_for("topk_transform: keys that are held or read again");
   if (!gpu) return;
+  constexpr Scores scores[] = {Scores::normal, Scores::special};
   for (const int64_t threads : {256, 512, 1024})
     for (const Config& config : kernels(threads, false))
-      for (const double chunks : {0.9, 2.3})
-        run_kernel(*gpu, config, chunks, {Scores::normal, Scores::special});
+      for (const double chunks : {0.9, 2.3}) run_kernel(*gpu, config, chunks, scores);
 }
 
 // A CTA takes many rows one after the other, some of them without a chunk.
@@ -340,6 +349,11 @@ TEST_CASE("topk_transform: small sizes", "[gpu][emulated]") {
   if (!gpu) return;
   run_topk(*gpu, {.rows = 3, .columns = 513, .top_k = 77, .pad = 1});
   run_topk(*gpu, {.rows = 2, .columns = 300, .top_k = 512, .scores = Scores::special, .page_size = 61});
+  for (const Config& config : kernels(256, true)) {
+    const OneKernel kernel(*gpu, config);
+    for (const Scores scores : {Scores::normal, Scores::special, Scores::one_exponent})
+      run_topk(*gpu, {.rows = 2, .columns = 9999, .top_k = 2048, .scores = scores, .full = true});
+  }
 }
 
 }  // namespace dgrt::test
