@@ -9,11 +9,12 @@
 //           (deepseek-ai/FlashMLA: docs/20250422-new-kernel-deep-dive.md); where weights lie and the order of
 //           products are ours.
 #pragma once
-#include "device/main_loop/attn_parts.cuh"
 #include "device/main_loop/online_softmax.cuh"
-#include "device/main_loop/paged_rows.cuh"
 #include "device/mma/attn_product.cuh"
-#include "mla/mla_load.cuh"
+#include "device/ptx/shared.cuh"
+#include "device/ptx/tma.cuh"
+#include "device/ptx/warpgroup.cuh"
+#include "mla/mla_smem.cuh"
 
 namespace dgrt {
 
@@ -23,7 +24,7 @@ struct MlaBarrier {
   static constexpr uint32_t all = 1, weights = 2, scores = 4;
 };
 
-// What a thread has of a segment.
+// What a thread has of a work item.
 struct MlaRows {
   static constexpr uint32_t columns = mla_head_dim_v / 2;
 
@@ -32,15 +33,16 @@ struct MlaRows {
   float o[columns / 2];
 };
 
-template <class Cfg>
+// Smem: MlaSmem, or what has the same members. Mask: which keys rows see, and, where a tile may be cut short, how many
+// keys of it were loaded.
+template <class Cfg, class Smem, class Mask>
 struct MlaMath {
   static constexpr uint32_t columns = MlaRows::columns;
   using Scores = typename AttnWgmma<Cfg::dtype, mla_keys>::Scores;
   using OwnOutput = typename AttnWgmma<Cfg::dtype, columns>::Output;
   using OtherOutput = typename AttnWgmma<Cfg::dtype, columns>::Scores;
 
-  const MlaParams& p;
-  MlaSmem smem;
+  Smem smem;
   const float logit_scale;   // to a power of two
   const uint32_t own, other;  // warpgroups, and their slots
   uint32_t& phase;            // of the own slot
@@ -51,27 +53,21 @@ struct MlaMath {
   float s[mla_keys / 2];
   uint32_t weights[mla_keys / 4] = {};
 
-  __device__ MlaMath(const MlaParams& p, const MlaSmem& smem, float logit_scale, uint32_t warpgroup, uint32_t& phase,
-                     MlaRows& rows)
-      : p(p), smem(smem), logit_scale(logit_scale), own(warpgroup), other(1 - warpgroup), phase(phase), rows(rows) {}
+  __device__ MlaMath(const Smem& smem, float logit_scale, uint32_t warpgroup, uint32_t& phase, MlaRows& rows)
+      : smem(smem), logit_scale(logit_scale), own(warpgroup), other(1 - warpgroup), phase(phase), rows(rows) {}
 
   __device__ __forceinline__ void release_queries() const {
     if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(smem.q_ring().empty());
   }
   __device__ __forceinline__ void release(uint32_t slot, uint32_t half) const {
-    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(smem.empty(slot, half));
-  }
-
-  __device__ __forceinline__ void wait_box(uint32_t box) const {
-    while (!ptx::mbarrier_try_wait(smem.full(own, box), phase)) {
-    }
+    if (threadIdx.x % 32 == 0) smem.release(slot, half);
   }
 
   // Rows of the own tile from `keys` on are of keys that nobody sees: what lies there may be NaN.
   __device__ __forceinline__ void clear_tail(uint32_t keys) const {
 #pragma unroll 1
     for (uint32_t box = 0; box < mla_boxes; ++box) {
-      wait_box(box);
+      smem.wait_box(own, box, 0, phase);
 #pragma unroll 1
       for (uint32_t i = keys * 8 + threadIdx.x % 128; i < mla_keys * 8; i += 128)
         ptx::store_shared_b32x4(smem.box(own, box) + i * 16, make_uint4(0, 0, 0, 0));
@@ -92,24 +88,26 @@ struct MlaMath {
       const uint64_t k_first = operand_descriptor<false>(smem.box(own, first));
 #pragma unroll
       for (uint32_t i = 0; i < mla_half_boxes; ++i) {
-        wait_box(first + i);
+        smem.wait_box(own, first + i, half * mla_half_boxes + i, phase);
         issue_described_product<Scores>(s, q_first + i * (mla_box_bytes >> 4), k_first + i * (mla_box_bytes >> 4),
                                         half + i != 0);
       }
     }
-    wait_box(mla_boxes - 1);
-    issue_slab_product<Scores>(s, smem.q() + (mla_boxes - 1) * mla_box_bytes, smem.box(own, mla_boxes - 1), true);
+    if constexpr (Cfg::head_dim_qk > mla_head_dim_v) {
+      constexpr uint32_t rotary = mla_boxes - 1;
+      smem.wait_box(own, rotary, rotary, phase);
+      issue_slab_product<Scores>(s, smem.q() + rotary * mla_box_bytes, smem.box(own, rotary), true);
+    }
     ptx::wgmma_commit();
     keep_all(s);
     phase ^= 1;
   }
 
-  // Makes weights of the scores of the tile that begins with key `first`, and tells the other warpgroup. rescale:
-  // what o must be multiplied by.
-  __device__ __forceinline__ void weigh(int32_t first, bool has_rows, const PagedMask& mask, float (&rescale)[2]) {
+  // Makes weights of the scores of the own tile, and tells the other warpgroup. rescale: what o must be multiplied by.
+  __device__ __forceinline__ void weigh(int32_t tile, bool has_rows, const Mask& mask, float (&rescale)[2]) {
     rescale[0] = rescale[1] = 1.0f;
     if (has_rows) {
-      mask.apply(p, s, row, first);
+      mask.apply(s, row, tile, own);
       softmax.update(s, logit_scale, rescale);
       pack_scores<Cfg::dtype>(weights, s);
     }
@@ -165,10 +163,9 @@ struct MlaMath {
   }
 
   // The own tile. Warpgroup 1 has issued its scores when it waits for the other's weights.
-  __device__ __forceinline__ void attend_own(int32_t tile, int32_t end, int32_t key_end, bool has_rows,
-                                             const PagedMask& mask) {
-    constexpr auto keys = static_cast<int32_t>(mla_keys);
-    if (key_end < (tile + 1) * keys) clear_tail(static_cast<uint32_t>(max(key_end - tile * keys, 0)));
+  __device__ __forceinline__ void attend_own(int32_t tile, int32_t end, bool has_rows, const Mask& mask) {
+    if constexpr (Mask::may_cut_tiles)
+      if (const uint32_t keys = mask.loaded_keys(tile); keys < mla_keys) clear_tail(keys);
     begin_scores();
     if (own == 1) {
       begin_other_output(has_rows);
@@ -179,7 +176,7 @@ struct MlaMath {
     keep_all(s);
     if (tile + 2 >= end) release_queries();
     float rescale[2];
-    weigh(tile * keys, has_rows, mask, rescale);
+    weigh(tile, has_rows, mask, rescale);
     wait_output();
     if (own == 1) release(other, 1);
     scale_output(rescale);
@@ -194,19 +191,15 @@ struct MlaMath {
     release(other, 1);
   }
 
-  // All tiles of a segment: warpgroup 0 takes its own and the other's in turn, warpgroup 1 both at once while there
-  // are two.
-  __device__ __forceinline__ void run(const KeySegment& segment) {
-    const PagedMask mask(p, segment);
-    // The compiler must know that the warp stays together: see AttnPaged::run().
-    const bool has_rows = ptx::redux_max_u32(row / 16 * 16 < segment.tokens(p) * p.tile_heads ? 1 : 0) != 0;
-    const int32_t begin = segment.begin, end = segment.end, key_end = segment.key_end(p);
+  // Tiles [begin, end): warpgroup 0 takes its own and the other's in turn, warpgroup 1 both at once while there are
+  // two. has_rows: this warp's, as the compiler must know that the warp stays together: see redux_max_u32().
+  __device__ __forceinline__ void run(int32_t begin, int32_t end, bool has_rows, const Mask& mask) {
     if (own == 1 && begin + 1 == end) release_queries();
 #pragma unroll 1
     for (int32_t tile = begin; tile < end; ++tile) {
       smem.base = ptx::redux_max_u32(smem.base);
       if (own == 0 ? (tile - begin) % 2 == 0 : tile + 1 < end) {
-        attend_own(tile + static_cast<int32_t>(own), end, key_end, has_rows, mask);
+        attend_own(tile + static_cast<int32_t>(own), end, has_rows, mask);
         if (own == 1) ++tile;
       } else {
         attend_other(has_rows);
@@ -215,57 +208,20 @@ struct MlaMath {
   }
 };
 
-// What logits and sums of values are multiplied by.
-template <class Cfg>
-__device__ __forceinline__ PagedScales mla_scales(const MlaParams& p) {
-  PagedScales scales(p);
-  if constexpr (Cfg::kv_bytes == 1) scales.add_head<false>(p, 0);
-  if constexpr (Cfg::q_bytes == 1)
-    if (p.q_scale != nullptr) scales.logit *= *p.q_scale;
-  return scales;
-}
-
-// Adds up both warpgroups' sums of weights, and stores the rows of segment number `index`, or their part.
-template <class Cfg>
-__device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& smem, const PagedScales& scales,
-                                           const MlaRows& rows, uint32_t warpgroup, uint32_t index) {
-  float sum[2], most[2];
+// The sums of both warpgroups' weights, of the work item number `index`.
+template <class Smem>
+__device__ __forceinline__ void mla_add_sums(const Smem& smem, const MlaRows& rows, uint32_t warpgroup, uint32_t index,
+                                             float (&sum)[2]) {
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) {
     const float part = row_sum(rows.softmax.sum[i]);
     if (threadIdx.x % 4 == 0) ptx::store_shared_f32(smem.sum(index, warpgroup, rows.row + i * 8), part);
-    most[i] = rows.softmax.max[i] * scales.logit;
   }
   ptx::named_barrier_sync(MlaBarrier::all, mla_math_threads);
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i)
     sum[i] = ptx::load_shared_f32(smem.sum(index, 0, rows.row + i * 8)) +
              ptx::load_shared_f32(smem.sum(index, 1, rows.row + i * 8));
-  KeySegment segment;
-  segment.load(smem.segment(index));
-  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, scales.value});
-  if (segment.parts > 1) gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch());
-}
-
-// Both math warpgroups.
-template <class Cfg>
-__device__ __forceinline__ void mla_compute(const MlaParams& p, const MlaSmem& smem, uint32_t warpgroup) {
-  Ring<1> ring = smem.q_ring();
-  uint32_t phase = 0;
-  const PagedScales scales = mla_scales<Cfg>(p);
-#pragma unroll 1
-  for (uint32_t index = 0;; ++index) {
-    ring.wait_full();
-    KeySegment segment;
-    segment.load(smem.segment(index));
-    if (segment.parts == 0) return;
-    MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
-#pragma unroll
-    for (float& x : rows.o) x = 0.0f;
-    MlaMath<Cfg>(p, smem, scales.logit, warpgroup, phase, rows).run(segment);
-    mla_finish<Cfg>(p, smem, scales, rows, warpgroup, index);
-    ring.advance();
-  }
 }
 
 }  // namespace dgrt

@@ -19,7 +19,8 @@ using Params = MlaParams;
 #ifdef __CUDACC_RTC__
 // ---- Kernel: NVRTC only ----
 #include "device/ptx/grid.cuh"
-#include "mla/mla_math.cuh"
+#include "mla/mla_load.cuh"
+#include "mla/mla_paged.cuh"
 #include "mla/mla_upcast.cuh"
 
 namespace dgrt::sm90::mla_decode {

@@ -1,0 +1,74 @@
+// The math half of MLA over a paged cache: segments of sequences, whose tiles end where the keys do.
+#pragma once
+#include "device/main_loop/attn_parts.cuh"
+#include "device/main_loop/paged_rows.cuh"
+#include "mla/mla_math.cuh"
+
+namespace dgrt {
+
+struct MlaPagedMask {
+  static constexpr bool may_cut_tiles = true;
+
+  const MlaParams& p;
+  PagedMask mask;
+  int32_t key_end;
+
+  __device__ MlaPagedMask(const MlaParams& p, const KeySegment& s) : p(p), mask(p, s), key_end(s.key_end(p)) {}
+
+  __device__ __forceinline__ uint32_t loaded_keys(int32_t tile) const {
+    return static_cast<uint32_t>(max(key_end - tile * static_cast<int32_t>(mla_keys), 0));
+  }
+  __device__ __forceinline__ void apply(float (&s)[mla_keys / 2], uint32_t row, int32_t tile, uint32_t) const {
+    mask.apply(p, s, row, tile * static_cast<int32_t>(mla_keys));
+  }
+};
+
+// What logits and sums of values are multiplied by.
+template <class Cfg>
+__device__ __forceinline__ PagedScales mla_scales(const MlaParams& p) {
+  PagedScales scales(p);
+  if constexpr (Cfg::kv_bytes == 1) scales.add_head<false>(p, 0);
+  if constexpr (Cfg::q_bytes == 1)
+    if (p.q_scale != nullptr) scales.logit *= *p.q_scale;
+  return scales;
+}
+
+// Stores the rows of segment number `index`, or their part.
+template <class Cfg>
+__device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& smem, const PagedScales& scales,
+                                           const MlaRows& rows, uint32_t warpgroup, uint32_t index) {
+  float sum[2], most[2];
+  mla_add_sums(smem, rows, warpgroup, index, sum);
+#pragma unroll
+  for (uint32_t i = 0; i < 2; ++i) most[i] = rows.softmax.max[i] * scales.logit;
+  KeySegment segment;
+  segment.load(smem.segment(index));
+  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, scales.value});
+  if (segment.parts > 1) gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch());
+}
+
+// Both math warpgroups.
+template <class Cfg>
+__device__ __forceinline__ void mla_compute(const MlaParams& p, const MlaSmem& smem, uint32_t warpgroup) {
+  Ring<1> ring = smem.q_ring();
+  uint32_t phase = 0;
+  const PagedScales scales = mla_scales<Cfg>(p);
+#pragma unroll 1
+  for (uint32_t index = 0;; ++index) {
+    ring.wait_full();
+    KeySegment segment;
+    segment.load(smem.segment(index));
+    if (segment.parts == 0) return;
+    MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
+#pragma unroll
+    for (float& x : rows.o) x = 0.0f;
+    const bool has_rows =
+        ptx::redux_max_u32(rows.row / 16 * 16 < segment.tokens(p) * p.tile_heads ? 1 : 0) != 0;
+    MlaMath<Cfg, MlaSmem, MlaPagedMask>(smem, scales.logit, warpgroup, phase, rows)
+        .run(segment.begin, segment.end, has_rows, MlaPagedMask(p, segment));
+    mla_finish<Cfg>(p, smem, scales, rows, warpgroup, index);
+    ring.advance();
+  }
+}
+
+}  // namespace dgrt
