@@ -1,6 +1,7 @@
 // The copy engine of tensor maps: cp.async.bulk.tensor and its relatives, and instructions that edit maps.
 #include <cstring>
 #include <map>
+#include <vector>
 
 #include "tests/emulator/tensor_box.h"
 #include "tests/emulator/tensor_state.h"
@@ -64,6 +65,36 @@ Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
     for (size_t rank = 0; rank < ctas.size(); ++rank)
       if (mask >> rank & 1)
         load_into(instr, map, coordinates, {ctas[rank].get(), to.offset}, {ctas[rank].get(), barrier.offset});
+  });
+  return Step::next;
+}
+
+// From this CTA's shared memory to that of one of the cluster: read some time, and written some time after that.
+Step copy_to_cluster(Warp& warp, const Instr& instr, uint32_t lanes) {
+  const auto& operands = instr.operands;
+  for_each_lane(lanes, [&](uint32_t lane) {
+    Cta& cta = *warp.cta;
+    const SharedPlace to = shared_place(cta, static_cast<uint32_t>(lane_address(warp, operands[0], lane)));
+    const auto from = static_cast<uint32_t>(lane_address(warp, operands[1], lane));
+    const auto bytes = static_cast<uint32_t>(lane_value(warp, operands[2], lane));
+    const SharedPlace place = shared_place(cta, static_cast<uint32_t>(lane_address(warp, operands[3], lane)));
+    if (to.offset % 16 || from % 16 || bytes % 16)
+      throw Fault("a bulk copy's addresses and size must be multiples of 16");
+    if (to.cta != place.cta) throw Fault("a bulk copy's mbarrier must be in the CTA that receives it");
+    const std::byte* source = shared_at(cta, from, bytes);
+    std::byte* target = shared_at(*to.cta, to.offset, bytes);
+    load_barrier(place);  // throws unless there is one
+    add_late(cta, instr, [=, &cta] {
+      require_running(cta);
+      const std::vector<std::byte> data(source, source + bytes);
+      add_late(cta, instr, [=] {
+        require_running(*to.cta);
+        std::memcpy(target, data.data(), data.size());
+        Mbarrier barrier = load_barrier(place);
+        barrier.complete(bytes);
+        store_barrier(place, barrier);
+      });
+    });
   });
   return Step::next;
 }
@@ -188,6 +219,7 @@ std::map<std::string, Handler, std::less<>> all_handlers() {
       {"cp.async.bulk.wait_group", wait<&BulkStore::written>},
       {"cp.async.bulk.wait_group.read", wait<&BulkStore::read>},
       {"cp.async.bulk.prefetch.L2.global", prefetch_bytes},
+      {"cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes", copy_to_cluster},
       {"prefetch.tensormap", prefetch_map},
       {"tensormap.replace.tile.global_address.shared::cta.b1024.b64", replace_address},
       {"tensormap.replace.tile.global_dim.shared::cta.b1024.b32", replace_dim},

@@ -210,6 +210,30 @@ TEST_CASE("an arrival reaches another CTA's barrier", "[unit]") {
   }
 }
 
+TEST_CASE("a bulk copy takes shared memory to another CTA, late", "[unit]") {
+  Global<uint32_t> out(32);
+  const std::string sync = "barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n";
+  const std::string send =
+      init_barrier + "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r9], 128;\nREADY:\n" + sync +
+      "mov.u32 %r7, %cluster_ctarank;\nsetp.eq.u32 %p2, %r7, 0;\n@%p2 bra WAITS;\n"
+      "shl.b32 %r2, %r1, 2;\nadd.u32 %r3, %r1, 100;\nst.shared.u32 [%r2+256], %r3;\n"
+      "fence.proxy.async.shared::cta;\nbar.sync 0;\nmov.u32 %r4, 0;\nmov.u32 %r5, 256;\n"
+      "mapa.shared::cluster.u32 %r8, %r9, 0;\nmapa.shared::cluster.u32 %r4, %r4, 0;\n"
+      "@%p0 cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r4], [%r5], 128, [%r8];\n"
+      "bar.sync 0;\n";
+  const std::string receive = "bra OUT;\nWAITS:\n" + wait_for_barrier + write_words + "OUT:\n" + sync;
+  TestKernel kernel(send + receive), spoils(send + "st.shared.u32 [%r2+256], 7;\n" + receive);
+  uint32_t spoilt = 0;
+  for (uint64_t seed = 0; seed < num_seeds; ++seed) {
+    std::fill_n(out.data, 32, 0u);
+    kernel.run(seed, CUtensorMap{}, out.data, nullptr, 32, 2);
+    for (uint32_t i = 0; i < 32; ++i) REQUIRE(out[i] == 100 + i);
+    spoils.run(seed, CUtensorMap{}, out.data, nullptr, 32, 2);
+    spoilt += out[0] == 7;
+  }
+  CHECK(spoilt > 0);
+}
+
 TEST_CASE("a kernel edits a tensor map and loads through it", "[unit]") {
   Global<uint32_t> matrix(64), out(32);
   Global<CUtensorMap> built(1);
