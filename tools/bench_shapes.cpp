@@ -136,6 +136,11 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     if (op == "mla_decode") return BenchDesc(mla);
     return op == "attn_decode" ? BenchDesc(decode) : BenchDesc(extend);
   }
+  if (op == "mla_sparse_prefill") {
+    SparseMlaBenchDesc desc{DGRT_MLA_SPARSE_PREFILL_DESC};
+    DGRT_ASSIGN(desc.dtype, read_float_dtype(json.at("desc"), "dtype"));
+    return BenchDesc(desc);
+  }
   if (op == "attn_merge") {
     dgrt_attn_merge_desc desc = DGRT_ATTN_MERGE_DESC;
     DGRT_ASSIGN(desc.dtype_part, read_float_dtype(json.at("desc"), "dtype_part"));
@@ -237,6 +242,13 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
   const bool paged_logits = std::holds_alternative<PagedLogitsBenchDesc>(desc);
   if (paged_logits || std::holds_alternative<LogitsBenchDesc>(desc))
     return read_indexer_sizes(layer, paged_logits, shape);
+  if (std::holds_alternative<SparseMlaBenchDesc>(desc)) {
+    DGRT_ASSIGN(shape->n, read_size(layer, "num_heads"));
+    DGRT_ASSIGN(shape->k, read_size(layer, "head_dim"));
+    DGRT_ASSIGN(shape->num_groups, read_size(layer, "top_k"));
+    DGRT_ASSIGN(shape->indexer.keys, read_size(layer, "keys"));
+    return ok();
+  }
   if (std::holds_alternative<dgrt_attn_merge_desc>(desc)) {
     DGRT_ASSIGN(shape->num_groups, read_size(layer, "num_parts"));
   }
@@ -419,6 +431,10 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_build_swa_token_ids_desc
 // n: the window.
 void set_sizes(const BenchShape& shape, int64_t m, CombineBenchDesc* desc) {
   desc->window = shape.n, desc->top_k = shape.k, desc->max_tokens = m;
+}
+void set_sizes(const BenchShape& shape, int64_t m, SparseMlaBenchDesc* desc) {
+  desc->num_heads = shape.n, desc->head_dim_qk = shape.k;
+  desc->max_tokens = m, desc->max_top_k = shape.num_groups, desc->kv_rows = shape.indexer.keys;
 }
 void set_sizes(const BenchShape& shape, int64_t m, dgrt_topk_transform_desc* desc) {
   desc->max_columns = shape.n, desc->top_k = shape.k, desc->max_rows = m;

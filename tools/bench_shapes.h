@@ -39,6 +39,9 @@ using DecodeBenchDesc = PagedBenchDesc<dgrt_attn_decode_desc>;
 using ExtendBenchDesc = PagedBenchDesc<dgrt_attn_extend_desc>;
 using MlaBenchDesc = PagedBenchDesc<dgrt_mla_decode_desc>;
 
+struct SparseMlaBenchDesc : dgrt_mla_sparse_prefill_desc {
+  int64_t kv_rows = 0;
+};
 struct CombineBenchDesc : dgrt_combine_topk_swa_indices_desc {
   int64_t top_k = 0;
 };
@@ -55,6 +58,7 @@ using BenchDesc =
                  dgrt_scale_pack_ue8m0_desc, dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc,
                  dgrt_gemm_grouped_k_desc, dgrt_gemm_fused_linear_desc, AttnBenchDesc,
                  DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc, MlaBenchDesc,
+                 SparseMlaBenchDesc,
                  dgrt_topk_transform_desc, dgrt_mla_kv_append_desc, dgrt_kv_dequant_paged_desc,
                  dgrt_build_swa_token_ids_desc, CombineBenchDesc, LogitsBenchDesc, PagedLogitsBenchDesc>;
 
@@ -70,7 +74,7 @@ struct AttnSizes {
   friend bool operator==(const AttnSizes&, const AttnSizes&) = default;
 };
 
-// Of the indexer's ops; no keys: another op.
+// Of the indexer's ops, and of those that attend to what it chose; no keys: another op.
 struct IndexerSizes {
   int64_t keys = 0;                   // of all tokens; of each request, about
   int64_t next_n = 0, page_size = 0;  // paged
@@ -84,7 +88,8 @@ struct BenchShape {
   std::string layer;       // "self_attn.o_proj"
   int64_t n = 0;           // of ops that have one, else 0
   int64_t k = 0;           // scale ops: of the matrix whose scales these are, 128 * k_blocks
-  int64_t num_groups = 0;  // grouped products: groups or batches; attn_merge: parts; indexer: keys; else 0
+  int64_t num_groups = 0;  // grouped products: groups or batches; attn_merge: parts; indexer: keys;
+                           // mla_sparse_prefill: top_k; else 0
   bool b_mn = false;       // gemm_batched: b is MN-major
   int64_t rows = 0;        // gemm_grouped_k: m, for there k varies; else 0
   std::vector<int64_t> widths = {};  // gemm_fused_linear: what n is made of

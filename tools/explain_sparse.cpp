@@ -1,4 +1,4 @@
-// dgrt explain, of the helper ops around sparse MLA: descs from options.
+// dgrt explain, of sparse MLA and the helper ops around it: descs from options.
 #include <memory>
 #include <string>
 
@@ -9,7 +9,7 @@ namespace dgrt {
 namespace {
 
 struct SparseOptions : ExplainTarget {
-  int64_t m = 0, top_k = 512, columns = 0, batch = 0, window = 128;
+  int64_t m = 0, top_k = 512, columns = 0, batch = 0, window = 128, num_heads = 0, head_dim = 576;
   std::string format = "v4";
   bool slots_int64 = false;
 
@@ -46,6 +46,13 @@ int run_explain_combine(const SparseOptions& options) {
   dgrt_combine_topk_swa_indices_desc desc = DGRT_COMBINE_TOPK_SWA_INDICES_DESC;
   desc.window = options.window, desc.max_tokens = options.m;
   return run_desc(&desc.op, {options.m}, options);
+}
+
+int run_explain_prefill(const SparseOptions& options) {
+  dgrt_mla_sparse_prefill_desc desc = DGRT_MLA_SPARSE_PREFILL_DESC;
+  desc.num_heads = options.num_heads, desc.head_dim_qk = options.head_dim, desc.dtype = DGRT_BF16;
+  desc.max_tokens = options.m, desc.max_top_k = options.top_k;
+  return run_desc(&desc.op, {options.m, options.top_k}, options);
 }
 
 struct SparseCommand {
@@ -97,6 +104,15 @@ void add_explain_sparse(CLI::App& explain, int& exit_code) {
                                           run_explain_swa_ids, exit_code);
   add_window(ids);
   ids.command->add_option("--batch", ids.options->batch, "Requests")->capture_default_str();
+
+  const SparseCommand prefill =
+      add_sparse_op(explain, "mla_sparse_prefill", "--num-heads 128 --head-dim 576 --top-k 2048 --m 4096", "Tokens",
+                    run_explain_prefill, exit_code);
+  prefill.command->add_option("--num-heads", prefill.options->num_heads, "Heads of a token")->required();
+  prefill.command->add_option("--head-dim", prefill.options->head_dim, "Columns of a row: 576 or 512")
+      ->capture_default_str();
+  prefill.command->add_option("--top-k", prefill.options->top_k, "Rows that a token sees, at most")
+      ->capture_default_str();
 
   add_window(add_sparse_op(explain, "combine_topk_swa_indices", "--m 8192", "Tokens", run_explain_combine,
                            exit_code));

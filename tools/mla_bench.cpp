@@ -1,9 +1,12 @@
 #include "tools/mla_bench.h"
 
 #include <cmath>
+#include <random>
+#include <vector>
 
 #include "tools/attention_bench.h"
 #include "tools/lib/lab_attn_check.h"
+#include "tools/lib/lab_fill.h"
 #include "tools/paged_tables.h"
 
 namespace dgrt {
@@ -11,6 +14,16 @@ namespace {
 
 constexpr uint64_t seed = 20264;          // of the inputs; any will do
 constexpr int64_t most_checked = 1 << 6;  // tokens, of all heads
+
+Status check_sample(const lab::Device& device, const lab::AttnProblem& problem, int64_t tokens, BenchCheck* check) {
+  DGRT_ASSIGN(const lab::AttnError error, lab::check_attn(device, problem, tokens, most_checked));
+  check->elements = error.checked;
+  check->errors = {{"calc_diff", error.calc_diff},
+                   {"worst_tile", error.worst_tile},
+                   {"worst_element", error.worst_element},
+                   {"worst_lse", error.worst_lse}};
+  return ok();
+}
 
 class MlaDecodeBench final : public OpBench {
  public:
@@ -57,14 +70,7 @@ Result<const dgrt_args*> MlaDecodeBench::prepare(int64_t m) {
 Status MlaDecodeBench::check(BenchCheck* check) const {
   for (const lab::DeviceBuffer* buffer : {&q_, &kv_, &o_, &lse_}) DGRT_TRY(buffer->check_guards());
   DGRT_TRY(tables_.check_guards());
-  DGRT_ASSIGN(const lab::AttnError error,
-              lab::check_attn(device(), lab::problem_of(desc_, args_), args_.total_q, most_checked));
-  check->elements = error.checked;
-  check->errors = {{"calc_diff", error.calc_diff},
-                   {"worst_tile", error.worst_tile},
-                   {"worst_element", error.worst_element},
-                   {"worst_lse", error.worst_lse}};
-  return ok();
+  return check_sample(device(), lab::problem_of(desc_, args_), args_.total_q, check);
 }
 
 // Rows of the cache, read once for every key head.
@@ -81,10 +87,71 @@ BenchCost MlaDecodeBench::cost(int64_t m) const {
   return cost;
 }
 
+// Tokens that see rows from all over kv, with a sink.
+class MlaSparsePrefillBench final : public OpBench {
+ public:
+  MlaSparsePrefillBench(const BenchHost& host, const SparseMlaBenchDesc& desc) : OpBench(host), desc_(desc) {}
+  const dgrt_desc* desc() const override { return &desc_.op; }
+  Result<const dgrt_args*> prepare(int64_t m) override;
+
+ private:
+  Status check(BenchCheck* check) const override;
+  BenchCost cost(int64_t m) const override;
+
+  SparseMlaBenchDesc desc_;
+  dgrt_mla_sparse_prefill_args args_ = DGRT_MLA_SPARSE_PREFILL_ARGS;
+  lab::DeviceBuffer q_, kv_, indices_, sinks_, o_, max_logits_, lse_;
+};
+
+Result<const dgrt_args*> MlaSparsePrefillBench::prepare(int64_t m) {
+  dgrt_mla_sparse_prefill_args& x = args_;
+  const int64_t heads = desc_.num_heads, qk = desc_.head_dim_qk, dv = desc_.head_dim_v, rows = m * heads;
+  x.tokens = m, x.kv_rows = desc_.kv_rows, x.top_k = x.indices_row_stride = desc_.max_top_k;
+  x.q_token_stride = heads * qk, x.q_head_stride = x.kv_row_stride = qk;
+  x.o_token_stride = heads * dv, x.o_head_stride = dv;
+  x.lse_token_stride = heads, x.lse_head_stride = 1;
+  std::vector<int32_t> indices(static_cast<size_t>(m * x.top_k));
+  std::mt19937_64 random(seed);
+  for (int32_t& index : indices) index = static_cast<int32_t>(random() % static_cast<uint64_t>(x.kv_rows));
+  DGRT_ASSIGN(q_, make_bench_input(device(), desc_.dtype, rows * qk, seed));
+  DGRT_ASSIGN(kv_, make_bench_input(device(), desc_.dtype, x.kv_rows * qk, seed + 1));
+  DGRT_ASSIGN(indices_, lab::DeviceBuffer::make(device(), indices.size() * sizeof(int32_t)));
+  DGRT_TRY(indices_.upload(indices.data(), indices_.bytes()));
+  DGRT_ASSIGN(sinks_, lab::DeviceBuffer::make(device(), heads * sizeof(float)));
+  DGRT_TRY(lab::fill_normal_f32(device(), sinks_.as<float>(), heads, seed + 2, 1.0f));
+  DGRT_ASSIGN(o_, lab::DeviceBuffer::make(device(), rows * dv * 2));
+  DGRT_ASSIGN(max_logits_, lab::DeviceBuffer::make(device(), rows * sizeof(float)));
+  DGRT_ASSIGN(lse_, lab::DeviceBuffer::make(device(), rows * sizeof(float)));
+  x.q = q_.data(), x.kv = kv_.data(), x.indices = indices_.as<int32_t>(), x.sinks = sinks_.as<float>();
+  x.o = o_.data(), x.max_logits = max_logits_.as<float>(), x.lse = lse_.as<float>();
+  x.scale = 1.0f / std::sqrt(static_cast<float>(qk));
+  return &x.op;
+}
+
+Status MlaSparsePrefillBench::check(BenchCheck* check) const {
+  for (const lab::DeviceBuffer* buffer : {&q_, &kv_, &indices_, &sinks_, &o_, &max_logits_, &lse_})
+    DGRT_TRY(buffer->check_guards());
+  return check_sample(device(), lab::problem_of(desc_, args_), args_.tokens, check);
+}
+
+BenchCost MlaSparsePrefillBench::cost(int64_t m) const {
+  const double rows = static_cast<double>(m * desc_.num_heads);
+  const double dims = static_cast<double>(desc_.head_dim_qk + desc_.head_dim_v);
+  BenchCost cost;
+  cost.flops = 2 * rows * static_cast<double>(desc_.max_top_k) * dims;
+  cost.flops_dtype = desc_.dtype;
+  cost.bytes = rows * (2 * dims + 2 * sizeof(float)) + static_cast<double>(m * desc_.max_top_k) * sizeof(int32_t) +
+               static_cast<double>(desc_.kv_rows * desc_.head_dim_qk) * 2;
+  return cost;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const MlaBenchDesc& desc) {
   return make_op_bench<MlaDecodeBench>(host, desc);
+}
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const SparseMlaBenchDesc& desc) {
+  return make_op_bench<MlaSparsePrefillBench>(host, desc);
 }
 
 }  // namespace dgrt

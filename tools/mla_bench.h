@@ -9,5 +9,7 @@ namespace dgrt {
 
 // Requires: as for AttnBenchDesc.
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const MlaBenchDesc& desc);
+// m is tokens, up to its max_tokens.
+Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host, const SparseMlaBenchDesc& desc);
 
 }  // namespace dgrt

@@ -318,6 +318,64 @@ typedef struct dgrt_combine_topk_swa_indices_args {
 } dgrt_combine_topk_swa_indices_args;
 #define DGRT_COMBINE_TOPK_SWA_INDICES_ARGS {{DGRT_OP_COMBINE_TOPK_SWA_INDICES, sizeof(dgrt_combine_topk_swa_indices_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 
+/* ---- mla_sparse_prefill ---------------------------------------------------------------------- */
+
+/* mla_sparse_prefill: attention of many tokens, each of which sees rows of kv of its own choice: prefill of
+ * DeepSeek-V3.2 and V4, whose indexer names the rows. A row of kv is the key of all heads, and its first head_dim_v
+ * columns are their value. Causality, batches and windows are in the indices. For each token i, head h, and entries t
+ * of indices[i, 0 .. lengths[i]) that are rows, 0 <= t < kv_rows:
+ *   s_t = scale * dot(q[i, h], kv[t]);  max_logits[i, h] = max of s_t;  lse[i, h] = log(sum of exp(s_t))
+ *   o[i, h] = sum of exp(s_t) kv[t, 0 .. head_dim_v) / (exp(sinks[h]) + sum of exp(s_t))
+ *
+ * Shapes   q [tokens, num_heads, head_dim_qk], kv [kv_rows, head_dim_qk], indices [tokens, top_k], lengths [tokens],
+ *          sinks [num_heads], o [tokens, num_heads, head_dim_v], max_logits and lse [tokens, num_heads]. lengths may be
+ *          NULL: top_k; sinks may be NULL: none; max_logits and lse may be NULL: not stored.
+ * Types    dtype, of q, kv and o: bf16 or fp16. indices and lengths int32; sinks, max_logits and lse fp32.
+ * Layout   Last axis of q, kv, indices and o contiguous. *_stride: elements. Of q, kv and o: multiples of 8 (16 bytes),
+ *          at least a row's columns; pointers 16-byte aligned. indices_row_stride at least top_k. lse_token_stride and
+ *          lse_head_stride, at least 1, are of max_logits as well. The others 4-byte aligned. Outputs must not overlap
+ *          inputs or each other.
+ * Sizes    head_dim_qk 576 or 512, head_dim_v 512. num_heads 1 to 65535; multiples of 64 are fastest. top_k a multiple
+ *          of 64, from 64 to max_top_k. 0 <= tokens <= max_tokens, 0 <= kv_rows < 2^30; tokens times ceil(num_heads /
+ *          64) < 2^31. lengths are cut to 0 and top_k. tokens 0 launches nothing.
+ * Numerics fp32 softmax, weights rounded to dtype before they meet values, fp32 sums. An entry counts as often as it
+ *          stands there. Entries that are no row, and those past the length, may be anything, anywhere in the list:
+ *          nothing is read for them, and rows that nobody names may hold NaN. The sink is in natural units, counts once,
+ *          and only in o: minus infinity is none, infinity makes o 0. A token without any row has o = 0, max_logits and
+ *          lse minus infinity, lse with MLA_LSE_EMPTY_INF infinity. MLA_LSE_BASE2 multiplies max_logits and lse by
+ *          log2(e). Equal inputs give bitwise equal outputs; a token's do not depend on other tokens.
+ * Memory   No workspace.
+ * Needs    SM90.
+ * Errors   DGRT_INVALID_ARGUMENT  a rule above is broken; dgrt_last_error() names the field.
+ *          DGRT_UNSUPPORTED       no kernel for these types and columns.
+ * Source   kernels/mla/sm90_mla_sparse_prefill.cuh */
+typedef struct dgrt_mla_sparse_prefill_desc {
+  dgrt_op op; /* start from DGRT_MLA_SPARSE_PREFILL_DESC */
+  int64_t num_heads;
+  int64_t head_dim_qk, head_dim_v;
+  int64_t max_tokens, max_top_k; /* largest of args */
+  dgrt_dtype dtype;
+  uint32_t sm_budget; /* SMs to use. 0: all */
+  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_... */
+  uint32_t reserved;
+} dgrt_mla_sparse_prefill_desc;
+#define DGRT_MLA_SPARSE_PREFILL_DESC {{DGRT_OP_MLA_SPARSE_PREFILL, sizeof(dgrt_mla_sparse_prefill_desc)}, 0, 576, 512, 0, 0, 0, 0, 0, 0}
+
+typedef struct dgrt_mla_sparse_prefill_args {
+  dgrt_op op; /* start from DGRT_MLA_SPARSE_PREFILL_ARGS */
+  const void *q, *kv;
+  const int32_t *indices, *lengths;
+  const float* sinks;
+  void* o;
+  float *max_logits, *lse;
+  int64_t tokens, kv_rows, top_k;
+  int64_t q_token_stride, q_head_stride, kv_row_stride, indices_row_stride;
+  int64_t o_token_stride, o_head_stride, lse_token_stride, lse_head_stride;
+  float scale; /* > 0; of the model: 1 / sqrt(192) and its factor of YaRN for DeepSeek-V3.2, not of 576 */
+  uint32_t reserved;
+} dgrt_mla_sparse_prefill_args;
+#define DGRT_MLA_SPARSE_PREFILL_ARGS {{DGRT_OP_MLA_SPARSE_PREFILL, sizeof(dgrt_mla_sparse_prefill_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0}
+
 /* ---- Typed wrappers over the calls of dgrt.h ----------------------------------------------------- */
 
 DGRT_TYPED_CALLS(mla_decode)
@@ -326,6 +384,7 @@ DGRT_TYPED_CALLS(mla_kv_append)
 DGRT_TYPED_CALLS(kv_dequant_paged)
 DGRT_TYPED_CALLS(build_swa_token_ids)
 DGRT_TYPED_CALLS(combine_topk_swa_indices)
+DGRT_TYPED_CALLS(mla_sparse_prefill)
 
 #ifdef __cplusplus
 }

@@ -28,6 +28,24 @@ class MlaDecodeArgs(Structure):
                 ("causal", c_uint32), ("q_scale", c_void_p), ("kv_scale", c_void_p)]
 
 
+class MlaSparsePrefillDesc(Structure):
+    op_id = CONSTANTS["OP_MLA_SPARSE_PREFILL"]
+    _fields_ = [("op", Op), ("num_heads", c_int64), ("head_dim_qk", c_int64), ("head_dim_v", c_int64),
+                ("max_tokens", c_int64), ("max_top_k", c_int64), ("dtype", c_uint32),
+                ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class MlaSparsePrefillArgs(Structure):
+    op_id = CONSTANTS["OP_MLA_SPARSE_PREFILL"]
+    _fields_ = [("op", Op), ("q", c_void_p), ("kv", c_void_p), ("indices", c_void_p), ("lengths", c_void_p),
+                ("sinks", c_void_p), ("o", c_void_p), ("max_logits", c_void_p), ("lse", c_void_p),
+                ("tokens", c_int64), ("kv_rows", c_int64), ("top_k", c_int64),
+                ("q_token_stride", c_int64), ("q_head_stride", c_int64), ("kv_row_stride", c_int64),
+                ("indices_row_stride", c_int64), ("o_token_stride", c_int64), ("o_head_stride", c_int64),
+                ("lse_token_stride", c_int64), ("lse_head_stride", c_int64), ("scale", c_float),
+                ("reserved", c_uint32)]
+
+
 class TopkTransformDesc(Structure):
     op_id = CONSTANTS["OP_TOPK_TRANSFORM"]
     _fields_ = [("op", Op), ("top_k", c_int64), ("max_rows", c_int64), ("max_columns", c_int64),
@@ -105,6 +123,7 @@ class CombineTopkSwaIndicesArgs(Structure):
 # C name -> mirror, for the layout test.
 STRUCTS = {
     "dgrt_mla_decode_desc": MlaDecodeDesc, "dgrt_mla_decode_args": MlaDecodeArgs,
+    "dgrt_mla_sparse_prefill_desc": MlaSparsePrefillDesc, "dgrt_mla_sparse_prefill_args": MlaSparsePrefillArgs,
     "dgrt_topk_transform_desc": TopkTransformDesc, "dgrt_topk_transform_args": TopkTransformArgs,
     "dgrt_mla_kv_append_desc": MlaKvAppendDesc, "dgrt_mla_kv_append_args": MlaKvAppendArgs,
     "dgrt_kv_dequant_paged_desc": KvDequantPagedDesc, "dgrt_kv_dequant_paged_args": KvDequantPagedArgs,

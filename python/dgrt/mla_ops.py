@@ -13,6 +13,13 @@ def mla_decode_desc(*, num_q_heads, num_kv_heads=1, max_batch, max_q_len=1, max_
                  dtype_kv=dtype_kv, dtype_q=dtype_q, sm_budget=sm_budget, flags=flags)
 
 
+def mla_sparse_prefill_desc(*, num_heads, head_dim_qk=576, max_tokens, max_top_k, dtype=CONSTANTS["BF16"],
+                            sm_budget=0, flags=0):
+    """Rows of 576 columns (DeepSeek-V3.2) or 512 (V4), of which the first 512 are values."""
+    return _fill(_c_mla.MlaSparsePrefillDesc, num_heads=num_heads, head_dim_qk=head_dim_qk, head_dim_v=512,
+                 max_tokens=max_tokens, max_top_k=max_top_k, dtype=dtype, sm_budget=sm_budget, flags=flags)
+
+
 def topk_transform_desc(*, top_k, max_rows, max_columns, flags=0):
     return _fill(_c_mla.TopkTransformDesc, top_k=top_k, max_rows=max_rows, max_columns=max_columns, flags=flags)
 
@@ -49,6 +56,18 @@ def mla_decode_args(desc, *, q, kv, o, q_indptr, page_table, seq_lens, batch, to
         max_kv_len=min(desc.max_kv_len, max_pages * page_size) if max_kv_len is None else max_kv_len,
         page_size=page_size, num_pages=num_pages, max_pages=max_pages, scale=scale, causal=causal,
         q_scale=q_scale, kv_scale=kv_scale)
+
+
+def mla_sparse_prefill_args(desc, *, q, kv, indices, o, tokens, kv_rows, top_k, scale, lengths=None, sinks=None,
+                            max_logits=None, lse=None, **strides):
+    """Strides default to packed rows. The scale is the model's: it does not follow from the columns of a row."""
+    heads, qk, dv = desc.num_heads, desc.head_dim_qk, desc.head_dim_v
+    return _with_strides(
+        _c_mla.MlaSparsePrefillArgs, strides,
+        dict(kv_row_stride=qk, indices_row_stride=top_k, **_packed_strides("q", heads, qk, None, None),
+             **_packed_strides("o", heads, dv, None, None), lse_token_stride=heads, lse_head_stride=1),
+        q=q, kv=kv, indices=indices, lengths=lengths, sinks=sinks, o=o, max_logits=max_logits, lse=lse,
+        tokens=tokens, kv_rows=kv_rows, top_k=top_k, scale=scale)
 
 
 def topk_transform_args(desc, *, scores, lengths, rows, columns, page_table=None, positions=None, slots=None,
@@ -122,6 +141,7 @@ def combine_topk_swa_indices_args(desc, *, query_start_loc, seq_lens, gather_len
 # Desc struct -> function that makes its args.
 MAKE_ARGS = {
     _c_mla.MlaDecodeDesc: mla_decode_args,
+    _c_mla.MlaSparsePrefillDesc: mla_sparse_prefill_args,
     _c_mla.TopkTransformDesc: topk_transform_args,
     _c_mla.MlaKvAppendDesc: mla_kv_append_args,
     _c_mla.KvDequantPagedDesc: kv_dequant_paged_args,

@@ -241,6 +241,14 @@ class Builders(unittest.TestCase):
         self.assertEqual((args.kv_page_stride, args.kv_token_stride, args.o_token_stride), (40000, 576, 8192))
         self.assertEqual((args.max_q_len, args.max_kv_len, args.causal, args.lse), (2, 192, 1, None))
 
+    def test_mla_sparse_prefill_strides(self):
+        desc = dgrt.mla_sparse_prefill_desc(num_heads=64, head_dim_qk=512, max_tokens=8192, max_top_k=640)
+        args = dgrt.mla_sparse_prefill_args(desc, q=1, kv=1, indices=1, o=1, tokens=4, kv_rows=900, top_k=640,
+                                            scale=0.1, sinks=8, indices_row_stride=1152)
+        self.assertEqual((desc.head_dim_qk, desc.head_dim_v, desc.dtype), (512, 512, dgrt.BF16))
+        self.assertEqual((args.q_token_stride, args.kv_row_stride, args.indices_row_stride), (64 * 512, 512, 1152))
+        self.assertEqual((args.sinks, args.lengths, args.lse, args.lse_token_stride), (8, None, None, 64))
+
     def test_mla_decode_over_e4m3(self):
         desc = dgrt.mla_decode_desc(num_q_heads=16, max_batch=4, max_kv_len=4096, dtype_kv=dgrt.E4M3, dtype_q=dgrt.E4M3)
         args = dgrt.mla_decode_args(desc, q=1, kv=1, o=1, q_indptr=1, page_table=1, seq_lens=1, batch=4, total_q=4,

@@ -51,10 +51,10 @@ constexpr FieldValue paged_attn_flags[] = {{"pdl", DGRT_FLAG_PDL},
 // The other ops know the first of these.
 constexpr std::span<const FieldValue> attn_flags = std::span(paged_attn_flags).first<5>();
 
-constexpr FieldValue mla_decode_flags[] = {{"pdl", DGRT_FLAG_PDL},
-                                           {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
-                                           {"lse_base2", DGRT_MLA_LSE_BASE2},
-                                           {"lse_empty_inf", DGRT_MLA_LSE_EMPTY_INF}};
+constexpr FieldValue mla_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                    {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                    {"lse_base2", DGRT_MLA_LSE_BASE2},
+                                    {"lse_empty_inf", DGRT_MLA_LSE_EMPTY_INF}};
 
 constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
@@ -303,10 +303,22 @@ constexpr DescField mla_decode[] = {
     DGRT_FIELD(dgrt_mla_decode_desc, max_kv_len, int64),
     DGRT_FIELD(dgrt_mla_decode_desc, dtype, choice, dtypes),
     DGRT_FIELD(dgrt_mla_decode_desc, sm_budget, uint32),
-    DGRT_FIELD(dgrt_mla_decode_desc, flags, flags, mla_decode_flags),
+    DGRT_FIELD(dgrt_mla_decode_desc, flags, flags, mla_flags),
     DGRT_FIELD(dgrt_mla_decode_desc, dtype_kv, choice, dtypes),
     DGRT_FIELD(dgrt_mla_decode_desc, dtype_q, choice, dtypes),
     DGRT_FIELD(dgrt_mla_decode_desc, reserved, reserved),
+};
+
+constexpr DescField mla_sparse_prefill[] = {
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, num_heads, int64),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, head_dim_qk, int64),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, head_dim_v, int64),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, max_tokens, int64),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, max_top_k, int64),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, dtype, choice, dtypes),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, flags, flags, mla_flags),
+    DGRT_FIELD(dgrt_mla_sparse_prefill_desc, reserved, reserved),
 };
 
 constexpr DescField topk_transform[] = {
@@ -393,6 +405,7 @@ constexpr DescFields all[] = {
     {DGRT_OP_ATTN_MERGE, "attn_merge", sizeof(dgrt_attn_merge_desc), attn_merge},
     {DGRT_OP_KV_APPEND, "kv_append", sizeof(dgrt_kv_append_desc), kv_append},
     {DGRT_OP_MLA_DECODE, "mla_decode", sizeof(dgrt_mla_decode_desc), mla_decode},
+    {DGRT_OP_MLA_SPARSE_PREFILL, "mla_sparse_prefill", sizeof(dgrt_mla_sparse_prefill_desc), mla_sparse_prefill},
     {DGRT_OP_TOPK_TRANSFORM, "topk_transform", sizeof(dgrt_topk_transform_desc), topk_transform},
     {DGRT_OP_MLA_KV_APPEND, "mla_kv_append", sizeof(dgrt_mla_kv_append_desc), mla_kv_append},
     {DGRT_OP_KV_DEQUANT_PAGED, "kv_dequant_paged", sizeof(dgrt_kv_dequant_paged_desc), kv_dequant_paged},

@@ -117,6 +117,10 @@ static void check_sizes(void) {
   CHECK(dequant.op.id == DGRT_OP_KV_DEQUANT_PAGED && dequant.max_batch == 0);
   CHECK(ids_args.op.id == DGRT_OP_BUILD_SWA_TOKEN_IDS && ids_args.op.struct_size == sizeof ids_args);
   CHECK(combine.op.id == DGRT_OP_COMBINE_TOPK_SWA_INDICES && combine.ratio == 1);
+  const dgrt_mla_sparse_prefill_desc prefill = DGRT_MLA_SPARSE_PREFILL_DESC;
+  const dgrt_mla_sparse_prefill_args prefill_args = DGRT_MLA_SPARSE_PREFILL_ARGS;
+  CHECK(prefill.op.id == DGRT_OP_MLA_SPARSE_PREFILL && prefill.op.struct_size == sizeof prefill);
+  CHECK(prefill_args.op.struct_size == sizeof prefill_args && prefill_args.scale == 0.0f);
   const dgrt_mqa_logits_desc logits = DGRT_MQA_LOGITS_DESC;
   const dgrt_mqa_logits_args logits_args = DGRT_MQA_LOGITS_ARGS;
   const dgrt_paged_mqa_logits_desc paged = DGRT_PAGED_MQA_LOGITS_DESC;

@@ -1,4 +1,4 @@
-// Every kernel of mla_decode compiles: without spills, without the assembler serialising wgmma, within a time budget.
+// Every kernel of mla_decode and mla_sparse_prefill compiles: without spills, without the assembler serialising wgmma, within a time budget.
 #include "dgrt/mla.h"
 #include "runtime/ops/op.h"
 #include "tests/support/catch.h"
@@ -31,6 +31,25 @@ TEST_CASE("mla_decode: every kernel compiles", "[compile]") {
     add(dtype, 0, DGRT_E4M3, DGRT_E4M3);
     add(dtype, DGRT_FLAG_BATCH_INVARIANT, DGRT_E4M3, dtype);
   }
+  CHECK(kernels.size() == 8);
+  compile_all(kernels, budget_ms);
+}
+
+TEST_CASE("mla_sparse_prefill: every kernel compiles", "[compile]") {
+  const Target target{"sm_90a", 132};
+  std::map<std::string, Instance> kernels;
+  for (const dgrt_dtype dtype : {DGRT_BF16, DGRT_FP16})
+    for (const int64_t columns : {576, 512}) {
+      dgrt_mla_sparse_prefill_desc desc = DGRT_MLA_SPARSE_PREFILL_DESC;
+      desc.num_heads = 128, desc.head_dim_qk = columns, desc.max_tokens = 4096, desc.max_top_k = 2048;
+      desc.dtype = dtype;
+      const OpImpl& op = *find_op(&desc.op).value();
+      REQUIRE(op.check_desc(&desc.op).is_ok());
+      for (const Config& config : op.candidates(&desc.op, target, Point{4096, 2048})) {
+        const Instance instance = op.instance(&desc.op, target, config);
+        kernels.emplace(instance.entry, instance);
+      }
+    }
   CHECK(kernels.size() == 8);
   compile_all(kernels, budget_ms);
 }

@@ -85,7 +85,7 @@ class AnyDesc {
                dgrt_quant_fp8_desc, dgrt_scale_layout_desc, dgrt_scale_pack_ue8m0_desc,
                dgrt_hc_prenorm_desc, dgrt_hc_prenorm_weights_desc, dgrt_attn_prefill_desc,
                dgrt_attn_decode_desc, dgrt_attn_extend_desc, dgrt_attn_merge_desc,
-               dgrt_kv_append_desc, dgrt_mla_decode_desc, dgrt_topk_transform_desc,
+               dgrt_kv_append_desc, dgrt_mla_decode_desc, dgrt_mla_sparse_prefill_desc, dgrt_topk_transform_desc,
                dgrt_mla_kv_append_desc,
                dgrt_kv_dequant_paged_desc, dgrt_build_swa_token_ids_desc,
                dgrt_combine_topk_swa_indices_desc, dgrt_mqa_logits_desc, dgrt_paged_mqa_logits_desc>
@@ -354,6 +354,19 @@ inline uint32_t random_flags(Rng& rng, std::initializer_list<uint32_t> flags) {
   return picked;
 }
 
+inline dgrt_mla_sparse_prefill_desc random_mla_sparse_prefill(Rng& rng) {
+  dgrt_mla_sparse_prefill_desc desc = DGRT_MLA_SPARSE_PREFILL_DESC;
+  desc.num_heads = rng() % 2 ? pick_of(rng, {16, 64, 128}) : pick_size(rng, 1, 256);
+  desc.head_dim_qk = pick_of(rng, {512, 576});
+  desc.max_tokens = pick_size(rng, 0, random_max_m);
+  desc.max_top_k = 64 * pick_size(rng, 1, 64);
+  desc.dtype = rng() % 2 ? DGRT_BF16 : DGRT_FP16;
+  desc.sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  desc.flags = random_flags(
+      rng, {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_BASE2, DGRT_MLA_LSE_EMPTY_INF});
+  return desc;
+}
+
 inline dgrt_topk_transform_desc random_topk_transform(Rng& rng) {
   dgrt_topk_transform_desc desc = DGRT_TOPK_TRANSFORM_DESC;
   desc.top_k = rng() % 2 ? pick_of(rng, {512, 1024, 2048}) : pick_size(rng, 1, 2048);
@@ -454,6 +467,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "attn_merge") return AnyDesc(random_attn_merge(rng));
   if (stem == "kv_append") return AnyDesc(random_kv_append(rng));
   if (stem == "mla_decode") return AnyDesc(random_mla_decode(rng));
+  if (stem == "mla_sparse_prefill") return AnyDesc(random_mla_sparse_prefill(rng));
   if (stem == "topk_transform") return AnyDesc(random_topk_transform(rng));
   if (stem == "mla_kv_append") return AnyDesc(random_mla_kv_append(rng));
   if (stem == "kv_dequant_paged") return AnyDesc(random_kv_dequant_paged(rng));

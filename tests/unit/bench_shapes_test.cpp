@@ -31,11 +31,11 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     for (const BenchShape& shape : shapes.value().shapes) {
       const AttnSizes& attn = shape.attn;
       const IndexerSizes& indexer = shape.indexer;
-      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
+      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
                                     shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
                                     attn.tokens, attn.prefix, attn.window_left, attn.page_size,
                                     attn.full, attn.mask, attn.new_keys, shape.sum_batches, shape.fp8_cache,
-                                    indexer.next_n, indexer.page_size, indexer.split, indexer.clean,
+                                    indexer.keys, indexer.next_n, indexer.page_size, indexer.split, indexer.clean,
                                     fmt::join(shape.m, ",")))
                 .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
@@ -165,6 +165,11 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
   CHECK(combine.window == 128);
   CHECK(combine.ratio == 4);
   CHECK(combine.top_k == 512);
+  const auto sparse = std::get<SparseMlaBenchDesc>(
+      parse(R"("op": "mla_sparse_prefill", "desc": {"dtype": "bf16"})",
+            R"({"name": "x", "num_heads": 64, "head_dim": 512, "top_k": 640, "keys": 4096})"));
+  CHECK((sparse.num_heads == 64 && sparse.head_dim_qk == 512 && sparse.dtype == DGRT_BF16));
+  CHECK((sparse.max_tokens == 9 && sparse.max_top_k == 640 && sparse.kv_rows == 4096));
   const auto quant = std::get<dgrt_quant_fp8_desc>(
       parse(R"("op": "quant_fp8", "desc": {"block": "128x128", "scale_major": "mn"})",
             R"({"name": "x", "k": 100})"));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "tools/lib/lab_gemm_check.h"  // check_untouched()
@@ -74,15 +75,16 @@ struct Products {
   double calc_diff() const { return squares == 0 ? 0 : 1 - 2 * xy / squares; }
 };
 
-// Over what is allowed: attn_lse_limit, more where logits are large. 1e300: of another class.
-double lse_error(const AttnProblem& p, const Stats& s) {
-  if (p.lse == nullptr) return 0;
-  if (s.lse_got == s.lse_want) return 0;  // infinities too
-  if (std::isnan(s.lse_got) && std::isnan(s.lse_want)) return 0;
+// Of an lse, over what is allowed: attn_lse_limit, more where logits are large. 1e300: of another class.
+double log_error(const AttnProblem& p, const Stats& s, double got, double want) {
+  if (got == want) return 0;  // infinities too
+  if (std::isnan(got) && std::isnan(want)) return 0;
   const double unit = p.lse_base2 != 0 ? 1.4426950408889634 : 1;
-  const double error = std::abs(s.lse_got - s.lse_want) / unit;
+  const double error = std::abs(got - want) / unit, size = std::abs(want) / unit;
   if (!std::isfinite(error)) return 1e300;
-  return error / (attn_lse_limit + s.logit_error + 0x1p-22 * std::abs(s.lse_want) / unit);
+  const double limit = p.top_k > 0 ? std::max(sparse_lse_limit, sparse_lse_relative * size)
+                                   : attn_lse_limit + 0x1p-22 * size;
+  return error / (limit + s.logit_error);
 }
 
 // Rows of one head: at most an element's roundings, at random, the weights' and its own. Their mean square is
@@ -104,13 +106,17 @@ Status check_row(const AttnProblem& p, const Stats& s, int64_t head, AttnError* 
     return error(DGRT_INTERNAL,
                  "{}, column {}: got {:.9g}, want {:.9g}, {:.3g} times what is allowed", where(),
                  s.column, s.got, s.want, s.worst);
-  const double lse = lse_error(p, s);
+  const double lse = p.lse == nullptr ? 0 : log_error(p, s, s.lse_got, s.lse_want);
   if (!(lse <= 1))
     return error(DGRT_INTERNAL, "{}: lse is {:.9g}, want {:.9g}, {:.3g} times what is allowed",
                  where(), s.lse_got, s.lse_want, lse);
+  const double most = p.max_logits == nullptr ? 0 : log_error(p, s, s.max_got, s.max_want);
+  if (!(most <= 1))
+    return error(DGRT_INTERNAL, "{}: the largest logit is {:.9g}, want {:.9g}, {:.3g} times what is allowed",
+                 where(), s.max_got, s.max_want, most);
   e->checked += static_cast<uint64_t>(p.head_dim_v);
   e->worst_element = std::max(e->worst_element, s.worst);
-  e->worst_lse = std::max(e->worst_lse, lse);
+  e->worst_lse = std::max({e->worst_lse, lse, most});
   e->logit_error = std::max(e->logit_error, s.logit_error);
   return ok();
 }
@@ -143,20 +149,27 @@ Status add_head(const AttnProblem& p, std::span<const Stats> stats, int64_t head
 
 // What the descs and args of all ops have.
 template <class Desc, class Args>
-AttnProblem rows_problem(const Desc& desc, const Args& args) {
+AttnProblem output_problem(const Desc& desc, const Args& args) {
   AttnProblem p{};
   p.q = args.q, p.o = args.o, p.lse = args.lse;
-  p.q_indptr = args.q_indptr;
   p.q_token_stride = args.q_token_stride, p.q_head_stride = args.q_head_stride;
   p.o_token_stride = args.o_token_stride, p.o_head_stride = args.o_head_stride;
   p.lse_token_stride = args.lse_token_stride, p.lse_head_stride = args.lse_head_stride;
-  p.batch = static_cast<int32_t>(args.batch);
-  p.num_heads = static_cast<int32_t>(desc.num_q_heads);
-  p.group = static_cast<int32_t>(desc.num_q_heads / desc.num_kv_heads);
   p.head_dim_qk = static_cast<int32_t>(desc.head_dim_qk);
   p.head_dim_v = static_cast<int32_t>(desc.head_dim_v);
   p.is_fp16 = desc.dtype == DGRT_FP16;
   p.scale = args.scale;
+  return p;
+}
+
+// Of those over sequences.
+template <class Desc, class Args>
+AttnProblem rows_problem(const Desc& desc, const Args& args) {
+  AttnProblem p = output_problem(desc, args);
+  p.q_indptr = args.q_indptr;
+  p.batch = static_cast<int32_t>(args.batch);
+  p.num_heads = static_cast<int32_t>(desc.num_q_heads);
+  p.group = static_cast<int32_t>(desc.num_q_heads / desc.num_kv_heads);
   return p;
 }
 
@@ -226,6 +239,20 @@ AttnProblem problem_of(const dgrt_mla_decode_desc& desc, const dgrt_mla_decode_a
   return p;
 }
 
+AttnProblem problem_of(const dgrt_mla_sparse_prefill_desc& desc, const dgrt_mla_sparse_prefill_args& args) {
+  AttnProblem p = output_problem(desc, args);
+  p.sinks = args.sinks, p.max_logits = args.max_logits;
+  p.batch = static_cast<int32_t>(args.tokens), p.q_len = 1;
+  p.num_heads = p.group = static_cast<int32_t>(desc.num_heads);
+  p.k = {args.kv, 0, 0, args.indices, args.indices_row_stride, args.kv_row_stride, 1};
+  p.v = p.k;
+  p.kv_lens = args.lengths, p.top_k = args.top_k, p.num_pages = args.kv_rows;
+  p.window_left = p.window_right = -1;
+  p.lse_base2 = (desc.flags & DGRT_MLA_LSE_BASE2) != 0;
+  p.lse_empty_inf = (desc.flags & DGRT_MLA_LSE_EMPTY_INF) != 0;
+  return p;
+}
+
 std::string AttnError::to_string() const {
   std::string text =
       fmt::format("calc_diff {:.2g}, tile {:.2g}, element {:.2f} and lse {:.2g} of what is allowed",
@@ -251,20 +278,19 @@ Result<AttnError> check_attn(const Device& device, const AttnProblem& problem, i
 }
 
 Status check_attn_untouched(const Device& device, const AttnProblem& problem, int64_t num_tokens,
-                            const DeviceBuffer& o, const DeviceBuffer& lse) {
+                            const DeviceBuffer& o, const DeviceBuffer& lse, const DeviceBuffer& max_logits) {
   DGRT_TRY(device.synchronize());
   const LabKernel kernel{"attn_reference", attn_reference::kind_erase, attn_reference::num_threads,
                          sizeof(problem)};
   if (num_tokens > 0)
     DGRT_TRY(device.launch(kernel, &problem, static_cast<uint32_t>(num_tokens),
                            static_cast<uint32_t>(problem.num_heads), device.stream()));
-  for (const DeviceBuffer* buffer : {&o, &lse}) {
+  for (const auto& [name, buffer] : {std::pair{"o", &o}, {"lse", &lse}, {"max_logits", &max_logits}}) {
     if (buffer->bytes() == 0) continue;
     const ByteColumns all{buffer->data(), 1, buffer->bytes(), 0, buffer->bytes()};
     const Status status = check_untouched(device, all);
     if (!status.is_ok())
-      return error(DGRT_INTERNAL, "{}: outside the shape, {}", buffer == &o ? "o" : "lse",
-                   status.message());
+      return error(DGRT_INTERNAL, "{}: outside the shape, {}", name, status.message());
   }
   return ok();
 }

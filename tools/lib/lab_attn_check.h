@@ -23,19 +23,22 @@ AttnProblem problem_of(const dgrt_attn_prefill_desc& desc, const dgrt_attn_prefi
 AttnProblem problem_of(const dgrt_attn_decode_desc& desc, const dgrt_attn_decode_args& args);
 AttnProblem problem_of(const dgrt_attn_extend_desc& desc, const dgrt_attn_extend_args& args);
 AttnProblem problem_of(const dgrt_mla_decode_desc& desc, const dgrt_mla_decode_args& args);
+AttnProblem problem_of(const dgrt_mla_sparse_prefill_desc& desc, const dgrt_mla_sparse_prefill_args& args);
 
 struct AttnError {
   uint64_t checked = 0;      // elements of o
   double calc_diff = 0;      // 1 - 2 <got, want> / (<got, got> + <want, want>)
   double worst_tile = 0;     // the largest calc_diff of 64 rows of one head
   double worst_element = 0;  // error over its bound, the largest
-  double worst_lse = 0;      // error over what is allowed, the largest
+  double worst_lse = 0;      // error over what is allowed, the largest; max_logits too
   double logit_error =
       0;  // what the weights of some row may be off by because its logits are large
   std::string to_string() const;
 };
 
 constexpr double attn_lse_limit = 1e-3;  // absolute, where logits are small
+// Of lists of keys, absolute or relative, whichever is more, as FlashMLA's tests have it.
+constexpr double sparse_lse_limit = 1e-6, sparse_lse_relative = 2.01 / 65536;
 
 // Checks the tokens [0, num_tokens), of which at most about `most`: the first, the last, and others spread
 // evenly. INTERNAL names what is wrong. Waits for the device.
@@ -43,8 +46,8 @@ Result<AttnError> check_attn(const Device& device, const AttnProblem& problem, i
                              int64_t most = INT64_MAX);
 
 // INTERNAL: something was written that the call had not to write, between rows or heads or for tokens of no
-// sequence. Requires: o and lse (empty: none) were poisoned before the call. Leaves both poisoned.
+// sequence. Requires: o, lse and max_logits (empty: none) were poisoned before the call. Leaves them poisoned.
 Status check_attn_untouched(const Device& device, const AttnProblem& problem, int64_t num_tokens,
-                            const DeviceBuffer& o, const DeviceBuffer& lse);
+                            const DeviceBuffer& o, const DeviceBuffer& lse, const DeviceBuffer& max_logits = {});
 
 }  // namespace dgrt::lab

@@ -42,6 +42,7 @@ struct Stats {
   double got, want;       // there
   double lse_got, lse_want;
   double logit_error;     // allowed relative error of the row's weights, on average
+  double max_got, max_want;  // the largest logit, in the units of lse
   int32_t column;         // of the worst
   int32_t sequence, row;  // the token; -1: of no sequence
   uint32_t num_bad;       // elements unwritten, or wrongly finite or not, or not exactly 0
@@ -72,6 +73,11 @@ struct Params {
   const int64_t* mask_indptr;  // [batch]: bytes before a sequence's
   int64_t mask_bytes;
   uint32_t mask_is_bits, mask_skips_prefix;
+  // Lists of keys: each token is a sequence, whose pages, of one key each, are its list. Entries that name no page do not
+  // exist; nor do those past kv_lens.
+  int64_t top_k;      // entries of a list; 0: none of this
+  int64_t num_pages;
+  float* max_logits;  // as lse; null: not checked
 };
 
 #ifdef __CUDACC_RTC__
@@ -145,8 +151,10 @@ __device__ inline Query find_query(const Params& p, int64_t token) {
     }
   }
   if (x.sequence < 0) return x;
-  int64_t num_keys =
-      p.kv_lens != nullptr ? p.kv_lens[x.sequence] : p.kv_indptr[x.sequence + 1] - p.kv_indptr[x.sequence];
+  int64_t num_keys = p.kv_lens != nullptr ? p.kv_lens[x.sequence]
+                     : p.top_k > 0        ? p.top_k
+                                          : p.kv_indptr[x.sequence + 1] - p.kv_indptr[x.sequence];
+  if (p.top_k > 0) num_keys = num_keys < 0 ? 0 : num_keys < p.top_k ? num_keys : p.top_k;
   if (p.k.new_base != nullptr && num_keys < num_queries) num_keys = num_queries;
   x.num_queries = num_queries, x.num_keys = num_keys;
   const int64_t place = num_keys - num_queries + x.row;
@@ -202,8 +210,12 @@ __device__ __forceinline__ void load_8(const Params& p, const Row& row, int32_t 
   for (uint32_t i = 0; i < 8; ++i) elements[i] = to_double(words[i / 2] >> i % 2 * 16 & 0xffff, p.is_fp16);
 }
 
-// Whether the mask lets key j of [first, end) be seen.
-__device__ inline bool is_unmasked(const Params& p, const Query& x, int64_t j) {
+// Whether key j of [first, end) is there, and the mask lets it be seen.
+__device__ inline bool is_seen(const Params& p, const Query& x, int64_t j) {
+  if (p.top_k > 0) {
+    const int64_t page = p.k.pages[x.sequence * p.k.pages_stride + j];
+    if (page < 0 || page >= p.num_pages) return false;
+  }
   if (p.mask == nullptr) return true;
   if (p.mask_skips_prefix && j < x.num_keys - x.num_queries) return true;
   const int64_t element = x.row * x.num_keys + j;
@@ -253,7 +265,7 @@ __device__ inline void attend(const Params& p, const Query& x, int64_t head, Sha
   for (int64_t first = x.first; first < x.end; first += num_threads) {
     const int64_t j = first + threadIdx.x;
     double s = -infinity(), error = 0;
-    const bool sees = j < x.end && is_unmasked(p, x, j);
+    const bool sees = j < x.end && is_seen(p, x, j);
     if (sees) s = logit_of(p, shared.q, row_of(p, p.k, x, j, kv_head), &error);
     const double most = fmax(sums.most, block_max(shared.scratch, s));
     const double rescale = sums.most == most ? 1 : exp(sums.most - most);
@@ -320,7 +332,7 @@ __device__ inline void compare(const Params& p) {
   if (p.sinks != nullptr) {
     const double sink = p.sinks[head], top = fmax(sums.most, sink);
     share = is_empty ? 0 : exp(sums.most - top);
-    total = weight * share + (isinf(sink) ? 0 : exp(sink - top));  // minus infinity: none
+    total = weight * share + (sink == top ? 1 : exp(sink - top));
     if (p.lse_with_sink) lse = top + log(total);
   }
   const double keys = num_seen / 16;
@@ -358,6 +370,12 @@ __device__ inline void compare(const Params& p) {
     s.lse_want = p.lse_base2 ? lse * 1.4426950408889634 : lse;
     if (is_empty && p.lse_empty_inf) s.lse_want = infinity();
   }
+  if (p.max_logits != nullptr) {
+    const float got = p.max_logits[x.token * p.lse_token_stride + head * p.lse_head_stride];
+    if (__float_as_uint(got) == 0xffffffff) ++s.num_bad;
+    s.max_got = got;
+    s.max_want = p.lse_base2 ? sums.most * 1.4426950408889634 : sums.most;
+  }
   out = s;
 }
 
@@ -370,6 +388,8 @@ __device__ inline void erase(const Params& p) {
   for (int32_t column = threadIdx.x; column < p.head_dim_v; column += num_threads) o[column] = 0xffff;
   if (p.lse != nullptr && threadIdx.x == 0)
     p.lse[x.token * p.lse_token_stride + head * p.lse_head_stride] = __uint_as_float(0xffffffff);
+  if (p.max_logits != nullptr && threadIdx.x == 0)
+    p.max_logits[x.token * p.lse_token_stride + head * p.lse_head_stride] = __uint_as_float(0xffffffff);
 }
 
 template <class Cfg>

@@ -36,7 +36,7 @@ __device__ __forceinline__ float close_row(const P& p, uint64_t token, uint32_t 
     const float sink = p.sinks[head] * log2e, top = fmaxf(sink, most);
     const float shift = top == -ptx::infinity() ? 0.0f : top;  // neither keys nor a sink
     weight = ptx::ex2_approx_f32(most - shift);
-    total = sum * weight + ptx::ex2_approx_f32(sink - shift);
+    total = sum * weight + (sink == top ? 1.0f : ptx::ex2_approx_f32(sink - shift));  // infinity takes all
     if ((p.lse_form & attn_lse_with_sink) != 0) lse = top + ptx::lg2_approx_f32(total);
   }
   if ((p.lse_form & attn_lse_empty_inf) != 0 && lse == -ptx::infinity()) lse = ptx::infinity();

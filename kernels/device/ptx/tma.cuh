@@ -103,6 +103,16 @@ __device__ __forceinline__ void tma_reduce_add_3d(const TensorMap* map, uint32_t
       : "memory");
 }
 
+// From this CTA's shared memory to a shared::cluster address (see mapa), where it completes on a barrier of the
+// receiving CTA. Addresses and bytes: multiples of 16.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-cp-async-bulk
+__device__ __forceinline__ void bulk_copy_to_cluster(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "r"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
 __device__ __forceinline__ void tma_store_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
