@@ -54,7 +54,7 @@ TEST_CASE("attn_prefill: configs of the head sizes of models compile", "[compile
   for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
            {64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {512, 512}}) {
     dgrt_attn_prefill_desc desc = desc_of(qk, v);
-    collect(desc, 4, &kernels);
+    collect(desc, 6, &kernels);
     desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
     collect(desc, SIZE_MAX, &kernels);
   }
@@ -73,6 +73,7 @@ TEST_CASE("attn_prefill: what may be asked for together compiles", "[compile]") 
   compile_all(kernels, budget_ms);
 }
 
+// With new keys a kernel has all that it has without, and their loads.
 TEST_CASE("attn_extend: configs of the head sizes of models compile", "[compile]") {
   std::map<std::string, Instance> kernels;
   for (const auto& [qk, v] : std::initializer_list<std::pair<int64_t, int64_t>>{
@@ -81,16 +82,14 @@ TEST_CASE("attn_extend: configs of the head sizes of models compile", "[compile]
     desc.num_q_heads = 8, desc.num_kv_heads = 4;
     desc.head_dim_qk = qk, desc.head_dim_v = v;
     desc.max_batch = 1, desc.max_q_len = desc.max_kv_len = 4096;
-    for (const int64_t page_rows : {1, 16}) {
-      desc.dtype = DGRT_BF16, desc.flags = 0;
-      collect(desc, 8, &kernels, page_rows);
-      desc.flags = DGRT_ATTN_NEW_KEYS;
-      collect(desc, 12, &kernels, page_rows);
-      desc.dtype = DGRT_FP16, desc.flags |= DGRT_ATTN_SOFTCAP;
-      collect(desc, SIZE_MAX, &kernels, page_rows);
-      desc.flags = DGRT_ATTN_SOFTCAP;
-      collect(desc, SIZE_MAX, &kernels, page_rows);
-    }
+    desc.dtype = DGRT_BF16;
+    collect(desc, 24, &kernels, 16);
+    desc.flags = DGRT_ATTN_NEW_KEYS;
+    for (const int64_t page_rows : {1, 16}) collect(desc, 12, &kernels, page_rows);
+    desc.dtype = DGRT_FP16, desc.flags |= DGRT_ATTN_SOFTCAP;
+    collect(desc, SIZE_MAX, &kernels, 16);
+    desc.flags = DGRT_ATTN_SOFTCAP;
+    collect(desc, SIZE_MAX, &kernels, 1);
   }
   compile_all(kernels, budget_ms);
 }
@@ -146,7 +145,7 @@ std::vector<dgrt_attn_decode_desc> decode_descs() {
 TEST_CASE("attn_decode: configs of the head sizes of models compile", "[compile]") {
   std::map<std::string, Instance> kernels;
   for (dgrt_attn_decode_desc desc : decode_descs()) {
-    collect(desc, 4, &kernels);
+    collect(desc, 8, &kernels);
     desc.flags = DGRT_FLAG_BATCH_INVARIANT;
     collect(desc, SIZE_MAX, &kernels);
     desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP;
@@ -167,7 +166,7 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
       decode.head_dim_qk = decode.head_dim_v = head_dim;
       decode.max_batch = 64, decode.max_q_len = 16, decode.max_kv_len = 4096;
       decode.dtype = DGRT_BF16, decode.flags = flags;
-      collect(decode, 6, &kernels);
+      collect(decode, 12, &kernels);
       dgrt_attn_extend_desc extend = DGRT_ATTN_EXTEND_DESC;
       extend.num_q_heads = 8, extend.num_kv_heads = 4;
       extend.head_dim_qk = extend.head_dim_v = head_dim;
@@ -175,10 +174,10 @@ TEST_CASE("attn_decode and attn_extend: configs with masks compile", "[compile]"
       extend.dtype = DGRT_FP16;
       for (const int64_t page_rows : {1, 16}) {
         extend.flags = flags;
-        collect(extend, 12, &kernels, page_rows);
-        extend.flags |= DGRT_ATTN_SOFTCAP;
-        collect(extend, SIZE_MAX, &kernels, page_rows);
+        collect(extend, 24, &kernels, page_rows);
       }
+      extend.flags = flags | DGRT_ATTN_SOFTCAP;
+      collect(extend, SIZE_MAX, &kernels, 1);
       extend.flags = flags | DGRT_ATTN_NEW_KEYS;
       collect(extend, SIZE_MAX, &kernels, 16);
     }
@@ -209,7 +208,7 @@ TEST_CASE("attn_decode: configs of an e4m3 cache compile", "[compile]") {
   std::map<std::string, Instance> kernels;
   for (dgrt_attn_decode_desc desc : decode_descs()) {
     desc.dtype_kv = DGRT_E4M3;
-    collect(desc, 6, &kernels);
+    collect(desc, 12, &kernels);
     desc.dtype = DGRT_FP16, desc.flags = DGRT_ATTN_SOFTCAP | DGRT_FLAG_BATCH_INVARIANT;
     collect(desc, SIZE_MAX, &kernels);
   }
