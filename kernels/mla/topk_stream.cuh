@@ -41,11 +41,6 @@ struct List {
     }
     deal.cut(of);
   }
-
-  // No key that a choice takes is below its range. Equals of a single key were taken first to last.
-  __device__ void raise(const Range& range) {
-    bar = max(bar, range.low == range.high ? range.low : range.low - 1);
-  }
 };
 
 // Where keys that are taken go: the one of place i.
@@ -157,7 +152,7 @@ __device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buff
     }
     const Taken taken = take<Cfg>(smem, list, keys, deal, is_listed, is_last, top_k);
     const uint32_t needed = taken.choice.needed;
-    if (!is_last) list.raise(taken.choice.range);  // to itself, where nothing was chosen
+    list.bar = max(list.bar, taken.choice.range.low);  // at least k keys are not below it
 
     Before lower = {0, 0};
     if constexpr (Cfg::cluster > 1)

@@ -19,15 +19,15 @@ namespace dgrt::test {
 namespace {
 
 // late, late_few: what comes last is mostly small, and else like the rest: many scores that differ in their last bits,
-// or few. steps: four, of a last bit each.
+// or few. step: the first third is a last bit less. brim: of the second chunk of 4096 2049 are above the first one's.
 enum class Scores {
-  normal, equal, few, special, subnormal, nan, one_exponent, rising, falling, bits, late, late_few, steps
+  normal, equal, few, special, subnormal, nan, one_exponent, rising, falling, bits, late, late_few, step, brim
 };
 constexpr Scores all_scores[] = {Scores::normal,    Scores::equal,        Scores::few,
                                  Scores::special,   Scores::subnormal,    Scores::nan,
                                  Scores::one_exponent, Scores::rising,    Scores::falling,
                                  Scores::bits,      Scores::late,         Scores::late_few,
-                                 Scores::steps};
+                                 Scores::step,      Scores::brim};
 
 struct TopkCase {
   int64_t rows = 0, columns = 0, top_k = 0;
@@ -37,6 +37,7 @@ struct TopkCase {
   bool full = false;         // all rows are as long as they can be
   bool one_table = false;    // of all rows
   bool positions = true, slots = true;
+  bool narrow = false;       // the plan is for no more rows and columns
   uint32_t flags = 0;
 
   std::string name() const {
@@ -75,7 +76,8 @@ float draw(Scores kind, std::mt19937& random, int64_t column, int64_t columns) {
     case Scores::rising: return static_cast<float>(column);
     case Scores::falling: return static_cast<float>(columns - column) * -0.25f;
     case Scores::bits: return with_bits(word);
-    case Scores::steps: return with_bits(0x3f800000 | static_cast<uint32_t>(column * 4 / columns));
+    case Scores::step: return with_bits(0x3f800000 | (column * 3 < columns ? 0 : 1));
+    case Scores::brim: return column < 4096 ? 0.0f : column < 4096 + 2049 ? 1.0f : -1.0f;
     case Scores::late:
     case Scores::late_few:
       if (column * 3 >= columns * 2 && word % 8 != 0) return -5.0f;
@@ -90,7 +92,8 @@ class TopkRun {
     TopkRun run;
     run.gpu_ = &gpu, run.test_ = test;
     dgrt_topk_transform_desc desc = DGRT_TOPK_TRANSFORM_DESC;
-    desc.top_k = test.top_k, desc.max_rows = 1 << 20, desc.max_columns = INT32_MAX, desc.flags = test.flags;
+    desc.top_k = test.top_k, desc.flags = test.flags;
+    desc.max_rows = test.narrow ? test.rows : 1 << 20, desc.max_columns = test.narrow ? test.columns : INT32_MAX;
     DGRT_ASSIGN(run.plan_, Plan::make(gpu, &desc.op));
     dgrt_topk_transform_args& x = run.args_;
     x.rows = test.rows, x.columns = test.columns, x.page_size = test.page_size;
@@ -347,8 +350,8 @@ TEST_CASE("topk_transform: graph replay with other scores", "[gpu]") {
 TEST_CASE("topk_transform: small sizes", "[gpu][emulated]") {
   Gpu* gpu = gpu_for("topk_transform: small sizes");
   if (!gpu) return;
-  run_topk(*gpu, {.rows = 3, .columns = 513, .top_k = 77, .pad = 1});
-  run_topk(*gpu, {.rows = 2, .columns = 300, .top_k = 512, .scores = Scores::special, .page_size = 61});
+  run_topk(*gpu, {.rows = 3, .columns = 513, .top_k = 77, .pad = 1, .narrow = true});
+  run_topk(*gpu, {.rows = 2, .columns = 300, .top_k = 512, .scores = Scores::special, .page_size = 61, .narrow = true});
   for (const Config& config : kernels(256, true)) {
     const OneKernel kernel(*gpu, config);
     for (const Scores scores : {Scores::normal, Scores::special, Scores::one_exponent})
