@@ -145,7 +145,8 @@ TEST_CASE("gemm_bf16: rows do not depend on m or the number of SMs", "[gpu]") {
 TEST_CASE("gemm_bf16: small sizes", "[gpu][emulated]") {
   Gpu* gpu = gpu_for("gemm_bf16: small sizes");
   if (!gpu) return;
-  std::vector<GemmCase> cases = {bf16(200, 200, {1, 17, 129}), bf16(72, 136, {65}), bf16(136, 72, {65})};
+  std::vector<GemmCase> cases = {bf16(200, 200, {1, 17, 129}), bf16(72, 136, {65}), bf16(136, 72, {65}),
+                                 bf16(72, 1672, {8, 65})};  // k: more than once round a ring
   cases[0].pad = 40;
   cases[1].dtype_d = DGRT_FP32, cases[1].c = CMode::in_place;
   cases[2].dtype_ab = cases[2].dtype_d = DGRT_FP16, cases[2].a_major = cases[2].b_major = DGRT_MN_MAJOR;

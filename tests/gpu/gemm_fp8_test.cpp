@@ -134,7 +134,8 @@ TEST_CASE("gemm_fp8: rows do not depend on m or the number of SMs", "[gpu]") {
 TEST_CASE("gemm_fp8: small sizes", "[gpu][emulated]") {
   Gpu* gpu = gpu_for("gemm_fp8: small sizes");
   if (!gpu) return;
-  std::vector<GemmCase> cases = {fp8(200, 200, {1, 17, 129}), fp8(72, 136, {65}), fp8(72, 272, {65})};
+  std::vector<GemmCase> cases = {fp8(200, 200, {1, 17, 129}), fp8(72, 136, {65}), fp8(72, 272, {65}),
+                                 fp8(72, 3216, {8, 65})};  // k: more than once round a ring
   cases[0].pad = 40;
   cases[1].scale_mode = DGRT_SCALE_ROW, cases[1].dtype_d = DGRT_FP32, cases[1].c = CMode::in_place;
   cases[2].scale_mode = DGRT_SCALE_CHANNEL;
