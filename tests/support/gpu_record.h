@@ -1,6 +1,6 @@
 // The record of a GPU run: what was tested, on which sources, on which device. A run of the [gpu]
-// layer writes it to the file named by DGRT_GPU_RECORD, if set and the device is not emulated; tests/gpu/record.json is such a
-// file, and tests/unit says so loudly when the sources have changed since.
+// layer writes it to the file named by DGRT_GPU_RECORD, if set and the device is not emulated;
+// tests/gpu/record.json is such a file, and tests/unit says so loudly when the sources have changed since.
 #pragma once
 #include <map>
 #include <mutex>
