@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "tests/emulator/machine.h"
-#include "tests/emulator/tensor_map.h"
+#include "tests/emulator/emulated_machine.h"
+#include "tests/emulator/tensor_box.h"
 #include "tests/support/catch.h"
 
 namespace dgrt::emulator {
