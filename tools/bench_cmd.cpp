@@ -180,7 +180,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   options->ops = {"gemm_fp8",         "gemm_bf16",  "quant_fp8",          "scale_layout",
                   "scale_pack_ue8m0", "hc_prenorm", "hc_prenorm_weights", "attn_prefill",
                   "attn_decode",      "attn_extend", "attn_merge",        "kv_append",
-                  "mla_decode",       "mla_sparse_prefill", "topk_transform",
+                  "mla_decode",       "mla_sparse_decode", "mla_sparse_prefill", "topk_transform",
                   "mla_kv_append",    "kv_dequant_paged", "build_swa_token_ids",
                   "combine_topk_swa_indices", "mqa_logits", "paged_mqa_logits"};
   add_bench_options(*command, *options);

@@ -15,6 +15,7 @@
 #include "tools/indexer_bench.h"
 #include "tools/input_ops_bench.h"
 #include "tools/segmented_bench.h"
+#include "tools/mla_sparse_bench.h"
 #include "tools/sparse_bench.h"
 
 namespace dgrt {

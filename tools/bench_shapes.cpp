@@ -161,6 +161,7 @@ Result<BenchDesc> read_desc(const std::string& op, const Json& json) {
     DGRT_ASSIGN(desc.ratio, read_size(json.at("desc"), "ratio"));
     return BenchDesc(desc);
   }
+  if (op == "mla_sparse_decode") return BenchDesc(SparseDecodeBenchDesc{DGRT_MLA_SPARSE_DECODE_DESC});
   if (op == "topk_transform") return BenchDesc(dgrt_topk_transform_desc DGRT_TOPK_TRANSFORM_DESC);
   if (op == "mqa_logits" || op == "paged_mqa_logits") {
     LogitsBenchDesc logits{DGRT_MQA_LOGITS_DESC};
@@ -227,6 +228,21 @@ Status read_indexer_sizes(const Json& layer, bool paged, BenchShape* shape) {
   return ok();
 }
 
+Status read_sparse_sizes(const Json& layer, BenchShape* shape) {
+  SparseSizes& sizes = shape->sparse;
+  DGRT_ASSIGN(shape->n, read_size(layer, "num_q_heads"));
+  DGRT_ASSIGN(shape->k, read_size(layer, "k"));
+  DGRT_ASSIGN(sizes.batch, read_size(layer, "batch"));
+  DGRT_ASSIGN(sizes.kv_len, read_size(layer, "kv_len"));
+  DGRT_ASSIGN(sizes.top_k, read_size(layer, "top_k"));
+  DGRT_ASSIGN(sizes.page_size, read_size(layer, "page_size"));
+  shape->num_groups = sizes.batch;
+  if (!layer.contains("extra_top_k")) return ok();
+  DGRT_ASSIGN(sizes.extra_top_k, read_size(layer, "extra_top_k"));
+  DGRT_ASSIGN(sizes.extra_page_size, read_size(layer, "extra_page_size"));
+  return ok();
+}
+
 Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
   if (std::holds_alternative<dgrt_scale_layout_desc>(desc) ||
       std::holds_alternative<dgrt_scale_pack_ue8m0_desc>(desc)) {
@@ -242,6 +258,7 @@ Status read_sizes(const Json& layer, const BenchDesc& desc, BenchShape* shape) {
   const bool paged_logits = std::holds_alternative<PagedLogitsBenchDesc>(desc);
   if (paged_logits || std::holds_alternative<LogitsBenchDesc>(desc))
     return read_indexer_sizes(layer, paged_logits, shape);
+  if (std::holds_alternative<SparseDecodeBenchDesc>(desc)) return read_sparse_sizes(layer, shape);
   if (std::holds_alternative<SparseMlaBenchDesc>(desc)) {
     DGRT_ASSIGN(shape->n, read_size(layer, "num_heads"));
     DGRT_ASSIGN(shape->k, read_size(layer, "head_dim"));
@@ -312,7 +329,8 @@ Status read_model(const Json& json, const char* varies, BenchShapes* result) {
       return other.n == shape.n && other.k == shape.k && other.num_groups == shape.num_groups &&
              other.b_mn == shape.b_mn && other.rows == shape.rows && other.widths == shape.widths &&
              other.sum_batches == shape.sum_batches && other.fp8_cache == shape.fp8_cache &&
-             other.attn == shape.attn && other.indexer == shape.indexer && other.m == shape.m;
+             other.attn == shape.attn && other.indexer == shape.indexer && other.sparse == shape.sparse &&
+             other.m == shape.m;
     });
     if (!known) shapes.push_back(std::move(shape));
   }
@@ -432,6 +450,13 @@ void set_sizes(const BenchShape& shape, int64_t m, dgrt_build_swa_token_ids_desc
 void set_sizes(const BenchShape& shape, int64_t m, CombineBenchDesc* desc) {
   desc->window = shape.n, desc->top_k = shape.k, desc->max_tokens = m;
 }
+void set_sizes(const BenchShape& shape, int64_t m, SparseDecodeBenchDesc* desc) {
+  const SparseSizes& sizes = shape.sparse;
+  desc->num_q_heads = shape.n, desc->format = format_of(shape);
+  desc->max_tokens = sizes.batch * m, desc->max_keys = sizes.top_k + sizes.extra_top_k;
+  desc->batch = sizes.batch, desc->kv_len = sizes.kv_len, desc->extra_top_k = sizes.extra_top_k;
+  desc->page_size = sizes.page_size, desc->extra_page_size = sizes.extra_page_size;
+}
 void set_sizes(const BenchShape& shape, int64_t m, SparseMlaBenchDesc* desc) {
   desc->num_heads = shape.n, desc->head_dim_qk = shape.k;
   desc->max_tokens = m, desc->max_top_k = shape.num_groups, desc->kv_rows = shape.indexer.keys;
@@ -473,7 +498,7 @@ Result<BenchShapes> builtin_bench_shapes(std::string_view stem) {
 Result<BenchShape> parse_nk(const BenchShapes& shapes, std::string_view nk, int64_t num_groups) {
   const BenchShape& form = shapes.shapes.front();
   if (form.n == 0 || form.rows != 0 || !form.widths.empty() || form.attn.num_q_heads != 0 ||
-      form.indexer.keys != 0)
+      form.indexer.keys != 0 || form.sparse.batch != 0)
     return invalid("nk={}: sizes of {} come from its shapes or a file", nk, shapes.stem);
   if ((form.num_groups != 0) != (num_groups != 0))
     return invalid("num_groups={}: {} has {}", num_groups, shapes.stem,

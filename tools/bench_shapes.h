@@ -42,6 +42,12 @@ using MlaBenchDesc = PagedBenchDesc<dgrt_mla_decode_desc>;
 struct SparseMlaBenchDesc : dgrt_mla_sparse_prefill_desc {
   int64_t kv_rows = 0;
 };
+
+// Its max_keys are the entries of both lists together, max_tokens those of a call of batch requests with m tokens each.
+struct SparseDecodeBenchDesc : dgrt_mla_sparse_decode_desc {
+  int64_t batch = 0, kv_len = 0, extra_top_k = 0, page_size = 0, extra_page_size = 0;
+};
+
 struct CombineBenchDesc : dgrt_combine_topk_swa_indices_desc {
   int64_t top_k = 0;
 };
@@ -60,7 +66,8 @@ using BenchDesc =
                  DecodeBenchDesc, ExtendBenchDesc, dgrt_attn_merge_desc, dgrt_kv_append_desc, MlaBenchDesc,
                  SparseMlaBenchDesc,
                  dgrt_topk_transform_desc, dgrt_mla_kv_append_desc, dgrt_kv_dequant_paged_desc,
-                 dgrt_build_swa_token_ids_desc, CombineBenchDesc, LogitsBenchDesc, PagedLogitsBenchDesc>;
+                 dgrt_build_swa_token_ids_desc, CombineBenchDesc, LogitsBenchDesc, PagedLogitsBenchDesc,
+                 SparseDecodeBenchDesc>;
 
 // Sequences of an attention shape; no heads: another op.
 struct AttnSizes {
@@ -72,6 +79,14 @@ struct AttnSizes {
   uint32_t mask = 0;      // flags of a mask: a tree of draft tokens
   bool new_keys = false;  // attn_extend: the queries' own keys are not in the cache
   friend bool operator==(const AttnSizes&, const AttnSizes&) = default;
+};
+
+// Of mla_sparse_decode, whose n is query heads, k columns of a row; no batch: another op.
+struct SparseSizes {
+  int64_t batch = 0, kv_len = 0;  // kv_len: slots that a request's lists are taken from
+  int64_t top_k = 0, extra_top_k = 0;
+  int64_t page_size = 0, extra_page_size = 0;
+  friend bool operator==(const SparseSizes&, const SparseSizes&) = default;
 };
 
 // Of the indexer's ops, and of those that attend to what it chose; no keys: another op.
@@ -97,6 +112,7 @@ struct BenchShape {
   bool fp8_cache = false;            // attention: of k and v; kv_append, whose n is heads, k head_dim
   AttnSizes attn = {};               // attention, whose n is query heads, k head_dim_qk
   IndexerSizes indexer = {};         // indexer, whose n is heads, k head_dim
+  SparseSizes sparse = {};           // mla_sparse_decode
   std::vector<int64_t> m = {};       // where a shape has rows of its own
 };
 

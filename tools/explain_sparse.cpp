@@ -10,8 +10,9 @@ namespace {
 
 struct SparseOptions : ExplainTarget {
   int64_t m = 0, top_k = 512, columns = 0, batch = 0, window = 128, num_heads = 0, head_dim = 576;
+  uint32_t sm_budget = 0;
   std::string format = "v4";
-  bool slots_int64 = false;
+  bool slots_int64 = false, batch_invariant = false, no_split = false;
 
   dgrt_mla_kv_format kv_format() const { return format == "v32" ? DGRT_MLA_KV_V32 : DGRT_MLA_KV_V4; }
   uint32_t slot_flags() const { return slots_int64 ? DGRT_KV_SLOTS_INT64 : 0; }
@@ -48,6 +49,14 @@ int run_explain_combine(const SparseOptions& options) {
   return run_desc(&desc.op, {options.m}, options);
 }
 
+int run_explain_sparse_decode(const SparseOptions& options) {
+  dgrt_mla_sparse_decode_desc desc = DGRT_MLA_SPARSE_DECODE_DESC;
+  desc.num_q_heads = options.num_heads, desc.max_tokens = options.m, desc.max_keys = options.top_k;
+  desc.format = options.kv_format(), desc.sm_budget = options.sm_budget;
+  desc.flags = (options.batch_invariant ? DGRT_FLAG_BATCH_INVARIANT : 0) | (options.no_split ? DGRT_MLA_NO_SPLIT : 0);
+  return run_desc(&desc.op, {options.m, options.top_k}, options);
+}
+
 int run_explain_prefill(const SparseOptions& options) {
   dgrt_mla_sparse_prefill_desc desc = DGRT_MLA_SPARSE_PREFILL_DESC;
   desc.num_heads = options.num_heads, desc.head_dim_qk = options.head_dim, desc.dtype = DGRT_BF16;
@@ -75,6 +84,10 @@ void add_format(const SparseCommand& sparse) {
   sparse.command->add_option("--format", sparse.options->format, "Of the cache")
       ->check(CLI::IsMember({"v32", "v4"}))
       ->capture_default_str();
+}
+
+void add_slots(const SparseCommand& sparse) {
+  add_format(sparse);
   sparse.command->add_flag("--slots-int64", sparse.options->slots_int64, "With DGRT_KV_SLOTS_INT64");
 }
 
@@ -91,14 +104,24 @@ void add_explain_sparse(CLI::App& explain, int& exit_code) {
   topk.command->add_option("--columns", topk.options->columns, "Scores of a row")->required();
   topk.command->add_option("--top-k", topk.options->top_k, "How many are taken")->capture_default_str();
 
-  add_format(add_sparse_op(explain, "mla_kv_append", "--format v32 --m 64", "Tokens", run_explain_latent_append,
-                           exit_code));
+  add_slots(add_sparse_op(explain, "mla_kv_append", "--format v32 --m 64", "Tokens", run_explain_latent_append,
+                          exit_code));
 
   const SparseCommand dequant = add_sparse_op(explain, "kv_dequant_paged", "--format v4 --m 8192",
                                               "Rows, of a sequence where there are some", run_explain_dequant,
                                               exit_code);
-  add_format(dequant);
+  add_slots(dequant);
   dequant.command->add_option("--batch", dequant.options->batch, "Sequences (0: by slot)")->capture_default_str();
+
+  const SparseCommand decode =
+      add_sparse_op(explain, "mla_sparse_decode", "--num-q-heads 128 --top-k 2048 --format v32 --m 256", "Query tokens",
+                    run_explain_sparse_decode, exit_code);
+  add_format(decode);
+  decode.command->add_option("--num-q-heads", decode.options->num_heads, "Query heads")->required();
+  decode.command->add_option("--top-k", decode.options->top_k, "Entries of a token's lists")->capture_default_str();
+  decode.command->add_option("--sm-budget", decode.options->sm_budget, "Most SMs to use (0: all)");
+  decode.command->add_flag("--batch-invariant", decode.options->batch_invariant, "With DGRT_FLAG_BATCH_INVARIANT");
+  decode.command->add_flag("--no-split", decode.options->no_split, "With DGRT_MLA_NO_SPLIT");
 
   const SparseCommand ids = add_sparse_op(explain, "build_swa_token_ids", "--batch 4 --m 8700", "Capacity",
                                           run_explain_swa_ids, exit_code);

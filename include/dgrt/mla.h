@@ -12,6 +12,7 @@ extern "C" {
 /* Flags of MLA, besides those that every op knows. */
 #define DGRT_MLA_LSE_BASE2 (1u << 17)     /* lse in powers of two instead of e */
 #define DGRT_MLA_LSE_EMPTY_INF (1u << 24) /* lse of a query that sees no key is +inf, as FlashMLA has it */
+#define DGRT_MLA_NO_SPLIT (1u << 25)      /* mla_sparse_decode: one SM has all keys of a token and its 64 heads */
 
 /* ---- mla_decode ------------------------------------------------------------------------------ */
 
@@ -318,6 +319,72 @@ typedef struct dgrt_combine_topk_swa_indices_args {
 } dgrt_combine_topk_swa_indices_args;
 #define DGRT_COMBINE_TOPK_SWA_INDICES_ARGS {{DGRT_OP_COMBINE_TOPK_SWA_INDICES, sizeof(dgrt_combine_topk_swa_indices_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 
+/* ---- mla_sparse_decode ----------------------------------------------------------------------- */
+
+/* mla_sparse_decode: attention of every query token over its own list of slots of a quantised cache, and of a second
+ * one: sparse decode of DeepSeek-V3.2, and of V4, whose second list is of compressed tokens. A row of a cache is the
+ * key of all heads, and its first 512 columns are their value, with V4 rotary ones included. Lists are split over SMs
+ * as their lengths ask for, which are read on the device: there is no schedule to make beforehand, and a captured
+ * graph may be replayed with other lengths. For each token t and head h, over the entries j of t's two lists:
+ *   s_j = scale * dot(q[t, h], row_j),  w_j = exp(s_j),  lse[t, h] = log(sum of w_j)
+ *   o[t, h] = sum of w_j row_j[0 .. 512) / (sum of w_j + exp(sinks[h]))
+ * An index that is negative or at least num_pages * page_size names no slot: it has no weight, and nothing is read.
+ * One that comes twice counts twice.
+ *
+ * Shapes   q [tokens, num_q_heads, columns], o [tokens, num_q_heads, 512], lse [tokens, num_q_heads]; tokens is
+ *          batch * q_len, columns 576 with V32, 512 with V4. indices [tokens, top_k], of which the first lengths[...]
+ *          count; lengths [batch], or, with lengths_per_token, [batch, q_len]: cut to 0 and top_k. extra_... likewise.
+ *          sinks [num_q_heads]. lse, sinks, lengths and extra_lengths may be NULL: not stored, none, all of top_k.
+ * Types    q and o bf16; cache and extra_cache as desc.format says; lse and sinks fp32; the others int32.
+ * Layout   Last axis contiguous. *_token_stride, *_head_stride: elements. Of q and o: multiples of 8, at least the
+ *          columns; pointers 16-byte aligned. Of indices: at least top_k. Of lse: at least 1. Pointers to 4-byte
+ *          elements 4-byte aligned. cache_page_stride: bytes, see above. Outputs must not overlap inputs.
+ * Sizes    num_q_heads at least 1; 64 to a tile. 0 <= batch * q_len <= max_tokens < 2^30. 0 <= top_k + extra_top_k <=
+ *          max_keys < 2^30; any number, no multiple of 64. page_size any. Nothing of a list of 0 is looked at, and no
+ *          cache of 0 pages. batch or q_len 0 launches nothing.
+ * Numerics Rows are bf16(fp32(e4m3) * scale) for products; a V32 scale has an error of 2^-17 before that rounding, and
+ *          may be up to 2^126. NaN codes of e4m3 are +-480. fp32 softmax, weights rounded to bf16 before they meet
+ *          values, fp32 sums. A token whose lists name no slot has o = 0 and lse = -inf. lse is natural and without
+ *          the sink. sinks -inf: no effect; +inf: o = 0. What lies in slots that are not named is never used; a NaN in
+ *          one that is may spread to all heads. Equal inputs give bitwise equal outputs. A token's bits may depend on
+ *          all lengths of the call and on its sizes, unless DGRT_FLAG_BATCH_INVARIANT or DGRT_MLA_NO_SPLIT is set: then
+ *          on its own lists alone.
+ * Memory   A workspace for parts of rows, whose first state_bytes are zero before the first call and again after
+ *          every call. Two tiles of 64 x 516 floats for each SM (34 MiB on 132), whatever the sizes; with
+ *          BATCH_INVARIANT 16 of them for every token and 64 heads; with NO_SPLIT none.
+ * Needs    SM90.
+ * Errors   As topk_transform.
+ * Source   kernels/mla/sm90_mla_sparse_decode.cuh */
+typedef struct dgrt_mla_sparse_decode_desc {
+  dgrt_op op; /* start from DGRT_MLA_SPARSE_DECODE_DESC */
+  int64_t num_q_heads;
+  int64_t max_tokens, max_keys; /* batch * q_len and top_k + extra_top_k of args */
+  dgrt_mla_kv_format format;
+  uint32_t sm_budget; /* SMs to use. 0: all */
+  uint32_t flags;     /* DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_... */
+  uint32_t reserved;
+} dgrt_mla_sparse_decode_desc;
+#define DGRT_MLA_SPARSE_DECODE_DESC {{DGRT_OP_MLA_SPARSE_DECODE, sizeof(dgrt_mla_sparse_decode_desc)}, 0, 0, 0, 0, 0, 0, 0}
+
+typedef struct dgrt_mla_sparse_decode_args {
+  dgrt_op op; /* start from DGRT_MLA_SPARSE_DECODE_ARGS */
+  const void* q;
+  void* o;
+  float* lse;
+  const float* sinks;
+  const void *cache, *extra_cache;
+  const int32_t *indices, *extra_indices, *lengths, *extra_lengths;
+  int64_t batch, q_len;
+  int64_t top_k, extra_top_k;
+  int64_t page_size, num_pages, cache_page_stride;
+  int64_t extra_page_size, extra_num_pages, extra_cache_page_stride;
+  int64_t indices_token_stride, extra_indices_token_stride;
+  int64_t q_token_stride, q_head_stride, o_token_stride, o_head_stride, lse_token_stride, lse_head_stride;
+  float scale;                /* > 0; of the model, see mla_decode */
+  uint32_t lengths_per_token; /* 0 or 1 */
+} dgrt_mla_sparse_decode_args;
+#define DGRT_MLA_SPARSE_DECODE_ARGS {{DGRT_OP_MLA_SPARSE_DECODE, sizeof(dgrt_mla_sparse_decode_args)}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0}
+
 /* ---- mla_sparse_prefill ---------------------------------------------------------------------- */
 
 /* mla_sparse_prefill: attention of many tokens, each of which sees rows of kv of its own choice: prefill of
@@ -384,6 +451,7 @@ DGRT_TYPED_CALLS(mla_kv_append)
 DGRT_TYPED_CALLS(kv_dequant_paged)
 DGRT_TYPED_CALLS(build_swa_token_ids)
 DGRT_TYPED_CALLS(combine_topk_swa_indices)
+DGRT_TYPED_CALLS(mla_sparse_decode)
 DGRT_TYPED_CALLS(mla_sparse_prefill)
 
 #ifdef __cplusplus

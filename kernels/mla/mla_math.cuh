@@ -2,9 +2,9 @@
 //
 // Order     Warpgroup w computes scores and weights of the tiles in slot w. Both multiply every tile's weights by
 //           their half of its values: their own tile's from registers, the other's from the box that held its
-//           rotary columns. So one's softmax hides behind the other's products: warpgroup 1 issues its scores before
-//           it waits for weights, warpgroup 0 after it. The running maximum goes with the weights, tile by tile; each
-//           keeps the sum of its own tiles' weights.
+//           rotary columns, or, where those are values, from one of their own. So one's softmax hides behind the
+//           other's products: warpgroup 1 issues its scores before it waits for weights, warpgroup 0 after it. The
+//           running maximum goes with the weights, tile by tile; each keeps the sum of its own tiles' weights.
 // Source    The division of o's columns and the alternating tiles are DeepSeek's for FlashMLA
 //           (deepseek-ai/FlashMLA: docs/20250422-new-kernel-deep-dive.md); where weights lie and the order of
 //           products are ours.
@@ -207,6 +207,19 @@ struct MlaMath {
     }
   }
 };
+
+// Which keys of a tile there are, one bit each: scores of the others do not count.
+__device__ __forceinline__ void mask_absent(float (&s)[mla_keys / 2], uint64_t present) {
+  if (present == ~uint64_t{0}) return;
+  const uint32_t shift = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (uint32_t i = 0; i < mla_keys / 2; i += 4) {
+    const uint32_t bits = static_cast<uint32_t>(present >> i / 16 * 32) >> shift >> i * 2 % 32;
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j)
+      if ((bits >> j % 2 & 1) == 0) s[i + j] = -ptx::infinity();
+  }
+}
 
 // The sums of both warpgroups' weights, of the work item number `index`.
 template <class Smem>

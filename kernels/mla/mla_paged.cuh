@@ -1,4 +1,5 @@
-// The math half of MLA over a paged cache: segments of sequences, whose tiles end where the keys do.
+// The math half of MLA over segments of sequences, and what it knows of those in pages, whose tiles end where the
+// keys do.
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
 #include "device/main_loop/paged_rows.cuh"
@@ -13,7 +14,8 @@ struct MlaPagedMask {
   PagedMask mask;
   int32_t key_end;
 
-  __device__ MlaPagedMask(const MlaParams& p, const KeySegment& s) : p(p), mask(p, s), key_end(s.key_end(p)) {}
+  __device__ MlaPagedMask(const MlaParams& p, const KeySegment& s, const MlaSmem&)
+      : p(p), mask(p, s), key_end(s.key_end(p)) {}
 
   __device__ __forceinline__ uint32_t loaded_keys(int32_t tile) const {
     return static_cast<uint32_t>(max(key_end - tile * static_cast<int32_t>(mla_keys), 0));
@@ -35,7 +37,7 @@ __device__ __forceinline__ PagedScales mla_scales(const MlaParams& p) {
 
 // Stores the rows of segment number `index`, or their part.
 template <class Cfg>
-__device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& smem, const PagedScales& scales,
+__device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSmem& smem, const PagedScales& scales,
                                            const MlaRows& rows, uint32_t warpgroup, uint32_t index) {
   float sum[2], most[2];
   mla_add_sums(smem, rows, warpgroup, index, sum);
@@ -47,9 +49,9 @@ __device__ __forceinline__ void mla_finish(const MlaParams& p, const MlaSmem& sm
   if (segment.parts > 1) gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch());
 }
 
-// Both math warpgroups.
-template <class Cfg>
-__device__ __forceinline__ void mla_compute(const MlaParams& p, const MlaSmem& smem, uint32_t warpgroup) {
+// Both math warpgroups. Mask: see MlaMath; made of a segment. mla_scales() is that of the parameters.
+template <class Cfg, class Mask, class Params, class Smem>
+__device__ __forceinline__ void mla_compute(const Params& p, const Smem& smem, uint32_t warpgroup) {
   Ring<1> ring = smem.q_ring();
   uint32_t phase = 0;
   const PagedScales scales = mla_scales<Cfg>(p);
@@ -64,8 +66,8 @@ __device__ __forceinline__ void mla_compute(const MlaParams& p, const MlaSmem& s
     for (float& x : rows.o) x = 0.0f;
     const bool has_rows =
         ptx::redux_max_u32(rows.row / 16 * 16 < segment.tokens(p) * p.tile_heads ? 1 : 0) != 0;
-    MlaMath<Cfg, MlaSmem, MlaPagedMask>(smem, scales.logit, warpgroup, phase, rows)
-        .run(segment.begin, segment.end, has_rows, MlaPagedMask(p, segment));
+    MlaMath<Cfg, Smem, Mask>(smem, scales.logit, warpgroup, phase, rows)
+        .run(segment.begin, segment.end, has_rows, Mask(p, segment, smem));
     mla_finish<Cfg>(p, smem, scales, rows, warpgroup, index);
     ring.advance();
   }

@@ -54,7 +54,7 @@ __device__ void run(const Params& p) {
       MlaQueryLoader<Cfg>(p, smem, range).run();
   } else {
     ptx::setmaxnreg_inc<upcasts ? 216 : 224>();
-    mla_compute<Cfg>(p, smem, warp / 4);
+    mla_compute<Cfg, MlaPagedMask>(p, smem, warp / 4);
   }
 }
 

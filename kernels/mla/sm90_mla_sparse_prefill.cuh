@@ -253,16 +253,7 @@ struct Mask {
   const Smem<Cfg>& smem;
 
   __device__ __forceinline__ void apply(float (&s)[mla_keys / 2], uint32_t, int32_t, uint32_t slot) const {
-    const uint64_t present = ptx::load_shared_u64(smem.present(slot));
-    if (present == ~uint64_t{0}) return;
-    const uint32_t shift = threadIdx.x % 4 * 2;
-#pragma unroll
-    for (uint32_t i = 0; i < mla_keys / 2; i += 4) {
-      const uint32_t bits = static_cast<uint32_t>(present >> i / 16 * 32) >> shift >> i * 2 % 32;
-#pragma unroll
-      for (uint32_t j = 0; j < 4; ++j)
-        if ((bits >> j % 2 & 1) == 0) s[i + j] = -ptx::infinity();
-    }
+    mask_absent(s, ptx::load_shared_u64(smem.present(slot)));
   }
 };
 

@@ -22,7 +22,8 @@ from .ops import (hc_prenorm_args, hc_prenorm_desc, hc_prenorm_weights_args,
 from .mla_ops import (build_swa_token_ids_args, build_swa_token_ids_desc, combine_topk_swa_indices_args,
                       combine_topk_swa_indices_desc, kv_dequant_paged_args, kv_dequant_paged_desc,
                       mla_decode_args, mla_decode_desc, mla_kv_append_args, mla_kv_append_desc,
-                      mla_sparse_prefill_args, mla_sparse_prefill_desc, topk_transform_args, topk_transform_desc)
+                      mla_sparse_decode_args, mla_sparse_decode_desc, mla_sparse_prefill_args,
+                      mla_sparse_prefill_desc, topk_transform_args, topk_transform_desc)
 from .ops import (mqa_logits_args, mqa_logits_desc, paged_mqa_logits_args,
                   paged_mqa_logits_desc)
 from .runtime import CallInfo, Context, Error, KernelInfo, Key, Plan, PlanInfo, Progress, version
@@ -44,6 +45,6 @@ __all__ = ["CallInfo", "Context", "Error", "KernelInfo", "Key", "Plan", "PlanInf
            "mla_sparse_prefill_desc", "topk_transform_args", "topk_transform_desc",
            "mla_kv_append_args", "mla_kv_append_desc", "kv_dequant_paged_args", "kv_dequant_paged_desc",
            "build_swa_token_ids_args", "build_swa_token_ids_desc", "combine_topk_swa_indices_args",
-           "combine_topk_swa_indices_desc",
+           "combine_topk_swa_indices_desc", "mla_sparse_decode_args", "mla_sparse_decode_desc",
            "mqa_logits_args", "mqa_logits_desc", "paged_mqa_logits_args",
            "paged_mqa_logits_desc", "version", *CONSTANTS]

@@ -120,6 +120,25 @@ class CombineTopkSwaIndicesArgs(Structure):
                 ("width", c_int64), ("topk_row_stride", c_int64), ("indices_row_stride", c_int64)]
 
 
+class MlaSparseDecodeDesc(Structure):
+    op_id = CONSTANTS["OP_MLA_SPARSE_DECODE"]
+    _fields_ = [("op", Op), ("num_q_heads", c_int64), ("max_tokens", c_int64), ("max_keys", c_int64),
+                ("format", c_uint32), ("sm_budget", c_uint32), ("flags", c_uint32), ("reserved", c_uint32)]
+
+
+class MlaSparseDecodeArgs(Structure):
+    op_id = CONSTANTS["OP_MLA_SPARSE_DECODE"]
+    _fields_ = [("op", Op), ("q", c_void_p), ("o", c_void_p), ("lse", c_void_p), ("sinks", c_void_p),
+                ("cache", c_void_p), ("extra_cache", c_void_p), ("indices", c_void_p), ("extra_indices", c_void_p),
+                ("lengths", c_void_p), ("extra_lengths", c_void_p), ("batch", c_int64), ("q_len", c_int64),
+                ("top_k", c_int64), ("extra_top_k", c_int64), ("page_size", c_int64), ("num_pages", c_int64),
+                ("cache_page_stride", c_int64), ("extra_page_size", c_int64), ("extra_num_pages", c_int64),
+                ("extra_cache_page_stride", c_int64), ("indices_token_stride", c_int64),
+                ("extra_indices_token_stride", c_int64), ("q_token_stride", c_int64), ("q_head_stride", c_int64),
+                ("o_token_stride", c_int64), ("o_head_stride", c_int64), ("lse_token_stride", c_int64),
+                ("lse_head_stride", c_int64), ("scale", c_float), ("lengths_per_token", c_uint32)]
+
+
 # C name -> mirror, for the layout test.
 STRUCTS = {
     "dgrt_mla_decode_desc": MlaDecodeDesc, "dgrt_mla_decode_args": MlaDecodeArgs,
@@ -131,4 +150,5 @@ STRUCTS = {
     "dgrt_build_swa_token_ids_args": BuildSwaTokenIdsArgs,
     "dgrt_combine_topk_swa_indices_desc": CombineTopkSwaIndicesDesc,
     "dgrt_combine_topk_swa_indices_args": CombineTopkSwaIndicesArgs,
+    "dgrt_mla_sparse_decode_desc": MlaSparseDecodeDesc, "dgrt_mla_sparse_decode_args": MlaSparseDecodeArgs,
 }

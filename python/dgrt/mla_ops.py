@@ -41,6 +41,11 @@ def combine_topk_swa_indices_desc(*, window, max_tokens, ratio=1, flags=0):
     return _fill(_c_mla.CombineTopkSwaIndicesDesc, window=window, ratio=ratio, max_tokens=max_tokens, flags=flags)
 
 
+def mla_sparse_decode_desc(*, num_q_heads, max_tokens, max_keys, format, sm_budget=0, flags=0):
+    return _fill(_c_mla.MlaSparseDecodeDesc, num_q_heads=num_q_heads, max_tokens=max_tokens, max_keys=max_keys,
+                 format=format, sm_budget=sm_budget, flags=flags)
+
+
 def mla_decode_args(desc, *, q, kv, o, q_indptr, page_table, seq_lens, batch, total_q, page_size, num_pages,
                     max_pages, scale, causal=True, max_q_len=None, max_kv_len=None, lse=None, q_scale=None,
                     kv_scale=None, **strides):
@@ -114,6 +119,25 @@ def kv_dequant_paged_args(desc, *, cache, out, rows, page_size, num_pages, slots
         rows=rows, batch=batch, page_size=page_size, num_pages=num_pages, max_pages=max_pages)
 
 
+def mla_sparse_decode_args(desc, *, q, o, batch, top_k, scale, cache=None, indices=None, page_size=1, num_pages=0,
+                           q_len=1, lengths=None, lengths_per_token=False, extra_cache=None, extra_indices=None,
+                           extra_lengths=None, extra_top_k=0, extra_page_size=1, extra_num_pages=0, lse=None,
+                           sinks=None, **strides):
+    """`strides`: any of the struct's, by name. Strides default to packed tensors, and to pages as FlashMLA wants them."""
+    heads, columns = desc.num_q_heads, _latent_sizes(desc.format)[0]
+    return _with_strides(
+        _c_mla.MlaSparseDecodeArgs, strides,
+        dict(cache_page_stride=_cache_page_stride(desc.format, page_size),
+             extra_cache_page_stride=_cache_page_stride(desc.format, extra_page_size), indices_token_stride=top_k,
+             extra_indices_token_stride=extra_top_k, **_packed_strides("q", heads, columns, None, None),
+             **_packed_strides("o", heads, 512, None, None), lse_token_stride=heads, lse_head_stride=1),
+        q=q, o=o, lse=lse, sinks=sinks, cache=cache, extra_cache=extra_cache, indices=indices,
+        extra_indices=extra_indices, lengths=lengths, extra_lengths=extra_lengths, batch=batch, q_len=q_len,
+        top_k=top_k, extra_top_k=extra_top_k, page_size=page_size, num_pages=num_pages,
+        extra_page_size=extra_page_size, extra_num_pages=extra_num_pages, scale=scale,
+        lengths_per_token=lengths_per_token)
+
+
 def build_swa_token_ids_args(desc, *, seq_lens, extend_lens, request_rows, req_to_token, full_to_swa, token_ids,
                              first, gather_lens, offsets, batch, capacity, num_request_rows, max_tokens, num_full,
                              req_to_token_row_stride=None):
@@ -147,4 +171,5 @@ MAKE_ARGS = {
     _c_mla.KvDequantPagedDesc: kv_dequant_paged_args,
     _c_mla.BuildSwaTokenIdsDesc: build_swa_token_ids_args,
     _c_mla.CombineTopkSwaIndicesDesc: combine_topk_swa_indices_args,
+    _c_mla.MlaSparseDecodeDesc: mla_sparse_decode_args,
 }

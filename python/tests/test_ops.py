@@ -256,6 +256,17 @@ class Builders(unittest.TestCase):
         self.assertEqual((desc.dtype, desc.dtype_kv, desc.dtype_q), (dgrt.BF16, dgrt.E4M3, dgrt.E4M3))
         self.assertEqual((args.q_scale, args.kv_scale), (4, 8))
 
+    def test_mla_sparse_decode_strides(self):
+        desc = dgrt.mla_sparse_decode_desc(num_q_heads=64, max_tokens=8, max_keys=640, format=dgrt.MLA_KV_V4)
+        args = dgrt.mla_sparse_decode_args(desc, q=1, o=1, batch=4, q_len=2, top_k=128, extra_top_k=512, scale=0.1,
+                                           cache=1, indices=1, page_size=256, num_pages=9, extra_cache=1,
+                                           extra_indices=1, extra_page_size=2, extra_num_pages=9,
+                                           extra_indices_token_stride=600, lengths_per_token=True)
+        self.assertEqual((args.cache_page_stride, args.extra_cache_page_stride), (149760, 1728))
+        self.assertEqual((args.indices_token_stride, args.extra_indices_token_stride), (128, 600))
+        self.assertEqual((args.q_token_stride, args.o_token_stride, args.lse_token_stride), (64 * 512, 64 * 512, 64))
+        self.assertEqual((args.lengths_per_token, args.lengths, args.sinks), (1, None, None))
+
     def test_unknown_keywords_are_refused(self):
         with self.assertRaises(TypeError):
             dgrt.gemm_desc(n=1, k=1, max_m=1, dtype_ab=dgrt.BF16, transpose=True)

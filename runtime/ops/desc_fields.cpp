@@ -56,6 +56,12 @@ constexpr FieldValue mla_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                     {"lse_base2", DGRT_MLA_LSE_BASE2},
                                     {"lse_empty_inf", DGRT_MLA_LSE_EMPTY_INF}};
 
+constexpr FieldValue mla_sparse_decode_flags[] = {{"pdl", DGRT_FLAG_PDL},
+                                                  {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
+                                                  {"lse_base2", DGRT_MLA_LSE_BASE2},
+                                                  {"lse_empty_inf", DGRT_MLA_LSE_EMPTY_INF},
+                                                  {"no_split", DGRT_MLA_NO_SPLIT}};
+
 constexpr FieldValue append_flags[] = {{"pdl", DGRT_FLAG_PDL},
                                        {"batch_invariant", DGRT_FLAG_BATCH_INVARIANT},
                                        {"slots_int64", DGRT_KV_SLOTS_INT64}};
@@ -358,6 +364,16 @@ constexpr DescField combine_topk_swa_indices[] = {
     DGRT_FIELD(dgrt_combine_topk_swa_indices_desc, reserved, reserved),
 };
 
+constexpr DescField mla_sparse_decode[] = {
+    DGRT_FIELD(dgrt_mla_sparse_decode_desc, num_q_heads, int64),
+    DGRT_FIELD(dgrt_mla_sparse_decode_desc, max_tokens, int64),
+    DGRT_FIELD(dgrt_mla_sparse_decode_desc, max_keys, int64),
+    DGRT_FIELD(dgrt_mla_sparse_decode_desc, format, choice, mla_kv_formats),
+    DGRT_FIELD(dgrt_mla_sparse_decode_desc, sm_budget, uint32),
+    DGRT_FIELD(dgrt_mla_sparse_decode_desc, flags, flags, mla_sparse_decode_flags),
+    DGRT_FIELD(dgrt_mla_sparse_decode_desc, reserved, reserved),
+};
+
 constexpr DescField mqa_logits[] = {
     DGRT_FIELD(dgrt_mqa_logits_desc, num_heads, int64),
     DGRT_FIELD(dgrt_mqa_logits_desc, head_dim, int64),
@@ -405,6 +421,7 @@ constexpr DescFields all[] = {
     {DGRT_OP_ATTN_MERGE, "attn_merge", sizeof(dgrt_attn_merge_desc), attn_merge},
     {DGRT_OP_KV_APPEND, "kv_append", sizeof(dgrt_kv_append_desc), kv_append},
     {DGRT_OP_MLA_DECODE, "mla_decode", sizeof(dgrt_mla_decode_desc), mla_decode},
+    {DGRT_OP_MLA_SPARSE_DECODE, "mla_sparse_decode", sizeof(dgrt_mla_sparse_decode_desc), mla_sparse_decode},
     {DGRT_OP_MLA_SPARSE_PREFILL, "mla_sparse_prefill", sizeof(dgrt_mla_sparse_prefill_desc), mla_sparse_prefill},
     {DGRT_OP_TOPK_TRANSFORM, "topk_transform", sizeof(dgrt_topk_transform_desc), topk_transform},
     {DGRT_OP_MLA_KV_APPEND, "mla_kv_append", sizeof(dgrt_mla_kv_append_desc), mla_kv_append},

@@ -114,15 +114,30 @@ bool has_wide_slots(const Desc& d) {
   return (d.flags & DGRT_KV_SLOTS_INT64) != 0;
 }
 
+// What a call says of a cache. prefix: of the fields' names.
+struct CacheArgs {
+  const char* prefix;
+  const char* pointer_name;
+  const void* cache;
+  int64_t page_size, num_pages, page_stride;
+};
+
 // num_pages is in its range.
+inline Status check_cache(dgrt_mla_kv_format format, const CacheArgs& x) {
+  if (x.page_size < 1 || x.page_size > max_size || x.num_pages * x.page_size > max_size)
+    return invalid("{}page_size={}: must be at least 1, and {} pages have at most {} slots", x.prefix, x.page_size,
+                   x.num_pages, max_size);
+  DGRT_TRY(check_pointer(x.pointer_name, x.cache, 16));
+  const int64_t least = x.page_size * latent_token_bytes(static_cast<int>(format));
+  if (x.page_stride < least || x.page_stride >= max_stride)
+    return invalid("{}cache_page_stride={}: must be at least {} and less than 2^40", x.prefix, x.page_stride, least);
+  if (x.page_stride % 16 != 0)
+    return invalid("{}cache_page_stride={}: must be a multiple of 16", x.prefix, x.page_stride);
+  return ok();
+}
 template <class Args>
 Status check_cache(dgrt_mla_kv_format format, const Args& x) {
-  if (x.page_size < 1 || x.page_size > max_size || x.num_pages * x.page_size > max_size)
-    return invalid("page_size={}: must be at least 1, and {} pages have at most {} slots", x.page_size,
-                   x.num_pages, max_size);
-  DGRT_TRY(check_pointer("cache", x.cache, 16));
-  return check_stride("cache_page_stride", x.cache_page_stride,
-                      x.page_size * latent_token_bytes(static_cast<int>(format)), 16);
+  return check_cache(format, {"", "cache", x.cache, x.page_size, x.num_pages, x.cache_page_stride});
 }
 
 // Of `rows` that take `row_bytes`: the larger of device memory and, in rounds of resident blocks, one wait for

@@ -87,8 +87,9 @@ TEST_CASE("Every command has help with an example", "[process]") {
         "cache trim", "explain", "explain gemm", "explain quant_fp8", "explain scale_layout",
         "explain scale_pack_ue8m0", "explain gemm_grouped_k", "explain gemm_fused_linear",
         "explain attn_prefill", "explain attn_decode", "explain attn_extend", "explain attn_merge",
-        "explain kv_append", "explain mla_decode", "explain mla_sparse_prefill", "explain topk_transform", "explain mla_kv_append",
-        "explain kv_dequant_paged", "explain build_swa_token_ids", "explain combine_topk_swa_indices", "explain mqa_logits",
+        "explain kv_append", "explain mla_decode", "explain mla_sparse_decode", "explain mla_sparse_prefill",
+        "explain topk_transform", "explain mla_kv_append", "explain kv_dequant_paged", "explain build_swa_token_ids",
+        "explain combine_topk_swa_indices", "explain mqa_logits",
         "explain paged_mqa_logits", "bench", "tune", "doctor", "version"}) {
     INFO(command);
     const Run run = dgrt_command(std::string(command) + " --help");

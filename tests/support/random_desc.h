@@ -88,7 +88,8 @@ class AnyDesc {
                dgrt_kv_append_desc, dgrt_mla_decode_desc, dgrt_mla_sparse_prefill_desc, dgrt_topk_transform_desc,
                dgrt_mla_kv_append_desc,
                dgrt_kv_dequant_paged_desc, dgrt_build_swa_token_ids_desc,
-               dgrt_combine_topk_swa_indices_desc, dgrt_mqa_logits_desc, dgrt_paged_mqa_logits_desc>
+               dgrt_combine_topk_swa_indices_desc, dgrt_mla_sparse_decode_desc, dgrt_mqa_logits_desc,
+               dgrt_paged_mqa_logits_desc>
       desc_;
 };
 
@@ -412,6 +413,18 @@ inline dgrt_combine_topk_swa_indices_desc random_combine_topk_swa_indices(Rng& r
   return desc;
 }
 
+inline dgrt_mla_sparse_decode_desc random_mla_sparse_decode(Rng& rng) {
+  dgrt_mla_sparse_decode_desc desc = DGRT_MLA_SPARSE_DECODE_DESC;
+  desc.num_q_heads = rng() % 2 ? pick_of(rng, {8, 16, 64, 128}) : pick_size(rng, 1, 1024);
+  desc.max_tokens = pick_size(rng, 0, random_max_m);
+  desc.max_keys = rng() % 2 ? pick_of(rng, {640, 1152, 2048}) : pick_size(rng, 0, random_max_m);
+  desc.format = rng() % 2 ? DGRT_MLA_KV_V32 : DGRT_MLA_KV_V4;
+  desc.sm_budget = rng() % 4 ? 0 : static_cast<uint32_t>(pick_between(rng, 1, 132));
+  desc.flags = random_flags(rng, {DGRT_FLAG_PDL, DGRT_FLAG_BATCH_INVARIANT, DGRT_MLA_LSE_BASE2,
+                                  DGRT_MLA_LSE_EMPTY_INF, DGRT_MLA_NO_SPLIT});
+  return desc;
+}
+
 // What both ops of the indexer have.
 template <class Desc>
 void random_logits(Rng& rng, Desc* desc) {
@@ -473,6 +486,7 @@ inline std::optional<AnyDesc> random_desc(const OpImpl& op, Rng& rng) {
   if (stem == "kv_dequant_paged") return AnyDesc(random_kv_dequant_paged(rng));
   if (stem == "build_swa_token_ids") return AnyDesc(random_build_swa_token_ids(rng));
   if (stem == "combine_topk_swa_indices") return AnyDesc(random_combine_topk_swa_indices(rng));
+  if (stem == "mla_sparse_decode") return AnyDesc(random_mla_sparse_decode(rng));
   if (stem == "mqa_logits") return AnyDesc(random_mqa_logits(rng));
   if (stem == "paged_mqa_logits") return AnyDesc(random_paged_mqa_logits(rng));
   return std::nullopt;

@@ -31,11 +31,13 @@ TEST_CASE("bench_shapes: built-in shapes are distinct and legal for the stem the
     for (const BenchShape& shape : shapes.value().shapes) {
       const AttnSizes& attn = shape.attn;
       const IndexerSizes& indexer = shape.indexer;
-      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n, shape.k,
-                                    shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
+      const SparseSizes& sparse = shape.sparse;
+      CHECK(seen.insert(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", shape.n,
+                                    shape.k, shape.num_groups, shape.b_mn, shape.rows, attn.head_dim_v,
                                     attn.tokens, attn.prefix, attn.window_left, attn.page_size,
                                     attn.full, attn.mask, attn.new_keys, shape.sum_batches, shape.fp8_cache,
                                     indexer.keys, indexer.next_n, indexer.page_size, indexer.split, indexer.clean,
+                                    sparse.top_k, sparse.extra_top_k, sparse.page_size, sparse.extra_page_size,
                                     fmt::join(shape.m, ",")))
                 .second);
       const BenchDesc desc = complete_desc(shapes.value(), shape);
@@ -160,6 +162,13 @@ TEST_CASE("bench_shapes: sizes and layouts reach the desc of each op", "[unit]")
       parse(R"("op": "build_swa_token_ids", "desc": {})", R"({"name": "x", "n": 3, "k": 128})"));
   CHECK(ids.max_batch == 3);
   CHECK(ids.max_capacity == 9 + 3 * 127);
+  const auto decode = std::get<SparseDecodeBenchDesc>(
+      parse(R"("op": "mla_sparse_decode", "desc": {})",
+            R"({"name": "x", "batch": 4, "num_q_heads": 64, "k": 512, "kv_len": 16384, "top_k": 128, "page_size": 256,
+                "extra_top_k": 512, "extra_page_size": 2})"));
+  CHECK((decode.num_q_heads == 64 && decode.format == DGRT_MLA_KV_V4 && decode.max_keys == 640));
+  CHECK((decode.batch == 4 && decode.kv_len == 16384 && decode.extra_top_k == 512));
+  CHECK((decode.page_size == 256 && decode.extra_page_size == 2));
   const auto combine = std::get<CombineBenchDesc>(
       parse(R"("op": "combine_topk_swa_indices", "desc": {"ratio": 4})", R"({"name": "x", "n": 128, "k": 512})"));
   CHECK(combine.window == 128);

@@ -69,6 +69,22 @@ float e4m3_to_float(uint32_t code) {
 
 bool is_nan(uint16_t bf16) { return (bf16 & 0x7fff) > 0x7f80; }
 
+void dequantise_row(const Format& format, const LatentCache& cache, int64_t slot, uint16_t* to) {
+  const std::byte* const row = cache.bytes + format.row_at(slot, cache.page_size, cache.page_stride);
+  const std::byte* const scales = cache.bytes + format.scales_at(slot, cache.page_size, cache.page_stride);
+  for (int64_t i = 0; i < format.quantised; ++i) {
+    const int64_t group = i / format.group;
+    float scale;
+    if (format.is_v4)
+      scale = std::ldexp(1.0f, std::to_integer<int>(scales[group]) - 127);
+    else
+      std::memcpy(&scale, scales + group * 4, 4);
+    const float value = e4m3_to_float(std::to_integer<uint32_t>(row[i])) * scale;
+    to[i] = std::isnan(value) ? uint16_t{0x7fff} : float_to_bf16(value);
+  }
+  std::memcpy(to + format.quantised, row + format.rotary_at, 128);
+}
+
 class DequantCheck {
  public:
   DequantCheck(const dgrt_kv_dequant_paged_desc& desc, const dgrt_kv_dequant_paged_args& args,
@@ -82,15 +98,7 @@ class DequantCheck {
       std::fill_n(to, format_.columns, uint16_t{0});
       return;
     }
-    const std::byte* const row =
-        images_.cache.data() + format_.row_at(slot, args_.page_size, args_.cache_page_stride);
-    const std::byte* const scales =
-        images_.cache.data() + format_.scales_at(slot, args_.page_size, args_.cache_page_stride);
-    for (int64_t i = 0; i < format_.quantised; ++i) {
-      const float value = e4m3_to_float(std::to_integer<uint32_t>(row[i])) * scale(scales, i / format_.group);
-      to[i] = std::isnan(value) ? uint16_t{0x7fff} : float_to_bf16(value);
-    }
-    std::memcpy(to + format_.quantised, row + format_.rotary_at, 128);
+    dequantise_row(format_, {images_.cache.data(), args_.page_size, args_.cache_page_stride}, slot, to);
   }
   Status result() const {
     for (size_t i = 0; i < want_.size(); ++i)
@@ -100,13 +108,6 @@ class DequantCheck {
   }
 
  private:
-  float scale(const std::byte* scales, int64_t group) const {
-    if (format_.is_v4) return std::ldexp(1.0f, std::to_integer<int>(scales[group]) - 127);
-    float value;
-    std::memcpy(&value, scales + group * 4, 4);
-    return value;
-  }
-
   Format format_;
   const dgrt_kv_dequant_paged_args& args_;
   const DequantImages& images_;
@@ -114,6 +115,10 @@ class DequantCheck {
 };
 
 }  // namespace
+
+void dequantise_row(dgrt_mla_kv_format format, const LatentCache& cache, int64_t slot, uint16_t* to) {
+  dequantise_row(Format(format), cache, slot, to);
+}
 
 Status check_mla_kv_append(const dgrt_mla_kv_append_desc& desc, const dgrt_mla_kv_append_args& args,
                            const LatentAppendImages& images) {

@@ -10,6 +10,13 @@
 
 namespace dgrt::lab {
 
+struct LatentCache {
+  const std::byte* bytes;
+  int64_t page_size, page_stride;
+};
+// A slot's row as bf16: 576 columns with V32, 512 with V4. NaN is 0x7fff.
+void dequantise_row(dgrt_mla_kv_format format, const LatentCache& cache, int64_t slot, uint16_t* to);
+
 // Each begins where the pointer of args points.
 struct LatentAppendImages {
   std::vector<uint16_t> latent, rotary;

@@ -98,6 +98,7 @@ DGRT_HD constexpr uint32_t token_of_row(uint32_t row, uint32_t row_scale) { retu
 
 // Parts of a unit's keys when the split must not depend on the batch: at least 512 keys each.
 constexpr uint32_t attn_invariant_keys = 512, attn_invariant_parts = 16;
+constexpr int attn_whole_units = 2;  // Cfg::invariant: one part, whatever its keys
 // More parts than that are added up in two rounds.
 constexpr uint32_t attn_merge_parts = 16;
 

@@ -1,4 +1,4 @@
-// Copies from global to shared memory that any thread may issue, 16 bytes each, past L1.
+// Copies from global to shared memory that any thread may issue, of up to 16 bytes, those of 16 past L1.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-non-bulk-copy
 #pragma once
 #include "device/common/interface.cuh"
@@ -15,6 +15,11 @@ __device__ __forceinline__ void copy_async_b128(uint32_t smem, const void* from,
   else
     asm volatile("cp.async.cg.shared.global.L2::64B [%0], [%1], 16, %2;" ::"r"(smem), "l"(from), "r"(bytes)
                  : "memory");
+}
+
+// The same of 8 bytes.
+__device__ __forceinline__ void copy_async_b64(uint32_t smem, const void* from, uint32_t bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(smem), "l"(from), "r"(bytes) : "memory");
 }
 
 __device__ __forceinline__ void copy_async_b32(uint32_t smem, const void* from) {

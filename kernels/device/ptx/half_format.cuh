@@ -16,6 +16,18 @@ __device__ __forceinline__ uint32_t pack_half2(float low, float high) {
   return packed;
 }
 
+// Pairs of bf16, nearest even; subnormals are kept, as in the next one, which rounds once.
+__device__ __forceinline__ uint32_t mul_bf16x2(uint32_t x, uint32_t y) {
+  uint32_t v;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(v) : "r"(x), "r"(y));
+  return v;
+}
+__device__ __forceinline__ uint32_t fma_bf16x2(uint32_t x, uint32_t y, uint32_t z) {
+  uint32_t v;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(v) : "r"(x), "r"(y), "r"(z));
+  return v;
+}
+
 template <int dtype>
 __device__ __forceinline__ float half_low(uint32_t pair) {
   if constexpr (dtype != dtype_fp16) return __uint_as_float(pair << 16);

@@ -45,6 +45,18 @@ __device__ __forceinline__ uint32_t load_b32_if(bool exists, const void* from, u
   return v;
 }
 
+// Zeros unless `exists`.
+__device__ __forceinline__ uint4 load_stream_b32x4_if(bool exists, const void* from) {
+  uint4 v;
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %4, 0; mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
+      "@p ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%5];}"
+      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+      : "r"(static_cast<uint32_t>(exists)), "l"(from)
+      : "memory");
+  return v;
+}
+
 // 0 unless `exists`: a predicate, where the compiler would branch around each of many.
 __device__ __forceinline__ uint32_t load_b8_if(bool exists, const void* from) {
   uint32_t v;

@@ -35,6 +35,12 @@ __device__ __forceinline__ float4 load_shared_f32x4(uint32_t address) {
   return v;
 }
 
+__device__ __forceinline__ uint32_t load_shared_u8(uint32_t address) {
+  uint32_t v;
+  asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+  return v;
+}
+
 __device__ __forceinline__ uint16_t load_shared_u16(uint32_t address) {
   uint16_t v;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");
@@ -48,6 +54,11 @@ __device__ __forceinline__ uint4 load_shared_b32x4(uint32_t address) {
                : "r"(address)
                : "memory");
   return v;
+}
+
+// The lower half of v.
+__device__ __forceinline__ void store_shared_b16(uint32_t address, uint32_t v) {
+  asm volatile("st.shared.b16 [%0], %1;" ::"r"(address), "h"(static_cast<uint16_t>(v)) : "memory");
 }
 
 __device__ __forceinline__ void store_shared_b32x4(uint32_t address, uint4 v) {

@@ -20,6 +20,9 @@ __device__ __forceinline__ uint32_t redux_max_u32(uint32_t value) {
   return most;
 }
 
+// No instruction. The compiler takes the value for a new one: what follows from it is not computed in front of a loop.
+__device__ __forceinline__ void renew(uint32_t& value) { asm volatile("" : "+r"(value)); }
+
 // The sum over a converged warp.
 __device__ __forceinline__ uint32_t redux_add_u32(uint32_t value) {
   uint32_t sum;

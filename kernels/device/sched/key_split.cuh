@@ -7,7 +7,7 @@
 // Parts      A unit that ranges cut is the work of consecutive CTAs; the cut depends on lengths and grid
 //            alone. A CTA has at most two cut units, its first and its last: each has a slot for its part.
 // Invariant  With Cfg::invariant a unit is cut as its own length says, and costs its parts: ranges never
-//            cut a part.
+//            cut a part. attn_whole_units: a unit is one part.
 #pragma once
 #include "device/common/attn_paged_params.cuh"
 #include "device/ptx/shared.cuh"
@@ -62,6 +62,7 @@ struct KeySegment {
 // What a sequence has, from lengths that may be anything.
 template <class Cfg>
 struct PagedSequence {
+  using Params = AttnPagedParams;
   static constexpr uint32_t overhead = Cfg::invariant ? 0 : 1;
 
   int32_t q_begin = 0, q_len = 0, kv_len = 0;
@@ -87,6 +88,7 @@ struct PagedSequence {
   // Key tiles of an indivisible part.
   __device__ static uint32_t part_tiles(uint32_t num_tiles) {
     if (!Cfg::invariant) return 1;
+    if (Cfg::invariant == attn_whole_units) return num_tiles;
     return max(attn_invariant_keys / Cfg::block_n, ceil_div(num_tiles, attn_invariant_parts));
   }
   __device__ uint32_t row_tiles(const AttnPagedParams& p) const {
@@ -115,20 +117,24 @@ struct PagedSequence {
   }
 };
 
-// All threads of the CTA. scratch: attn_paged_scratch_bytes of shared memory.
-template <class Cfg, uint32_t num_threads>
-__device__ EvenShare find_range(const AttnPagedParams& p, uint32_t scratch) {
+// All threads of the CTA. scratch: attn_paged_scratch_bytes of shared memory. Sequence: as PagedSequence.
+template <class Cfg, uint32_t num_threads, class Sequence = PagedSequence<Cfg>>
+__device__ EvenShare find_range(const typename Sequence::Params& p, uint32_t scratch) {
   static_assert(share_scratch_bytes<num_threads> <= attn_paged_scratch_bytes, "too little scratch");
-  const uint32_t lanes = PagedSequence<Cfg>::lanes(p);
+  const uint32_t lanes = Sequence::lanes(p);
   return find_share<num_threads>(
-      p.batch, [&](uint32_t sequence) { return PagedSequence<Cfg>(p, sequence).cost(p); }, scratch,
+      p.batch, [&](uint32_t sequence) { return Sequence(p, sequence).cost(p); }, scratch,
       blockIdx.x / lanes, gridDim.x / lanes);
 }
 
-template <class Cfg>
+constexpr uint32_t key_walk_bytes = 48;
+
+template <class Cfg, class Sequence = PagedSequence<Cfg>>
 class KeyWalk {
  public:
-  __device__ KeyWalk(const AttnPagedParams& p, const EvenShare& range)
+  using Params = typename Sequence::Params;
+
+  __device__ KeyWalk(const Params& p, const EvenShare& range)
       : p_(p), range_(range), at_(range.begin), sequence_(range.owner - 1), base_(range.base) {
     const uint32_t lanes = Sequence::lanes(p);
     share_ = blockIdx.x / lanes, lane_ = blockIdx.x - share_ * lanes;
@@ -155,9 +161,21 @@ class KeyWalk {
     return false;
   }
 
- private:
-  using Sequence = PagedSequence<Cfg>;
+  // Puts a walk aside between segments, for a role that has no registers for it: key_walk_bytes of shared memory.
+  __device__ void store(uint32_t to) const {
+    ptx::store_shared_b32x4(to, make_uint4(range_.end, range_.length, at_, sequence_));
+    ptx::store_shared_b32x4(to + 16, make_uint4(base_, share_, lane_, units_));
+    ptx::store_shared_s32x4(to + 32, make_int4(static_cast<int32_t>(cost_), now_.q_begin, now_.q_len, now_.kv_len));
+  }
+  __device__ KeyWalk(const Params& p, uint32_t stored) : p_(p) {
+    const uint4 a = ptx::load_shared_b32x4(stored), b = ptx::load_shared_b32x4(stored + 16);
+    const int4 c = ptx::load_shared_s32x4(stored + 32);
+    range_.end = a.x, range_.length = a.y, at_ = a.z, sequence_ = a.w;
+    base_ = b.x, share_ = b.y, lane_ = b.z, units_ = b.w;
+    cost_ = c.x, now_.q_begin = c.y, now_.q_len = c.z, now_.kv_len = c.w;
+  }
 
+ private:
   __device__ __forceinline__ void enter() {
     now_ = Sequence(p_, sequence_);
     units_ = now_.units(p_);
@@ -186,8 +204,8 @@ class KeyWalk {
     s.second_slot = (first_share + 1) * s.slot_step + 2 * lane_;
   }
 
-  const AttnPagedParams& p_;
-  const EvenShare range_;
+  const Params& p_;
+  EvenShare range_;
   uint32_t at_, sequence_, base_;  // sequence_: before the first one, which costs nothing
   uint32_t share_, lane_;          // of all ranges the one that is this CTA's; of its lanes this CTA
   uint32_t units_ = 0, cost_ = 1;

@@ -1,0 +1,52 @@
+// SM90 mla_sparse_decode: attention in a latent space over lists of slots of quantised, paged caches, in which a
+// row is key and value of all heads: sparse decode of DeepSeek-V3.2 and V4.
+//   s = scale q k^T; o = softmax(s) v, v the first 512 columns of k
+//
+// Rows      The query heads of one token, 64 to a tile: tokens' lists differ.
+// Roles     warpgroups 0 and 1: math, as in mla_decode. Warpgroup 2 gathers rows, converts them, and fetches queries.
+// Split     key_split.cuh says which entries of lists a CTA takes; attn_parts.cuh adds up what was split.
+// Source    The division of labour is FlashMLA's (deepseek-ai/FlashMLA: docs/20250929-hopper-fp8-sparse-deep-dive.md),
+//           without its exchange of converted rows between two CTAs; the conversion and how loads are kept on
+//           their way are ours.
+#pragma once
+#include "mla/mla_sparse_tile.cuh"
+
+namespace dgrt::sm90::mla_sparse_decode {
+
+// ---- Interface: host and NVRTC ----
+using Params = MlaSparseParams;
+
+}  // namespace dgrt::sm90::mla_sparse_decode
+
+#ifdef __CUDACC_RTC__
+// ---- Kernel: NVRTC only ----
+#include "device/ptx/grid.cuh"
+#include "mla/mla_sparse_load.cuh"
+
+namespace dgrt::sm90::mla_sparse_decode {
+
+// Cfg: block_m, block_n, head_dim_qk, head_dim_v, format, dtype, invariant, new_keys, row_lanes.
+template <class Cfg>
+__device__ void run(const Params& p) {
+  static_assert(Cfg::block_m == mla_rows && Cfg::block_n == mla_keys, "tiles are 64 rows and 64 keys");
+  static_assert(Cfg::head_dim_v == mla_head_dim_v, "DeepSeek's latent rows");
+  const MlaSparseSmem smem{ptx::dynamic_shared_address()};
+  if (threadIdx.x == 0) {
+    smem.init_barriers();
+    ptx::fence_mbarrier_init();
+  }
+  ptx::grid_dependency_wait();
+  ptx::grid_launch_dependents();
+  const EvenShare range = find_range<Cfg, mla_num_threads, ListSequence<Cfg>>(p, smem.scratch());
+  const uint32_t warp = ptx::redux_max_u32(threadIdx.x / 32);
+  if (warp >= mla_math_threads / 32) {
+    ptx::setmaxnreg_dec<96>();
+    LatentGather<Cfg>(p, smem, range).run();
+  } else {
+    ptx::setmaxnreg_inc<208>();
+    mla_compute<Cfg, MlaListedMask>(p, smem, warp / 4);
+  }
+}
+
+}  // namespace dgrt::sm90::mla_sparse_decode
+#endif
