@@ -32,13 +32,17 @@ Coordinates read_coordinates(Warp& warp, const Operand& operand, uint32_t lane, 
   return coordinates;
 }
 
+void require_published(SharedPlace barrier) {
+  load_barrier(barrier);  // throws unless there is one
+  if (!tensor_state(*barrier.cta).barriers.at(barrier.offset))
+    throw Fault("an mbarrier was initialised without fence.mbarrier_init before an engine is told of it");
+}
+
 void load_into(const Instr& instr, const CUtensorMap& map, const Coordinates& coordinates, SharedPlace to,
                SharedPlace barrier_place) {
   if (to.offset % 128) throw Fault("a box in shared memory must be 128-byte aligned");
   std::byte* shared = shared_at(*to.cta, to.offset, box_bytes(map));
-  load_barrier(barrier_place);  // throws unless there is one
-  if (!tensor_state(*to.cta).barriers.at(barrier_place.offset))
-    throw Fault("an mbarrier was initialised without fence.mbarrier_init before an engine is told of it");
+  require_published(barrier_place);
   add_late(*to.cta, instr, [=] {
     require_running(*to.cta);
     load_box(map, coordinates.data(), shared, to.offset);
@@ -83,13 +87,15 @@ Step copy_to_cluster(Warp& warp, const Instr& instr, uint32_t lanes) {
     if (to.cta != place.cta) throw Fault("a bulk copy's mbarrier must be in the CTA that receives it");
     const std::byte* source = shared_at(cta, from, bytes);
     std::byte* target = shared_at(*to.cta, to.offset, bytes);
-    load_barrier(place);  // throws unless there is one
+    require_fenced(cta, from, bytes, warp.index * 32 + lane);
+    require_published(place);
     add_late(cta, instr, [=, &cta] {
       require_running(cta);
       const std::vector<std::byte> data(source, source + bytes);
       add_late(cta, instr, [=] {
         require_running(*to.cta);
         std::memcpy(target, data.data(), data.size());
+        to.cta->writes.forget(to.offset, bytes);
         Mbarrier barrier = load_barrier(place);
         barrier.complete(bytes);
         store_barrier(place, barrier);

@@ -15,11 +15,11 @@ class SharedWrites {
   SharedWrites(size_t bytes, uint32_t threads) : writes_((bytes + 15) / 16), fenced_(threads) {}
 
   void add(uint32_t thread, size_t offset, size_t bytes) {
-    for (size_t i = offset / 16; i <= (offset + bytes - 1) / 16; ++i) writes_[i] = {thread, now_};
+    for (size_t i = offset / 16; i * 16 < offset + bytes; ++i) writes_[i] = {thread, now_};
   }
   // What an engine wrote, or another CTA.
   void forget(size_t offset, size_t bytes) {
-    for (size_t i = offset / 16; i <= (offset + bytes - 1) / 16; ++i) writes_[i] = {};
+    for (size_t i = offset / 16; i * 16 < offset + bytes; ++i) writes_[i] = {};
   }
   // fence.proxy.async
   void fence(uint32_t thread) { fenced_[thread] = ++now_; }

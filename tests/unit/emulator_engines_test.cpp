@@ -210,6 +210,12 @@ TEST_CASE("an arrival reaches another CTA's barrier", "[unit]") {
   }
 }
 
+std::string without(std::string text, const std::string& part) {
+  const size_t at = text.find(part);
+  REQUIRE(at != text.npos);
+  return text.erase(at, part.size());
+}
+
 TEST_CASE("a bulk copy takes shared memory to another CTA, late", "[unit]") {
   Global<uint32_t> out(32);
   const std::string sync = "barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n";
@@ -232,6 +238,8 @@ TEST_CASE("a bulk copy takes shared memory to another CTA, late", "[unit]") {
     spoilt += out[0] == 7;
   }
   CHECK(spoilt > 0);
+  TestKernel unfenced(without(send, "fence.proxy.async.shared::cta;\n") + receive);
+  CHECK_THAT(fault_of(unfenced, CUtensorMap{}, out.data, nullptr, 32, 2), Contains("fence.proxy.async"));
 }
 
 TEST_CASE("a kernel edits a tensor map and loads through it", "[unit]") {
@@ -255,12 +263,6 @@ TEST_CASE("a kernel edits a tensor map and loads through it", "[unit]") {
   std::copy_n(matrix.data, 64, both.data);
   kernel.run(5, map, both.data, built.data);
   for (uint32_t i = 0; i < 32; ++i) CHECK(both[64 + i] == (i < 30 ? 132 + i : 0));
-}
-
-std::string without(std::string text, const std::string& part) {
-  const size_t at = text.find(part);
-  REQUIRE(at != text.npos);
-  return text.erase(at, part.size());
 }
 
 TEST_CASE("what ordinary stores wrote is fenced before an engine reads it", "[unit]") {
