@@ -10,13 +10,13 @@ SharedPlace barrier_place(Warp& warp, const Operand& address, uint32_t lane) {
   return shared_place(*warp.cta, static_cast<uint32_t>(lane_address(warp, address, lane)));
 }
 
-Step init_barrier(Warp& warp, const Instr& instr, uint32_t lanes) {
+Step init(Warp& warp, const Instr& instr, uint32_t lanes) {
   for_each_lane(lanes, [&](uint32_t lane) {
     const SharedPlace place = barrier_place(warp, instr.operands[0], lane);
     if (place.offset % 8) throw Fault("an mbarrier must be 8-byte aligned");
     if (!tensor_state(*place.cta).barriers.insert({place.offset, false}).second)
       throw Fault("an mbarrier is initialised twice");
-    store_barrier(place, Mbarrier::of_count(static_cast<uint32_t>(lane_value(warp, instr.operands[1], lane))));
+    init_barrier(place, Mbarrier::of_count(static_cast<uint32_t>(lane_value(warp, instr.operands[1], lane))));
   });
   return Step::next;
 }
@@ -27,6 +27,7 @@ Step arrive(Warp& warp, const Instr& instr, uint32_t lanes) {
     const SharedPlace place = barrier_place(warp, instr.operands[1], lane);
     Mbarrier barrier = load_barrier(place);
     barrier.arrive();
+    warp.cta->cluster->races.arrive(warp, key_of(place));
     store_barrier(place, barrier);
   });
   return Step::next;
@@ -38,6 +39,7 @@ Step arrive_expect(Warp& warp, const Instr& instr, uint32_t lanes) {
     Mbarrier barrier = load_barrier(place);
     barrier.expect(static_cast<uint32_t>(lane_value(warp, instr.operands[2], lane)));
     barrier.arrive();
+    warp.cta->cluster->races.arrive(warp, key_of(place));
     store_barrier(place, barrier);
   });
   return Step::next;
@@ -46,10 +48,12 @@ Step arrive_expect(Warp& warp, const Instr& instr, uint32_t lanes) {
 Step test_parity(Warp& warp, const Instr& instr, uint32_t lanes) {
   bool all = true;
   for_each_lane(lanes, [&](uint32_t lane) {
-    const Mbarrier barrier = load_barrier(barrier_place(warp, instr.operands[1], lane));
+    const SharedPlace place = barrier_place(warp, instr.operands[1], lane);
+    const Mbarrier barrier = load_barrier(place);
     const bool passed = barrier.passed(static_cast<uint32_t>(lane_value(warp, instr.operands[2], lane)));
     warp.regs[instr.operands[0].reg][lane] = passed;
     all = all && passed;
+    if (passed) warp.cta->cluster->races.pass(warp, key_of(place));
   });
   return all ? Step::next : Step::yield;
 }
@@ -76,7 +80,7 @@ Step acquire_map(Warp& warp, const Instr& instr, uint32_t lanes) {
 
 Handler barrier_handler(std::string_view opcode) {
   static const std::map<std::string_view, Handler> handlers = {
-      {"mbarrier.init.shared::cta.b64", init_barrier},
+      {"mbarrier.init.shared::cta.b64", init},
       {"mbarrier.arrive.shared::cta.b64", arrive},
       {"mbarrier.arrive.shared::cluster.b64", arrive},
       {"mbarrier.arrive.release.cluster.shared::cluster.b64", arrive},

@@ -6,6 +6,9 @@
 namespace dgrt::emulator {
 namespace {
 
+uint64_t key_of(const Cta& cta, uint32_t number) { return RaceCheck::key_of(cta.rank, RaceCheck::named, number); }
+constexpr uint64_t cluster_key = uint64_t{RaceCheck::of_cluster} << 56;
+
 void complete_if_full(Cta& cta, NamedBarrier& barrier) {
   const uint32_t expected =
       barrier.expected == NamedBarrier::all_warps ? 32 * cta.live_warps : barrier.expected;
@@ -15,6 +18,7 @@ void complete_if_full(Cta& cta, NamedBarrier& barrier) {
                 std::to_string(expected));
   }
   barrier = {.phase = barrier.phase + 1};
+  cta.cluster->races.complete(key_of(cta, static_cast<uint32_t>(&barrier - cta.barriers.data())));
   ++cta.cluster->events;
 }
 
@@ -22,6 +26,7 @@ void complete_if_full(Cluster& cluster) {
   if (cluster.arrived_warps == 0 || cluster.arrived_warps < cluster.live_warps) return;
   cluster.arrived_warps = 0;
   ++cluster.phase;
+  cluster.races.complete(cluster_key);
   ++cluster.events;
 }
 
@@ -54,6 +59,7 @@ Step arrive(Warp& warp, const Instr& instr, uint32_t lanes) {
   }
   barrier.expected = expected;
   barrier.arrived += 32;
+  cta.cluster->races.arrive(warp, key_of(cta, number));
   if (waits) {
     warp.waits = Warp::Waits::barrier;
     warp.barrier = number;
@@ -69,6 +75,7 @@ Step arrive_at_cluster(Warp& warp, const Instr&, uint32_t) {
   warp.cluster_arrived = true;
   warp.cluster_phase = cluster.phase;
   ++cluster.arrived_warps;
+  cluster.races.arrive(warp, cluster_key);
   complete_if_full(cluster);
   return Step::next;
 }
@@ -86,8 +93,11 @@ bool can_run(Warp& warp) {
   const bool waits =
       (warp.waits == Warp::Waits::barrier && warp.cta->barriers[warp.barrier].phase == warp.phase) ||
       (warp.waits == Warp::Waits::cluster && warp.cta->cluster->phase == warp.cluster_phase);
-  if (!waits) warp.waits = Warp::Waits::no;
-  return !waits;
+  if (waits || warp.waits == Warp::Waits::no) return !waits;
+  const bool at_cluster = warp.waits == Warp::Waits::cluster;
+  warp.cta->cluster->races.pass(warp, at_cluster ? cluster_key : key_of(*warp.cta, warp.barrier));
+  warp.waits = Warp::Waits::no;
+  return true;
 }
 
 void end_warp(Warp& warp) {

@@ -38,11 +38,12 @@ void require_published(SharedPlace barrier) {
     throw Fault("an mbarrier was initialised without fence.mbarrier_init before an engine is told of it");
 }
 
-void load_into(const Instr& instr, const CUtensorMap& map, const Coordinates& coordinates, SharedPlace to,
-               SharedPlace barrier_place) {
+void load_into(const Warp& warp, const Instr& instr, const CUtensorMap& map, const Coordinates& coordinates,
+               SharedPlace to, SharedPlace barrier_place) {
   if (to.offset % 128) throw Fault("a box in shared memory must be 128-byte aligned");
   std::byte* shared = shared_at(*to.cta, to.offset, box_bytes(map));
   require_published(barrier_place);
+  warp.cta->cluster->races.engine_write(warp, *to.cta, to.offset, box_bytes(map), key_of(barrier_place));
   add_late(*to.cta, instr, [=] {
     require_running(*to.cta);
     load_box(map, coordinates.data(), shared, to.offset);
@@ -62,13 +63,13 @@ Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
     const SharedPlace barrier =
         shared_place(*warp.cta, static_cast<uint32_t>(lane_address(warp, operands[3], lane)));
     if (to.cta != barrier.cta) throw Fault("a load's mbarrier must be in the CTA that receives the box");
-    if (operands.size() == 4) return load_into(instr, map, coordinates, to, barrier);
+    if (operands.size() == 4) return load_into(warp, instr, map, coordinates, to, barrier);
     const auto mask = static_cast<uint16_t>(lane_value(warp, operands[4], lane));
     const auto& ctas = warp.cta->cluster->ctas;
     if (mask == 0 || mask >> ctas.size()) throw Fault("a multicast to CTAs that the cluster has not, or to none");
     for (size_t rank = 0; rank < ctas.size(); ++rank)
       if (mask >> rank & 1)
-        load_into(instr, map, coordinates, {ctas[rank].get(), to.offset}, {ctas[rank].get(), barrier.offset});
+        load_into(warp, instr, map, coordinates, {ctas[rank].get(), to.offset}, {ctas[rank].get(), barrier.offset});
   });
   return Step::next;
 }
@@ -89,6 +90,8 @@ Step copy_to_cluster(Warp& warp, const Instr& instr, uint32_t lanes) {
     std::byte* target = shared_at(*to.cta, to.offset, bytes);
     require_fenced(cta, from, bytes, warp.index * 32 + lane);
     require_published(place);
+    cta.cluster->races.read(warp, from, bytes);
+    cta.cluster->races.engine_write(warp, *to.cta, to.offset, bytes, key_of(place));
     add_late(cta, instr, [=, &cta] {
       require_running(cta);
       const std::vector<std::byte> data(source, source + bytes);
@@ -122,6 +125,8 @@ Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
     ThreadStores& stores = tensor_state(cta).stores[warp.index * 32 + lane];
     const auto state = std::make_shared<BulkStore>();
     state->group = stores.committed;
+    state->offset = offset, state->bytes = box_bytes(map);
+    cta.cluster->races.begin_engine_read(warp, offset, state->bytes);
     stores.pending.push_back(state);
     add_late(cta, instr, [=, &cta, &instr] {
       require_running(cta);
@@ -147,9 +152,15 @@ Step wait(Warp& warp, const Instr& instr, uint32_t lanes) {
   bool ready = true;
   for_each_lane(lanes, [&](uint32_t lane) {
     ThreadStores& stores = tensor_state(*warp.cta).stores[warp.index * 32 + lane];
-    std::erase_if(stores.pending, [](const auto& one) { return one->written; });
-    for (const auto& one : stores.pending)
-      if (one->group + most < stores.committed && !((*one).*done)) ready = false;
+    for (const auto& one : stores.pending) {
+      if (one->group + most >= stores.committed) continue;
+      if (!((*one).*done)) ready = false;
+      if (one->read && !one->waited) {
+        warp.cta->cluster->races.end_engine_read(warp, one->offset, one->bytes);
+        one->waited = true;
+      }
+    }
+    std::erase_if(stores.pending, [](const auto& one) { return one->written && one->waited; });
   });
   return ready ? Step::next : Step::retry;
 }

@@ -26,6 +26,10 @@ Step copy(Warp& warp, const Instr& instr, uint32_t lanes) {
     if (read > 0) check_global(from, read);
     batch->copies[lane] = {reinterpret_cast<const std::byte*>(from), shared_at(*warp.cta, to, bytes), read, bytes};
   });
+  for_each_lane(lanes, [&](uint32_t lane) {
+    const auto to = static_cast<uint32_t>(lane_address(warp, operands[0], lane));
+    warp.cta->cluster->races.write(warp, to, bytes);
+  });
   copies.pending.push_back(batch);
   warp.cta->cluster->async.add([batch] { batch->run(); });
   return Step::next;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/emulator/ptx.h"
+#include "tests/emulator/races.h"
 #include "tests/emulator/shared_writes.h"
 
 namespace dgrt::emulator {
@@ -103,6 +104,7 @@ struct Cluster {
   uint32_t slot = 0;  // its place among the resident ones
   AsyncWork async{0};
   const std::byte* params = nullptr;
+  RaceCheck races;
   uint64_t events = 0;  // counts what may end somebody's waiting
   uint32_t live_warps = 0, arrived_warps = 0;  // at the cluster's barrier
   uint64_t phase = 0;                          // of that barrier
@@ -119,6 +121,9 @@ bool is_global(uint64_t address, size_t bytes);
 void check_global(uint64_t address, size_t bytes);
 // Of a 32-bit shared address; throws Fault outside the CTA's memory, and where the CTA has ended.
 std::byte* shared_at(Cta& cta, uint32_t address, size_t bytes);
+inline bool in_shared_window(uint64_t address) {
+  return address >= shared_window && address - shared_window < (uint64_t{1} << 32);
+}
 // Of a generic address.
 std::byte* generic_at(Cta& cta, uint64_t address, size_t bytes);
 

@@ -106,8 +106,7 @@ std::byte* shared_at(Cta& cta, uint32_t address, size_t bytes) {
 }
 
 std::byte* generic_at(Cta& cta, uint64_t address, size_t bytes) {
-  if (address >= shared_window && address - shared_window < (uint64_t{1} << 32))
-    return shared_at(cta, static_cast<uint32_t>(address), bytes);
+  if (in_shared_window(address)) return shared_at(cta, static_cast<uint32_t>(address), bytes);
   check_global(address, bytes);
   return reinterpret_cast<std::byte*>(address);
 }

@@ -31,6 +31,11 @@ constexpr auto add_halves = []<class T>(T old, T b) {
 std::byte* memory_at(Warp& warp, const Instr& instr, uint32_t lane, uint64_t address, size_t bytes) {
   if (address % bytes != 0) fail_lane(warp, lane, "an atomic at an address that is not aligned");
   const bool is_shared = instr.has("shared") || instr.has("shared::cta") || instr.has("shared::cluster");
+  RaceCheck& races = warp.cta->cluster->races;
+  const bool in_shared = is_shared || in_shared_window(address);
+  const uint64_t flag = in_shared ? RaceCheck::flag_in_shared(warp, static_cast<uint32_t>(address)) : address;
+  races.observe(warp, flag);
+  races.publish(warp, flag);
   try {
     if (is_shared) return shared_at(*warp.cta, static_cast<uint32_t>(address), bytes);
     return generic_at(*warp.cta, address, bytes);

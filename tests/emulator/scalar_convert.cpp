@@ -130,7 +130,8 @@ Handler small_format_handler(const Instr& instr, std::string_view to, std::strin
     if (to == "f16x2" || to == "bf16x2") return half_pair_handler(instr, to);
     if (to == "f16") return map1<to_f16, uint16_t, float>;
     if (to == "bf16") return map1<to_bf16, uint16_t, float>;
-    if (to == "tf32") return instr.has("rna") ? map1<to_tf32_away, uint32_t, float> : map1<to_tf32_even, uint32_t, float>;
+    if (to == "tf32")
+      return instr.has("rna") ? map1<to_tf32_away, uint32_t, float> : map1<to_tf32_even, uint32_t, float>;
     if (to == "e4m3x2") return map2<pair8<float_to_e4m3>, uint16_t, float, float>;
     if (to == "e5m2x2") return map2<pair8<float_to_e5m2>, uint16_t, float, float>;
   }
@@ -149,7 +150,8 @@ Handler from_int(const Instr& instr, std::string_view to) {
     return instr.has("sat") ? to_int<To, From, saturated> : to_int<To, From, same>;
   };
   if (const Handler handler = by_small_int(to, find)) return handler;
-  return by_float(to, [&]<class To>(To) -> Handler { return instr.has("rn") || to == "f64" ? map1<as<To>, To, From> : nullptr; });
+  const bool rounds_to_nearest = instr.has("rn") || to == "f64";
+  return by_float(to, [&]<class To>(To) -> Handler { return rounds_to_nearest ? map1<as<To>, To, From> : nullptr; });
 }
 
 template <class From>

@@ -58,7 +58,7 @@ std::byte* memory_at(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes
 
 // For who reads it through another proxy. Other CTAs' memory is beyond that check.
 void note_write(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes) {
-  if (address >= shared_window) address -= shared_window;
+  if (in_shared_window(address)) address -= shared_window;
   if (address < warp.cta->shared.size()) warp.cta->writes.add(warp.index * 32 + lane, address, bytes);
 }
 
@@ -99,11 +99,47 @@ const Operand& element(const Operand& operand, uint32_t i) {
   return operand.kind == Operand::Kind::vector ? operand.elements[i] : operand;
 }
 
-// What others may write while this lane waits for it.
-template <bool polls>
-constexpr Step after_load = polls ? Step::yield : Step::next;
+// A lane's address in shared memory; false: in another.
+template <Space space>
+bool is_shared(uint64_t& address) {
+  if (space == Space::generic && !in_shared_window(address)) return false;
+  address = static_cast<uint32_t>(address);
+  return space == Space::shared || space == Space::generic;
+}
 
-template <class T, uint32_t count, Space space, bool polls>
+// Tells the detector of races, of neighbours at once. `tells`: the access is there for others to see, or to see others.
+template <Space space, bool is_store, bool tells>
+void note_access(Warp& warp, const Lanes& addresses, uint32_t lanes, uint32_t bytes) {
+  RaceCheck& races = warp.cta->cluster->races;
+  if constexpr (tells) {
+    each_lane(lanes, [&](uint32_t lane) {
+      uint64_t address = addresses[lane];
+      if (is_shared<space>(address)) address = RaceCheck::flag_in_shared(warp, static_cast<uint32_t>(address));
+      if (is_store)
+        races.publish(warp, address);
+      else
+        races.observe(warp, address);
+    });
+  } else if constexpr (space == Space::shared || space == Space::generic) {
+    uint64_t first = 0, end = 0;
+    const auto flush = [&] {
+      if (first == end) return;
+      if (is_store)
+        races.write(warp, static_cast<uint32_t>(first), static_cast<uint32_t>(end - first));
+      else
+        races.read(warp, static_cast<uint32_t>(first), static_cast<uint32_t>(end - first));
+    };
+    each_lane(lanes, [&](uint32_t lane) {
+      uint64_t address = addresses[lane];
+      if (!is_shared<space>(address) || (first != end && address + bytes == end)) return;
+      if (address != end || first == end) flush(), first = address;
+      end = address + bytes;
+    });
+    flush();
+  }
+}
+
+template <class T, uint32_t count, Space space, bool tells>
 Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
   const Lanes addresses = addresses_of(warp, instr.operands[1]);
   constexpr uint32_t bytes = count * sizeof(T);
@@ -125,10 +161,11 @@ Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
                 bytes);
     for (uint32_t i = 0; i < count; ++i) (*to[i])[lane] = static_cast<uint64_t>(values[i]) & masks[i];
   });
-  return after_load<polls>;
+  note_access<space, false, tells>(warp, addresses, lanes, bytes);
+  return tells && count == 1 ? Step::yield : Step::next;  // it may poll
 }
 
-template <class T, uint32_t count, Space space>
+template <class T, uint32_t count, Space space, bool tells>
 Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
   const Lanes addresses = addresses_of(warp, instr.operands[0]);
   constexpr uint32_t bytes = count * sizeof(T);
@@ -145,14 +182,17 @@ Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
                 bytes);
     if constexpr (space == Space::shared || space == Space::generic) note_write(warp, lane, address, bytes);
   });
+  note_access<space, true, tells>(warp, addresses, lanes, bytes);
   return Step::next;
 }
 
 template <class T, uint32_t count, Space space>
 Handler of_space(const Instr& instr) {
-  if (instr.parts[0] == "st") return space == Space::param ? nullptr : Handler(store<T, count, space>);
-  const bool polls = count == 1 && (instr.has("acquire") || instr.has("relaxed") || instr.has("volatile"));
-  return polls ? load<T, count, space, true> : load<T, count, space, false>;
+  bool tells = false;
+  for (const char* part : {"acquire", "release", "relaxed", "volatile"}) tells |= instr.has(part);
+  if (instr.parts[0] == "ld") return tells ? load<T, count, space, true> : load<T, count, space, false>;
+  if (space == Space::param) return nullptr;
+  return tells ? store<T, count, space, true> : store<T, count, space, false>;
 }
 
 template <class T, uint32_t count>
@@ -179,7 +219,8 @@ Handler of_type(const Instr& instr) {
 }  // namespace
 
 Handler memory_handler(const Instr& instr) {
-  if ((instr.parts[0] != "ld" && instr.parts[0] != "st") || instr.operands.size() < 2 || instr.has("async")) return nullptr;
+  if (instr.parts[0] != "ld" && instr.parts[0] != "st") return nullptr;
+  if (instr.operands.size() < 2 || instr.has("async")) return nullptr;
   const std::string& type = instr.parts.back();
   if (type == "b32" || type == "u32" || type == "f32") return of_type<uint32_t>(instr);
   if (type == "b64" || type == "u64" || type == "s64" || type == "f64") return of_type<uint64_t>(instr);

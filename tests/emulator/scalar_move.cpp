@@ -168,10 +168,6 @@ Handler cvta_handler(const Instr& instr) {
   return nullptr;
 }
 
-bool in_shared_window(uint64_t address) {
-  return address >= shared_window && address - shared_window < (uint64_t{1} << 32);
-}
-
 constexpr auto is_shared = [](uint64_t address) { return in_shared_window(address); };
 constexpr auto is_global_space = [](uint64_t address) { return !in_shared_window(address); };
 

@@ -143,6 +143,7 @@ class Grid {
     cluster.slot = free_slots_.back();
     free_slots_.pop_back();
     for (uint32_t rank = 0; rank < volume(launch_.cluster); ++rank) cluster.ctas.push_back(make_cta(cluster, rank));
+    cluster.races.start(cluster);
     residents_.push_back(std::move(resident));
     ++started_;
   }

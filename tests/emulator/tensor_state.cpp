@@ -31,6 +31,12 @@ Mbarrier load_barrier(SharedPlace place) {
 }
 
 void store_barrier(SharedPlace place, const Mbarrier& barrier) {
+  const bool ends_phase = load_barrier(place).passed(0) != barrier.passed(0);
+  init_barrier(place, barrier);
+  if (ends_phase) place.cta->cluster->races.complete(key_of(place));
+}
+
+void init_barrier(SharedPlace place, const Mbarrier& barrier) {
   const uint64_t word = barrier.word();
   std::memcpy(shared_at(*place.cta, place.offset, sizeof word), &word, sizeof word);
 }

@@ -40,6 +40,8 @@ struct WarpCopies {
 struct BulkStore {
   uint32_t group = 0;
   bool read = false, written = false;
+  bool waited = false;              // until it had been read
+  uint32_t offset = 0, bytes = 0;  // what it reads
 };
 
 struct ThreadStores {
@@ -62,6 +64,7 @@ struct Warpgroup {
   std::deque<Product> queue;
   uint64_t executed = 0;                        // products, before the queue's first
   std::array<uint64_t, num_warps> issued{};     // products
+  std::array<std::deque<Product>, num_warps> reading;  // of those that the warp has not waited for
   std::array<std::deque<uint64_t>, num_warps> groups;  // not waited for: what was issued when each was committed
 };
 
@@ -83,7 +86,12 @@ SharedPlace shared_place(Cta& cta, uint32_t address);
 
 // Throw Fault where no mbarrier was initialised.
 Mbarrier load_barrier(SharedPlace place);
+// As it was initialised; later: which may end its phase.
+void init_barrier(SharedPlace place, const Mbarrier& barrier);
 void store_barrier(SharedPlace place, const Mbarrier& barrier);
+inline uint64_t key_of(SharedPlace place) {
+  return RaceCheck::key_of(place.cta->rank, RaceCheck::mbarrier, place.offset);
+}
 
 // Adds work that an engine does later; its faults name the instruction's line.
 void add_late(Cta& cta, const Instr& instr, std::function<void()> work);

@@ -38,8 +38,12 @@ Step mma(Warp& warp, const Instr& instr, uint32_t lanes) {
 }
 
 // Of matrix i, row r: lane 8 i + r holds its address.
+uint32_t row_address(const Warp& warp, const Operand& address, uint32_t matrix, uint32_t row) {
+  return static_cast<uint32_t>(lane_address(warp, address, matrix * 8 + row));
+}
+
 std::byte* matrix_row(Warp& warp, const Operand& address, uint32_t matrix, uint32_t row) {
-  const auto at = static_cast<uint32_t>(lane_address(warp, address, matrix * 8 + row));
+  const uint32_t at = row_address(warp, address, matrix, row);
   if (at % 16) throw Fault("a matrix row must be 16-byte aligned");
   return shared_at(*warp.cta, at, 16);
 }
@@ -52,8 +56,10 @@ Step load_matrices(Warp& warp, const Instr& instr, uint32_t lanes) {
   std::array<uint64_t, 32> loaded[4];
   for (uint32_t i = 0; i < to.size(); ++i) {
     uint16_t matrix[8][8];
-    for (uint32_t row = 0; row < 8; ++row)
+    for (uint32_t row = 0; row < 8; ++row) {
       std::memcpy(matrix[row], matrix_row(warp, instr.operands[1], i, row), sizeof matrix[row]);
+      warp.cta->cluster->races.read(warp, row_address(warp, instr.operands[1], i, row), 16);
+    }
     for (uint32_t lane = 0; lane < 32; ++lane) {
       const uint32_t outer = lane / 4, inner = lane % 4 * 2;
       const uint16_t low = transposed ? matrix[inner][outer] : matrix[outer][inner];
@@ -68,13 +74,16 @@ Step load_matrices(Warp& warp, const Instr& instr, uint32_t lanes) {
 Step store_matrices(Warp& warp, const Instr& instr, uint32_t lanes) {
   require_whole_warp(lanes);
   const auto& from = instr.operands[1].elements;
-  for (uint32_t i = 0; i < from.size(); ++i)
+  for (uint32_t i = 0; i < from.size(); ++i) {
+    for (uint32_t row = 0; row < 8; ++row)
+      warp.cta->cluster->races.write(warp, row_address(warp, instr.operands[0], i, row), 16);
     for (uint32_t lane = 0; lane < 32; ++lane) {
       const auto pair = static_cast<uint32_t>(lane_value(warp, from[i], lane));
       std::byte* to = matrix_row(warp, instr.operands[0], i, lane / 4) + lane % 4 * 4;
       std::memcpy(to, &pair, sizeof pair);
       warp.cta->writes.add(warp.index * 32 + lane, static_cast<size_t>(to - warp.cta->shared.data()), sizeof pair);
     }
+  }
   return Step::next;
 }
 

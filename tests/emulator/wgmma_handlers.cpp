@@ -105,14 +105,29 @@ void execute(Cta& cta, uint32_t index, size_t count) {
   accumulators.write_back();
 }
 
-void require_operand_fenced(const Warp& warp, uint64_t bits, bool is_mn_major, Format format, uint32_t rows) {
+// Calls work(address) for each 16 bytes of an operand.
+template <class Do>
+void each_piece(uint64_t bits, bool is_mn_major, Format format, uint32_t rows, Do work) {
   const Descriptor descriptor = decode_descriptor(bits);
   const uint32_t together = 16 / format_bytes(format), depth = step_elements(format);
   for (uint32_t row = 0; row < rows; row += is_mn_major ? together : 1)
-    for (uint32_t k = 0; k < depth; k += is_mn_major ? 1 : together) {
-      const uint32_t at = element_address(descriptor, is_mn_major, format, row, k);
-      if (at + 16 <= warp.cta->shared.size()) require_fenced(*warp.cta, at, 16, warp.index * 32);
-    }
+    for (uint32_t k = 0; k < depth; k += is_mn_major ? 1 : together)
+      work(element_address(descriptor, is_mn_major, format, row, k));
+}
+
+// Of both operands, as far as they are in shared memory, for a warp of the group and a quarter of the pieces: all are
+// looked at once. Slabs of 32 rows are read on into what lies behind, and nobody looks at those sums.
+template <class Do>
+void each_piece_of_warp(const Warp& warp, const Product& product, Do work) {
+  const Instr& instr = *product.instr;
+  const Format format = format_of(instr);
+  uint32_t count = warp.index;
+  const auto own = [&](uint32_t at) {
+    if (count++ % Warpgroup::num_warps == 0 && at + 16 <= warp.cta->shared.size()) work(at);
+  };
+  if (!in_registers(instr)) each_piece(product.a, mn_major(instr, true), format, slab_rows / 2, own);
+  each_piece(product.b, mn_major(instr, false), format, static_cast<uint32_t>(instr.operands[0].elements.size() * 2),
+             own);
 }
 
 uint64_t uniform_value(const Warp& warp, const Operand& operand) {
@@ -142,12 +157,12 @@ Step issue(Warp& warp, const Instr& instr, uint32_t lanes) {
   if (queued.instr != product.instr || queued.a != product.a || queued.b != product.b ||
       queued.accumulate != product.accumulate)
     throw Fault("the warps of a warpgroup issue different wgmma");
-  if (++queued.warps < Warpgroup::num_warps) return Step::next;
-  const Format format = format_of(instr);
-  // Slabs of 32 rows are read on into what lies behind, and nobody looks at those sums.
-  if (!in_registers(instr)) require_operand_fenced(warp, product.a, mn_major(instr, true), format, slab_rows / 2);
-  require_operand_fenced(warp, product.b, mn_major(instr, false), format,
-                         static_cast<uint32_t>(instr.operands[0].elements.size() * 2));
+  ++queued.warps;
+  each_piece_of_warp(warp, product, [&](uint32_t at) {
+    require_fenced(*warp.cta, at, 16, warp.index * 32);
+    warp.cta->cluster->races.begin_engine_read(warp, at, 16);
+  });
+  group.reading[warp.index % Warpgroup::num_warps].push_back(product);
   return Step::next;
 }
 
@@ -177,6 +192,12 @@ Step wait(Warp& warp, const Instr& instr, uint32_t lanes) {
     execute(*warp.cta, warp.index / Warpgroup::num_warps, count);
   }
   groups.erase(groups.begin(), groups.end() - static_cast<std::ptrdiff_t>(most));
+  auto& reading = group.reading[warp.index % Warpgroup::num_warps];
+  while (group.issued[warp.index % Warpgroup::num_warps] - reading.size() < needed) {
+    each_piece_of_warp(warp, reading.front(),
+                       [&](uint32_t at) { warp.cta->cluster->races.end_engine_read(warp, at, 16); });
+    reading.pop_front();
+  }
   return Step::next;
 }
 

@@ -64,6 +64,13 @@ struct TestKernel {
   std::unique_ptr<Module> module;
 };
 
+// With volatile accesses of shared memory, of which races are not told: they show when things happen.
+inline std::string unchecked(std::string body) {
+  for (const std::string access : {"ld.", "st."})
+    for (size_t at = 0; (at = body.find(access + "shared", at)) != body.npos;) body.insert(at + 3, "volatile.");
+  return body;
+}
+
 inline std::string fault_of(TestKernel& kernel, const CUtensorMap& map, const void* x, const void* y, uint32_t threads = 32,
                      uint32_t ctas = 1) {
   try {

@@ -30,7 +30,7 @@ TEST_CASE("a TMA load lands before its barrier's phase ends, and not at once", "
   const CUtensorMap map = matrix_map(CU_TENSOR_MAP_DATA_TYPE_FLOAT32, matrix.data, 1, 32, 128, 1, 32,
                                      CU_TENSOR_MAP_SWIZZLE_NONE);
   TestKernel waits(init_barrier + load_box_of_map + wait_for_barrier + write_words);
-  TestKernel hurries(init_barrier + load_box_of_map + "bar.sync 0;\n" + write_words + wait_for_barrier);
+  TestKernel hurries(init_barrier + load_box_of_map + "bar.sync 0;\n" + unchecked(write_words) + wait_for_barrier);
   uint32_t late = 0;
   for (uint64_t seed = 0; seed < num_seeds; ++seed) {
     waits.run(seed, map, out.data, nullptr);
@@ -82,7 +82,7 @@ TEST_CASE("a TMA store reads its box late, and is waited for", "[unit]") {
   const std::string wait_read = "cp.async.bulk.wait_group.read 0;\n";
   const std::string overwrite = "STORED:\nbar.sync 0;\nst.shared.u32 [%r2], 7;\n";
   TestKernel waits(fill_and_store + store + wait_read + overwrite);
-  TestKernel hurries(fill_and_store + store + overwrite + "@%p0 " + wait_read + "bar.sync 0;\n");
+  TestKernel hurries(fill_and_store + store + unchecked(overwrite) + "@%p0 " + wait_read + "bar.sync 0;\n");
   uint32_t spoilt = 0;
   for (uint64_t seed = 0; seed < num_seeds; ++seed) {
     std::fill_n(out.data, 32, 0u);

@@ -121,7 +121,7 @@ TEST_CASE("wgmma is not done before it is waited for", "[unit]") {
   Global<float> out(128 * registers);
   const std::string begin = operands_to_shared() + products("m64n16k16.f32.bf16.bf16", ", 0, 0", false);
   TestKernel reads_early(begin + write_sums() + wait);
-  TestKernel overwrites(begin + "bar.sync 0;\nst.shared.u32 [%r2], 0;\n" + wait + write_sums());
+  TestKernel overwrites(begin + "bar.sync 0;\nst.volatile.shared.u32 [%r2], 0;\n" + wait + write_sums());
   TestKernel leaves_one(begin + "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 1;\n" + write_sums() +
                         wait);
   uint32_t early_wrong = 0, overwritten_wrong = 0;

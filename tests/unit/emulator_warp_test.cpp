@@ -181,7 +181,8 @@ TEST_CASE("what a GPU would refuse is a fault", "[unit]") {
       {"bar.sync 16;", "barrier 16 of 16"},
       {"bar.sync 1, 40;", "40 threads: must be a multiple of 32"},
       {"mov.u32 %r5, 1;\nmapa.shared::cluster.u32 %r5, %r5, 1;", "rank 1: the cluster has 1 blocks"},
-      {"mov.u32 %r2, 3;\nsetp.eq.u32 %p1, %r1, 3;\n@%p1 bra END;\nshfl.sync.idx.b32 %r10, %r1, %r2, 31, 0xfffffff7;\nEND:",
+      {"mov.u32 %r2, 3;\nsetp.eq.u32 %p1, %r1, 3;\n@%p1 bra END;\n"
+       "shfl.sync.idx.b32 %r10, %r1, %r2, 31, 0xfffffff7;\nEND:",
        "lane 3, which does not take part"}};
   for (const auto& [body, message] : faults) CHECK_THAT(Words(body + "\n").fault(), Contains(message));
   const std::string other_count =
@@ -196,7 +197,8 @@ TEST_CASE("what never ends says where each warp stands", "[unit]") {
   CHECK_THAT(words.fault(), Contains("nothing can go on") &&
                                 Contains("warp 0 lanes ffffffff wait in `@%p1 bar.sync 2, 64` (PTX line 17)") &&
                                 Contains("warp 1 lanes ffffffff at "));
-  Words parted("setp.lt.u32 %p1, %r1, 16;\n@%p1 bra LOW;\nbar.warp.sync -1;\nbra DONE;\nLOW:\nbar.warp.sync -1;\nDONE:\n");
+  Words parted("setp.lt.u32 %p1, %r1, 16;\n@%p1 bra LOW;\nbar.warp.sync -1;\nbra DONE;\nLOW:\n"
+               "bar.warp.sync -1;\nDONE:\n");
   CHECK_THAT(parted.fault(), Contains("lanes 0000ffff at ") && Contains("lanes ffff0000 at "));
 }
 
