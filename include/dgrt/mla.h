@@ -44,13 +44,14 @@ extern "C" {
  *          desc.max_kv_len: of the longest sequence, or more; hints. total_q, num_pages, max_pages * page_size <
  *          2^30. total_q or batch 0 launches nothing. Sequences longer than total_q or max_pages * page_size are
  *          cut, negative ones empty. Keys of pages that num_pages does not reach count as zeros.
- * Numerics fp32 softmax, weights rounded to dtype before they meet values, fp32 sums. A query that sees no key has
- *          o = 0 and lse = -inf. What lies in slots that no query of a tile of 64 rows may see, is never used; a NaN
- *          in a row that another query of the same tile sees may spread to the tile. lse is natural, so that results
- *          can be merged (attn_merge). e4m3 is multiplied as dtype, which has all its values, NaN among them; scales are
- *          applied in fp32, to the logits and to o. Equal inputs give bitwise equal outputs. A row's bits may depend on all
- *          lengths of the batch and on the hints, unless DGRT_FLAG_BATCH_INVARIANT is set: then on its own sequence
- *          alone, which may not have more than max_q_len tokens: it is cut there.
+ * Numerics fp32 softmax, weights rounded to dtype (with e4m3 queries: to fp16) before they meet values, fp32 sums. e4m3
+ *          is multiplied as fp16 or dtype, which have all its values, NaN among them; scales are applied in fp32, to
+ *          the logits and to o. A query that sees no key has o = 0 and lse = -inf. What lies in slots that no query of
+ *          a tile of 64 rows may see, is never used; a NaN in a row that another query of the same tile sees may
+ *          spread to the tile. lse is natural, so that results can be merged (attn_merge). Equal inputs give bitwise
+ *          equal outputs. A row's bits may depend on all lengths of the batch and on the hints, unless
+ *          DGRT_FLAG_BATCH_INVARIANT is set: then on its own sequence alone, which may not have more than max_q_len
+ *          tokens: it is cut there.
  * Memory   A workspace for parts of rows, whose first state_bytes are zero before the first call and again after
  *          every call. Two tiles of 64 x 516 floats for each SM (34 MiB on 132), whatever the sizes; with
  *          BATCH_INVARIANT 16 of them for each row tile of every sequence.

@@ -164,7 +164,7 @@ __device__ __forceinline__ void load_mla_queries(const MlaParams& p, uint32_t to
     if (head >= s.heads) continue;
     const uint8_t* from = q + (token * p.q_token + head * p.q_head + chunk * columns) * Cfg::q_bytes;
     if constexpr (Cfg::q_bytes == 1)
-      upcast_chunk<Cfg::dtype>(ptx::load_stream_b32x4(from), to + attn_chunk_offset(mla_rows, row, chunk * 2),
+      upcast_chunk<mla_dtype<Cfg>>(ptx::load_stream_b32x4(from), to + attn_chunk_offset(mla_rows, row, chunk * 2),
                                chunk / 4 % 2 != 0);
     else
       ptx::copy_async_b128(to + attn_chunk_offset(mla_rows, row, chunk), from, 16);

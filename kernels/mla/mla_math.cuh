@@ -38,9 +38,9 @@ struct MlaRows {
 template <class Cfg, class Smem, class Mask>
 struct MlaMath {
   static constexpr uint32_t columns = MlaRows::columns;
-  using Scores = typename AttnWgmma<Cfg::dtype, mla_keys>::Scores;
-  using OwnOutput = typename AttnWgmma<Cfg::dtype, columns>::Output;
-  using OtherOutput = typename AttnWgmma<Cfg::dtype, columns>::Scores;
+  using Scores = typename AttnWgmma<mla_dtype<Cfg>, mla_keys>::Scores;
+  using OwnOutput = typename AttnWgmma<mla_dtype<Cfg>, columns>::Output;
+  using OtherOutput = typename AttnWgmma<mla_dtype<Cfg>, columns>::Scores;
 
   Smem smem;
   const float logit_scale;   // to a power of two
@@ -109,7 +109,7 @@ struct MlaMath {
     if (has_rows) {
       mask.apply(s, row, tile, own);
       softmax.update(s, logit_scale, rescale);
-      pack_scores<Cfg::dtype>(weights, s);
+      pack_scores<mla_dtype<Cfg>>(weights, s);
     }
     ptx::named_barrier_sync(MlaBarrier::scores + own, 128);
     if (has_rows) {

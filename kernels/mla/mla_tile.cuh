@@ -13,6 +13,11 @@ constexpr uint32_t mla_box_bytes = mla_keys * attn_row_bytes;
 constexpr uint32_t mla_slots = 2;  // key tiles in shared memory
 constexpr uint32_t mla_math_threads = 256, mla_num_threads = mla_math_threads + 128;
 
+// The type of the products. fp16 has all values of e4m3, and is made of them in half the time that bf16 takes; queries
+// of bf16 want keys of bf16.
+template <class Cfg>
+constexpr int mla_dtype = Cfg::q_bytes == 1 ? dtype_fp16 : Cfg::dtype;
+
 struct MlaSmemLayout {
   static constexpr uint32_t keys = mla_boxes * mla_box_bytes;  // behind q
   static constexpr uint32_t most = keys + mla_slots * mla_boxes * mla_box_bytes;

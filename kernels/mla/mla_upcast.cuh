@@ -110,7 +110,7 @@ class MlaUpcastLoader {
 #pragma unroll
     for (uint32_t j = 0; j < 4; ++j) codes[j] = ptx::load_shared_b32x4(chunk_of(j));
 #pragma unroll
-    for (uint32_t j = 0; j < 4; ++j) upcast_chunk<Cfg::dtype>(codes[j], chunk_of(j), false);
+    for (uint32_t j = 0; j < 4; ++j) upcast_chunk<mla_dtype<Cfg>>(codes[j], chunk_of(j), false);
   }
 
   // Where this lane's 16 columns of a row of the warp begin, as 16 bits.

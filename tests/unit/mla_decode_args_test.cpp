@@ -193,12 +193,13 @@ TEST_CASE("mla_decode over e4m3: rows found one by one, scales, strides of 16 by
                         {[](Args* x) { x->q_scale = address<float>(0xa002); }, "q_scale=0xa002: must be 4-byte aligned"}});
   desc.dtype_q = DGRT_BF16;
   args.q_head_stride = 584, args.q_token_stride = 128 * 584;
-  check_breaches<Args>(fixture, &desc.op, args, {{[](Args*) {}, "q_scale: must be NULL"}});
   args.q_scale = args.kv_scale = nullptr;
   CHECK(params_of(fixture, desc, args).k_scale == nullptr);
+  check_breaches<Args>(fixture, &desc.op, args,
+                       {{[](Args* x) { x->q_scale = address<float>(0xa004); }, "q_scale: must be NULL"}});
   desc.dtype_kv = 0;
-  args.kv_scale = address<float>(0xb004);
-  check_breaches<Args>(fixture, &desc.op, args, {{[](Args*) {}, "kv_scale: must be NULL"}});
+  check_breaches<Args>(fixture, &desc.op, args,
+                       {{[](Args* x) { x->kv_scale = address<float>(0xb004); }, "kv_scale: must be NULL"}});
 }
 
 TEST_CASE("mla_decode refuses bad descs by name", "[unit]") {

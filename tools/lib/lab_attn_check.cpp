@@ -29,7 +29,7 @@ double roundoff(const AttnProblem& p) { return p.is_fp16 != 0 ? 0x1p-11 : 0x1p-8
 Allowance allowance(const AttnProblem& p) {
   Allowance a;
   a.roundoff = roundoff(p);
-  a.tiny = p.is_fp16 != 0 ? 0x1p-25 : 0;
+  a.tiny = p.is_fp16 != 0 || p.q_scale != nullptr ? 0x1p-25 : 0;  // e4m3 q: weights are fp16
   a.product = 0x1p-21 + p.head_dim_qk / 16 * 0x1p-23;
   a.logit = 0x1p-22;
   a.cap = 0x1p-20;
