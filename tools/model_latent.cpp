@@ -55,6 +55,7 @@ class Planner {
   void add_cache();
   void add_indexer(const LatentAttention::Indexer& indexer);
   void add_sparse(const LatentAttention::Indexer& indexer);
+  void add_chosen(const LatentAttention::Indexer& indexer);
 
   uint32_t slot_flags() const { return engine_ == Engine::plain ? 0 : DGRT_KV_SLOTS_INT64; }
 
@@ -151,9 +152,20 @@ void Planner::add_sparse(const LatentAttention::Indexer& indexer) {
   }
   if (engine_ == Engine::sglang)
     add_prefill(tokens_, std::min(indexer.top_k, positions_));
-  for (const char* name : {"self_attn.mla (sparse decode)", "self_attn.mla (sparse prefill)"})
-    add_missing(name, fmt::format("{} heads over {} chosen rows of {} + {}: no attention kernel",
-                                  latent_.num_heads, indexer.top_k, latent_.rank, latent_.rope_dim));
+  add_chosen(indexer);
+}
+
+// Prefill reads rows that were made bf16.
+void Planner::add_chosen(const LatentAttention::Indexer& indexer) {
+  dgrt_mla_sparse_prefill_desc prefill = DGRT_MLA_SPARSE_PREFILL_DESC;
+  prefill.num_heads = latent_.num_heads;
+  prefill.head_dim_qk = latent_.rank + latent_.rope_dim, prefill.head_dim_v = latent_.rank;
+  prefill.max_tokens = tokens_, prefill.max_top_k = indexer.top_k;
+  prefill.dtype = latent_.dtype;
+  add("self_attn.mla (sparse prefill)", prefill);
+  add_missing("self_attn.mla (sparse decode)",
+              fmt::format("{} heads over {} chosen rows of {} + {}: no attention kernel", latent_.num_heads,
+                          indexer.top_k, latent_.rank, latent_.rope_dim));
 }
 
 }  // namespace
