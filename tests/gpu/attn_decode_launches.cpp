@@ -1,37 +1,10 @@
 // What attn_decode and attn_extend must give bit for bit: repeats, sequences alone, replays of a graph.
 #include "tests/gpu/attn_decode_case.h"
-#include "tests/gpu/graph.h"
-#include "tools/lib/lab_gemm_check.h"  // first_difference()
+#include "tests/gpu/decode_launches.h"
 
 namespace dgrt::test {
-namespace {
 
-Status check_equal(const Gpu& gpu, const DecodeRun::Outputs& want, const DecodeRun::Outputs& got) {
-  DGRT_TRY(gpu.lab->synchronize());
-  DGRT_ASSIGN(const int64_t o,
-              lab::first_difference(*gpu.lab, want.o.data(), got.o.data(), want.o.bytes()));
-  DGRT_ASSIGN(const int64_t lse,
-              lab::first_difference(*gpu.lab, want.lse.data(), got.lse.data(), want.lse.bytes()));
-  if (o < 0 && lse < 0) return ok();
-  return error(DGRT_INTERNAL, "byte {} of o, {} of lse differs (-1: none)", o, lse);
-}
-
-}  // namespace
-
-void run_repeats(Gpu& gpu, const DecodeCase& test, int rounds) {
-  run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
-    DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(gpu, test));
-    DGRT_ASSIGN(const DecodeRun::Outputs want, run.outputs());
-    DGRT_ASSIGN(const DecodeRun::Outputs got, run.outputs());
-    DGRT_TRY(run.launch(want));
-    for (int round = 0; round < rounds; ++round) {
-      for (const lab::DeviceBuffer* buffer : {&got.o, &got.lse}) DGRT_TRY(buffer->poison());
-      for (int i = 0; i < 3; ++i) DGRT_TRY(run.launch(got));  // back to back
-      DGRT_TRY(check_equal(gpu, want, got));
-    }
-    return run.check(want);
-  });
-}
+void run_repeats(Gpu& gpu, const DecodeCase& test, int rounds) { run_launch_repeats<DecodeRun>(gpu, test, rounds); }
 
 void run_one_by_one(Gpu& gpu, const DecodeCase& test) {
   run_case("one by one: " + test.name(), [&]() -> Result<std::string> {
@@ -79,22 +52,7 @@ void run_against_causal(Gpu& gpu, const DecodeCase& test) {
 
 void run_graph_replay(Gpu& gpu, const DecodeCase& test,
                       const std::vector<std::vector<int32_t>>& replays) {
-  run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
-    DGRT_ASSIGN(const DecodeRun run, DecodeRun::make(gpu, test));
-    DGRT_ASSIGN(const DecodeRun::Outputs out, run.outputs());
-    Graph graph(gpu.lab->driver());
-    const CUstream stream = gpu.lab->stream();
-    DGRT_TRY(capture(&graph, stream, [&] { return run.launch(out); }));
-    std::string details;
-    for (const std::vector<int32_t>& lens : replays) {
-      DGRT_TRY(run.set_kv_lens(lens));
-      for (const lab::DeviceBuffer* buffer : {&out.o, &out.lse}) DGRT_TRY(buffer->poison());
-      DGRT_CU(gpu.lab->driver(), cuGraphLaunch(graph.exec, stream));
-      DGRT_ASSIGN(const std::string detail, run.check(out));
-      details += (details.empty() ? "" : "; ") + detail;
-    }
-    return details;
-  });
+  run_launch_replays<DecodeRun>(gpu, test, replays);
 }
 
 }  // namespace dgrt::test

@@ -152,20 +152,7 @@ TEST_CASE("combine_topk_swa_indices: graph replay with other requests", "[gpu]")
   if (!gpu) return;
   run_case("graph replay", [&]() -> Result<std::string> {
     DGRT_ASSIGN(CombineRun run, CombineRun::make(*gpu, {.tokens = 400, .batch = 9, .flags = DGRT_FLAG_PDL}));
-    DGRT_TRY(gpu->lab->synchronize());
-    Graph graph(gpu->lab->driver());
-    const CUstream stream = gpu->lab->stream();
-    DGRT_TRY(capture(&graph, stream, [&] { return run.launch(); }));
-    std::string kernel;
-    for (uint64_t round = 0; round < 5; ++round) {
-      DGRT_TRY(run.fill(round + 9));
-      DGRT_TRY(run.poison());
-      DGRT_TRY(gpu->lab->synchronize());
-      for (int repeat = 0; repeat < 3; ++repeat)  // the same bytes again
-        DGRT_CU(gpu->lab->driver(), cuGraphLaunch(graph.exec, stream));
-      DGRT_ASSIGN(kernel, run.check());
-    }
-    return kernel;
+    return replay(*gpu, 5, &run);
   });
 }
 

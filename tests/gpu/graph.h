@@ -1,6 +1,9 @@
 // CUDA graphs of launches, for tests.
 #pragma once
+#include <string>
+
 #include "runtime/driver/driver.h"
+#include "tests/gpu/gpu_test.h"
 
 namespace dgrt::test {
 
@@ -30,6 +33,25 @@ Status capture(Graph* graph, CUstream stream, const Body& body) {
   DGRT_TRY(cu_status(cu, ended, "cuStreamEndCapture"));
   DGRT_CU(cu, cuGraphInstantiateWithFlags(&graph->exec, graph->graph, 0));
   return ok();
+}
+
+// Captures run->launch() and replays it on the inputs of `rounds` seeds, which run->fill(seed) makes: three times each,
+// which must give the same bytes. What the last run->check() says.
+template <class Run>
+Result<std::string> replay(const Gpu& gpu, int rounds, Run* run) {
+  DGRT_TRY(gpu.lab->synchronize());
+  Graph graph(gpu.lab->driver());
+  const CUstream stream = gpu.lab->stream();
+  DGRT_TRY(capture(&graph, stream, [&] { return run->launch(); }));
+  std::string kernel;
+  for (int round = 0; round < rounds; ++round) {
+    DGRT_TRY(run->fill(round + 9));
+    DGRT_TRY(run->poison());
+    DGRT_TRY(gpu.lab->synchronize());
+    for (int repeat = 0; repeat < 3; ++repeat) DGRT_CU(gpu.lab->driver(), cuGraphLaunch(graph.exec, stream));
+    DGRT_ASSIGN(kernel, run->check());
+  }
+  return kernel;
 }
 
 }  // namespace dgrt::test

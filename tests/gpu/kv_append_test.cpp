@@ -245,20 +245,7 @@ TEST_CASE("kv_append: graph replay with other inputs and slots", "[gpu]") {
                           .flags = DGRT_FLAG_PDL | DGRT_KV_SLOTS_INT64};
     run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
       DGRT_ASSIGN(AppendRun run, AppendRun::make(*gpu, test));
-      DGRT_TRY(gpu->lab->synchronize());
-      Graph graph(gpu->lab->driver());
-      const CUstream stream = gpu->lab->stream();
-      DGRT_TRY(capture(&graph, stream, [&] { return run.launch(); }));
-      std::string kernel;
-      for (uint64_t round = 0; round < 10; ++round) {
-        DGRT_TRY(run.fill(round + 9));
-        DGRT_TRY(run.poison());
-        DGRT_TRY(gpu->lab->synchronize());
-        for (int repeat = 0; repeat < 3; ++repeat)  // the same bytes again
-          DGRT_CU(gpu->lab->driver(), cuGraphLaunch(graph.exec, stream));
-        DGRT_ASSIGN(kernel, run.check());
-      }
-      return kernel;
+      return replay(*gpu, 10, &run);
     });
   }
 }

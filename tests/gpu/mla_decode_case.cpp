@@ -4,10 +4,9 @@
 #include <cmath>
 #include <random>
 
-#include "tests/gpu/graph.h"
+#include "tests/gpu/decode_launches.h"
 #include "tools/lib/lab_attn_check.h"
 #include "tools/lib/lab_fill.h"
-#include "tools/lib/lab_gemm_check.h"  // first_difference()
 
 namespace dgrt::test {
 namespace {
@@ -15,15 +14,6 @@ namespace {
 constexpr int64_t qk = 576, dv = 512;
 
 int64_t pages_of(int64_t keys, int64_t page_size) { return (keys + page_size - 1) / page_size; }
-
-Status check_equal(const Gpu& gpu, const MlaRun::Outputs& want, const MlaRun::Outputs& got) {
-  DGRT_TRY(gpu.lab->synchronize());
-  DGRT_ASSIGN(const int64_t o, lab::first_difference(*gpu.lab, want.o.data(), got.o.data(), want.o.bytes()));
-  DGRT_ASSIGN(const int64_t lse,
-              lab::first_difference(*gpu.lab, want.lse.data(), got.lse.data(), want.lse.bytes()));
-  if (o < 0 && lse < 0) return ok();
-  return error(DGRT_INTERNAL, "byte {} of o, {} of lse differs (-1: none)", o, lse);
-}
 
 }  // namespace
 
@@ -244,20 +234,7 @@ void run_mla(Gpu& gpu, const MlaCase& test) {
   });
 }
 
-void run_mla_repeats(Gpu& gpu, const MlaCase& test, int rounds) {
-  run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
-    DGRT_ASSIGN(const MlaRun run, MlaRun::make(gpu, test));
-    DGRT_ASSIGN(const MlaRun::Outputs want, run.outputs());
-    DGRT_ASSIGN(const MlaRun::Outputs got, run.outputs());
-    DGRT_TRY(run.launch(want));
-    for (int round = 0; round < rounds; ++round) {
-      for (const lab::DeviceBuffer* buffer : {&got.o, &got.lse}) DGRT_TRY(buffer->poison());
-      for (int i = 0; i < 3; ++i) DGRT_TRY(run.launch(got));  // back to back
-      DGRT_TRY(check_equal(gpu, want, got));
-    }
-    return run.check(want);
-  });
-}
+void run_mla_repeats(Gpu& gpu, const MlaCase& test, int rounds) { run_launch_repeats<MlaRun>(gpu, test, rounds); }
 
 void run_mla_one_by_one(Gpu& gpu, const MlaCase& test) {
   run_case("one by one: " + test.name(), [&]() -> Result<std::string> {
@@ -287,22 +264,7 @@ void run_mla_one_by_one(Gpu& gpu, const MlaCase& test) {
 }
 
 void run_mla_replays(Gpu& gpu, const MlaCase& test, const std::vector<std::vector<int32_t>>& replays) {
-  run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
-    DGRT_ASSIGN(const MlaRun run, MlaRun::make(gpu, test));
-    DGRT_ASSIGN(const MlaRun::Outputs out, run.outputs());
-    Graph graph(gpu.lab->driver());
-    const CUstream stream = gpu.lab->stream();
-    DGRT_TRY(capture(&graph, stream, [&] { return run.launch(out); }));
-    std::string details;
-    for (const std::vector<int32_t>& lens : replays) {
-      DGRT_TRY(run.set_kv_lens(lens));
-      for (const lab::DeviceBuffer* buffer : {&out.o, &out.lse}) DGRT_TRY(buffer->poison());
-      DGRT_CU(gpu.lab->driver(), cuGraphLaunch(graph.exec, stream));
-      DGRT_ASSIGN(const std::string detail, run.check(out));
-      details += (details.empty() ? "" : "; ") + detail;
-    }
-    return details;
-  });
+  run_launch_replays<MlaRun>(gpu, test, replays);
 }
 
 }  // namespace dgrt::test

@@ -139,20 +139,7 @@ TEST_CASE("mla_kv_append: graph replay with other inputs and slots", "[gpu]") {
     const AppendCase test{.tokens = 77, .format = format, .flags = DGRT_FLAG_PDL | DGRT_KV_SLOTS_INT64};
     run_case("graph replay: " + test.name(), [&]() -> Result<std::string> {
       DGRT_ASSIGN(LatentAppendRun run, LatentAppendRun::make(*gpu, test));
-      DGRT_TRY(gpu->lab->synchronize());
-      Graph graph(gpu->lab->driver());
-      const CUstream stream = gpu->lab->stream();
-      DGRT_TRY(capture(&graph, stream, [&] { return run.launch(); }));
-      std::string kernel;
-      for (uint64_t round = 0; round < 5; ++round) {
-        DGRT_TRY(run.fill(round + 9));
-        DGRT_TRY(run.poison());
-        DGRT_TRY(gpu->lab->synchronize());
-        for (int repeat = 0; repeat < 3; ++repeat)  // the same bytes again
-          DGRT_CU(gpu->lab->driver(), cuGraphLaunch(graph.exec, stream));
-        DGRT_ASSIGN(kernel, run.check());
-      }
-      return kernel;
+      return replay(*gpu, 5, &run);
     });
   }
 }
