@@ -57,6 +57,7 @@ class Planner {
   void add_sparse(const LatentAttention::Indexer& indexer);
   void add_chosen(const LatentAttention::Indexer& indexer);
 
+  bool holds_v32() const { return latent_.rank == 512 && latent_.rope_dim == 64; }  // the format's columns
   uint32_t slot_flags() const { return engine_ == Engine::plain ? 0 : DGRT_KV_SLOTS_INT64; }
 
   const LatentAttention& latent_;
@@ -143,7 +144,7 @@ void Planner::add_sparse(const LatentAttention::Indexer& indexer) {
   dequant.max_rows = positions_;
   dequant.max_batch = engine_ == Engine::vllm ? tokens_ : 0;
   dequant.format = DGRT_MLA_KV_V32;
-  if (latent_.rank == 512 && latent_.rope_dim == 64) {  // what the format holds
+  if (holds_v32()) {
     add("self_attn.mla (cache)", append);
     add("self_attn.mla (dequantisation)", dequant);
   } else {
@@ -155,17 +156,22 @@ void Planner::add_sparse(const LatentAttention::Indexer& indexer) {
   add_chosen(indexer);
 }
 
-// Prefill reads rows that were made bf16.
+// Decode reads the cache itself, prefill rows that were made bf16.
 void Planner::add_chosen(const LatentAttention::Indexer& indexer) {
+  dgrt_mla_sparse_decode_desc decode = DGRT_MLA_SPARSE_DECODE_DESC;
+  decode.num_q_heads = latent_.num_heads;
+  decode.max_tokens = tokens_, decode.max_keys = indexer.top_k;
+  decode.format = DGRT_MLA_KV_V32;
+  if (holds_v32())
+    add("self_attn.mla (sparse decode)", decode);
+  else
+    add_missing("self_attn.mla (sparse decode)", "it reads rows of 512 + 64");
   dgrt_mla_sparse_prefill_desc prefill = DGRT_MLA_SPARSE_PREFILL_DESC;
   prefill.num_heads = latent_.num_heads;
   prefill.head_dim_qk = latent_.rank + latent_.rope_dim, prefill.head_dim_v = latent_.rank;
   prefill.max_tokens = tokens_, prefill.max_top_k = indexer.top_k;
   prefill.dtype = latent_.dtype;
   add("self_attn.mla (sparse prefill)", prefill);
-  add_missing("self_attn.mla (sparse decode)",
-              fmt::format("{} heads over {} chosen rows of {} + {}: no attention kernel", latent_.num_heads,
-                          indexer.top_k, latent_.rank, latent_.rope_dim));
 }
 
 }  // namespace

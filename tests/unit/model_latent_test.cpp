@@ -115,11 +115,13 @@ TEST_CASE("latent attention: the plans of an indexer and its cache", "[unit]") {
     CHECK(m.count(DGRT_OP_ATTN_MERGE) == 0);
     if (engine == Engine::sglang)
       CHECK(m.one<dgrt_attn_prefill_desc>(DGRT_OP_ATTN_PREFILL).max_kv_len == 2048);
+    CHECK_FALSE(m.missing("self_attn.indexer (inputs)").empty());
+    const auto& decode = m.one<dgrt_mla_sparse_decode_desc>(DGRT_OP_MLA_SPARSE_DECODE);
+    CHECK((decode.num_q_heads == 16 && decode.max_keys == 2048 && decode.max_tokens == 8192));
+    CHECK(decode.format == DGRT_MLA_KV_V32);
     const auto& prefill = m.one<dgrt_mla_sparse_prefill_desc>(DGRT_OP_MLA_SPARSE_PREFILL);
     CHECK((prefill.num_heads == 16 && prefill.head_dim_qk == 576 && prefill.head_dim_v == 512));
     CHECK((prefill.max_top_k == 2048 && prefill.dtype == DGRT_BF16));
-    for (const char* name : {"self_attn.mla (sparse decode)", "self_attn.indexer (inputs)"})
-      CHECK_FALSE(m.missing(name).empty());
 
     const auto linear = [&](const std::string& name) -> Linear {
       for (const Linear& l : m.needs.layers)
@@ -148,9 +150,10 @@ TEST_CASE("latent attention: sizes that no kernel has are named, the rest is pla
   CHECK(odd.missing("self_attn.indexer (decode)").find("num_heads=48") != std::string::npos);
   CHECK(odd.missing("self_attn.indexer (choice)").find("top_k=4096") != std::string::npos);
   CHECK(odd.missing("self_attn.mla (cache)").find("512 + 32") != std::string::npos);
-  CHECK(odd.missing("self_attn.mla (sparse prefill)").find("rows of 512 + 32: ") != std::string::npos);
+  for (const char* name : {"self_attn.mla (sparse decode)", "self_attn.mla (sparse prefill)"})
+    CHECK(odd.missing(name).find("512 + ") != std::string::npos);
   for (const uint32_t id : {DGRT_OP_MQA_LOGITS, DGRT_OP_TOPK_TRANSFORM, DGRT_OP_MLA_KV_APPEND,
-                            DGRT_OP_KV_DEQUANT_PAGED, DGRT_OP_MLA_SPARSE_PREFILL})
+                            DGRT_OP_KV_DEQUANT_PAGED, DGRT_OP_MLA_SPARSE_DECODE, DGRT_OP_MLA_SPARSE_PREFILL})
     CHECK(odd.count(id) == 0);
 
   config = model("deepseek-v3.2.json");
