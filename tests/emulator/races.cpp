@@ -120,7 +120,7 @@ void RaceCheck::read(const Warp& warp, uint32_t address, uint32_t bytes) {
   const uint32_t own = index_of(warp);
   auto& reads = place.shadow.reads[own];
   if (!reads) reads.reset(zeros<uint32_t>(place.shadow.bytes / word + 1));
-  for (uint32_t i = place.first / word; i <= place.last / word; ++i) reads[i] = clocks_[own][own];
+  for (uint32_t i = place.first_whole_word(); i < place.end_of_whole_words(); ++i) reads[i] = clocks_[own][own];
 }
 
 void RaceCheck::write(const Warp& warp, uint32_t address, uint32_t bytes) {
@@ -128,7 +128,8 @@ void RaceCheck::write(const Warp& warp, uint32_t address, uint32_t bytes) {
   check_written(warp, place, word, "writes");
   check_unread(warp, place, false);
   const uint32_t own = index_of(warp);
-  for (uint32_t i = place.first / word; i <= place.last / word; ++i) place.shadow.writes[i] = {own, clocks_[own][own]};
+  for (uint32_t i = place.first_whole_word(); i < place.end_of_whole_words(); ++i)
+    place.shadow.writes[i] = {own, clocks_[own][own]};
 }
 
 void RaceCheck::begin_engine_read(const Warp& warp, uint32_t offset, uint32_t bytes) {

@@ -36,7 +36,8 @@ class RaceCheck {
   void publish(const Warp& warp, uint64_t address);
   void observe(const Warp& warp, uint64_t address);
 
-  // Of lanes. The address is a shared one: of the warp's own CTA or another's. Throw Fault.
+  // Of lanes. Words of which an access has only a part are checked, but not remembered: another may have the rest.
+  // The address is a shared one: of the warp's own CTA or another's. Throw Fault.
   void read(const Warp& warp, uint32_t address, uint32_t bytes);
   void write(const Warp& warp, uint32_t address, uint32_t bytes);
   // Of engines, told by the warp: wgmma and copies out of shared memory, which read until the warp has waited.
@@ -70,6 +71,8 @@ class RaceCheck {
   struct Place {
     Shadow& shadow;
     uint32_t first, last;  // bytes
+    uint32_t first_whole_word() const { return (first + word - 1) / word; }
+    uint32_t end_of_whole_words() const { return (last + 1) / word; }
   };
 
   uint32_t index_of(const Warp& warp) const;

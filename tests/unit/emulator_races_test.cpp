@@ -27,8 +27,10 @@ TEST_CASE("a block's barrier, or a named one, is what orders two warps", "[unit]
   const std::string give = "@%p1 bra TAKE;\n" + write_own + "bar.arrive 1, 64;\nbra DONE;\nTAKE:\n";
   CHECK(fault(give + "bar.sync 1, 64;\n" + read_others + "DONE:\n") == "");
   CHECK_THAT(fault(give + read_others + "bar.sync 1, 64;\nDONE:\n"), Contains("a race"));
-  // Neighbours are nobody's.
+  // Neighbours do not meet, even in one word.
   CHECK(fault(write_own + "ld.shared.u32 %r4, [%r2];\n") == "");
+  CHECK(fault("mov.u32 %r3, 0;\n@%p1 mov.u32 %r3, 2;\nand.b32 %r4, %r1, 31;\nsetp.eq.u32 %p2, %r4, 0;\n"
+              "@%p2 st.shared.u16 [%r3], %r1;\n") == "");
 }
 
 TEST_CASE("flags order as well: atomics, releases and acquires", "[unit]") {
