@@ -25,7 +25,7 @@ using Params = MlaSparseParams;
 
 namespace dgrt::sm90::mla_sparse_decode {
 
-// Cfg: block_m, block_n, head_dim_qk, head_dim_v, format, dtype, invariant, new_keys, row_lanes.
+// Cfg: block_m, block_n, head_dim_qk, head_dim_v, format, dtype, q_bytes (2), invariant, new_keys, row_lanes.
 template <class Cfg>
 __device__ void run(const Params& p) {
   static_assert(Cfg::block_m == mla_rows && Cfg::block_n == mla_keys, "tiles are 64 rows and 64 keys");

@@ -318,7 +318,7 @@ __device__ __forceinline__ void synchronize() {
   }
 }
 
-// Cfg: block_m, block_n, head_dim_qk, head_dim_v, cluster, dtype.
+// Cfg: block_m, block_n, head_dim_qk, head_dim_v, cluster, dtype, q_bytes (2).
 template <class Cfg>
 __device__ void run(const Params& p) {
   static_assert(Cfg::block_m == mla_rows && Cfg::block_n == mla_keys, "tiles are 64 heads and 64 keys");

@@ -66,6 +66,7 @@ struct MlaSparseDecode {
     i.cfg.set("head_dim_v", mla_head_dim_v);
     i.cfg.set("format", d.format);
     i.cfg.set("dtype", DGRT_BF16);
+    i.cfg.set("q_bytes", 2);
     i.cfg.set("invariant", splitting(d));
     i.cfg.set("new_keys", false);
     i.cfg.set("row_lanes", true);

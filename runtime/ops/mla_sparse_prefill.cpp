@@ -75,6 +75,7 @@ struct MlaSparsePrefill {
     i.arch = target.arch;
     i.cfg = c;
     i.cfg.set("dtype", d.dtype);
+    i.cfg.set("q_bytes", 2);
     i.num_threads = mla_num_threads;
     i.min_blocks = 1;
     i.params_bytes = sizeof(k90::Params);
