@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the result tables of README.md from the records in bench/results, so that no figure there is typed
-by hand. Each table stands between <!-- results:NAME --> and <!-- /results -->.
+"""Writes the result tables of README.md and docs/results.md from the records in bench/results, so that no figure
+there is typed by hand. Each table stands between <!-- results:NAME --> and <!-- /results -->.
 
-    python3 python/peers/render_results.py           rewrites README.md
-    python3 python/peers/render_results.py --check   exits 1 if README.md is not what the records say
+    python3 python/peers/render_results.py           rewrites both
+    python3 python/peers/render_results.py --check   exits 1 if one is not what the records say
 
 Records: gemm_peers.py --json FILE, family_peers.py and attention_peers.py --json FILE, dgrt bench --json FILE, dgrt_bench
 --benchmark_out=FILE, and dgrt prewarm --json with kind, date and cpus added. The newest record wins, of family_peers.py the newest with that op; of dgrt_bench
@@ -16,17 +16,18 @@ import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PAGES = {"README.md": "", "docs/results.md": "../"}  # page -> from there to the root
 BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.S)
 COMPILE_BUDGET_MS = 200  # of one product's kernel on one idle core
 NOTHING = "*No run of this version is recorded yet.*\n"
 
 
-def load_records(folder):
-    """Parsed records, newest first."""
+def load_records(folder, to_root=""):
+    """Parsed records, newest first. to_root: from the page that links to them."""
     records = []
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
-        record["file"] = f"bench/results/{path.name}"
+        record["file"] = f"{to_root}bench/results/{path.name}"
         if "benchmarks" in record:  # Google Benchmark
             record["kind"] = "host"
             record["date"] = record["context"]["date"][:10]
@@ -417,9 +418,41 @@ def compile_table(found):
                   "slowest ms", "front end + NVVM + ptxas (medians)"], rows)
 
 
+PEER_TITLES = {"cublaslt_fp8": "cuBLASLt FP8", "cudnn": "cuDNN", "flash": "FlashAttention", "triton": "Triton",
+               "deep_gemm": "DeepGEMM", "torch_bf16": "torch BF16", "torch": "torch"}
+BENCH_OPS = ["attn_decode", "attn_extend", "attn_merge", "kv_append", "mla_decode", "mqa_logits", "paged_mqa_logits",
+             *SPARSE_OPS]
+
+
+def headline_table(records):
+    """A line per op: geometric means over the rows of its newest record."""
+    lines, seen = [], set()
+    for record in records:
+        for entry in record.get("geometric_means", []):
+            key = (entry["op"], entry.get("range"))
+            if key in seen:
+                continue
+            seen.add(key)
+            peers = [f"{entry[name]:.2f} × {title}" for name, title in PEER_TITLES.items()
+                     if entry.get(name) is not None]
+            lines.append([f"`{key[0]}`", key[1] or "", str(entry["rows"]), cell(entry["floor_share"], 2),
+                          ", ".join(peers), f"[{record['date']}]({record['file']})"])
+    for op in BENCH_OPS:
+        record = bench_record(records, op)
+        shares = [row["floor_share"] for row in record["rows"]
+                  if row["op"] == op and row["check"]["ok"]] if record else []
+        if shares:
+            lines.append([f"`{op}`", "", str(len(shares)), cell(statistics.geometric_mean(shares), 2), "",
+                          f"[{record['date']}]({record['file']})"])
+    if not lines:
+        return NOTHING
+    return table(["op", "range", "shapes", "share of floor", "speed beside", "record"], sorted(lines))
+
+
 def render(text, records):
-    """README text with every block filled anew."""
-    makers = {"gemm_fp8": lambda: gemm_table(records, "gemm_fp8"),
+    """A page's text with every block filled anew."""
+    makers = {"headline": lambda: headline_table(records),
+              "gemm_fp8": lambda: gemm_table(records, "gemm_fp8"),
               "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
               "family": lambda: family_table(records),
               "attention": lambda: attention_table(records),
@@ -436,15 +469,18 @@ def render(text, records):
 
 
 def main():
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = render(before, load_records(ROOT / "bench" / "results"))
-    if "--check" in sys.argv[1:]:
-        if before != after:
-            print("README.md differs from bench/results: run python/peers/render_results.py")
-        return int(before != after)
-    readme.write_text(after)
-    return 0
+    differs = False
+    for name, to_root in PAGES.items():
+        before = (ROOT / name).read_text()
+        after = render(before, load_records(ROOT / "bench" / "results", to_root))
+        if before == after:
+            continue
+        differs = True
+        if "--check" in sys.argv[1:]:
+            print(f"{name} differs from bench/results: run python/peers/render_results.py")
+        else:
+            (ROOT / name).write_text(after)
+    return int(differs and "--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""README's tables: filled from records, and in step with bench/results."""
+"""The tables of README and docs/results.md: filled from records, and in step with bench/results."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ sys.path.insert(0, str(PEERS))
 import render_results  # noqa: E402
 
 NAMES = ("gemm_fp8", "gemm_bf16", "family", "attention", "attn_cases", "attn_decode", "attn_extend",
-         "attn_memory", "mla_decode", "indexer", "sparse", "input_ops", "host")
+         "attn_memory", "mla_decode", "indexer", "sparse", "input_ops", "host", "headline")
 BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n" for name in NAMES)
 
 
@@ -53,11 +53,14 @@ HOST_RECORD = {
 
 
 class Render(unittest.TestCase):
-    def render(self, *records):
+    def load(self, *records):
         with tempfile.TemporaryDirectory() as folder:
             for i, record in enumerate(records):
                 (pathlib.Path(folder) / f"{i}.json").write_text(json.dumps(record))
-            return render_results.render(BLOCKS, render_results.load_records(pathlib.Path(folder)))
+            return render_results.load_records(pathlib.Path(folder))
+
+    def render(self, *records):
+        return render_results.render(BLOCKS, self.load(*records))
 
     def test_without_records_it_says_so(self):
         text = self.render()
@@ -71,7 +74,7 @@ class Render(unittest.TestCase):
         self.assertIn("| 0.50 |", text)           # floor 10 / 20
         self.assertIn("1.28 × cuBLASLt FP8", text)
         self.assertIn("1.32 × DeepGEMM", text)
-        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 1)  # the others
+        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 2)  # not it and the headline
 
     def test_a_wrong_result_shows_no_time(self):
         record = peers_record("2026-01-03", 20.0)
@@ -152,7 +155,7 @@ class Render(unittest.TestCase):
         self.assertIn("| 32 × 4 | 1000 | 8/4 | 192 | 16 |  | **55.8** | 52.9 | 700 | 0.86 |", text)
         self.assertIn("| `kv_append` | verify | 4 | 8 × 128 | **55.8** | 52.9 | 2378 | 0.86 |", text)
         self.assertIn("| `kv_append` | verify | 5 | 8 × 128 | wrong result |", text)
-        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 3)  # the others
+        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 4)  # nor the headline
 
     def test_indexer_and_helpers_show_what_was_checked(self):
         row = {"op": "mqa_logits", "model": "V3.2", "layer": "8K", "m": 2048, "n": 64, "k": 128,
@@ -198,12 +201,26 @@ class Render(unittest.TestCase):
         self.assertIn("| m, e, tp 8, ep 1 | 118 | 2 | 15.2 s |", text)
         self.assertNotIn("| m, e", self.render(host, dict(prewarm, failed=1)))
 
-    def test_readme_is_in_step_with_the_records(self):
-        text = (render_results.ROOT / "README.md").read_text()
-        records = render_results.load_records(render_results.ROOT / "bench" / "results")
-        self.assertEqual({m.group(2) for m in render_results.BLOCK.finditer(text)}, set(NAMES))
-        self.assertEqual(text, render_results.render(text, records),
-                         "run python/peers/render_results.py")
+    def test_headline_has_the_newest_means_of_each_op(self):
+        bench = {"kind": "dgrt_bench", "device": "GPU", "cuda_driver": "13", "date": "2026-01-01", "empty_us": {"us": 3},
+                 "rows": [{"op": "mla_decode", "floor_share": share, "check": {"ok": ok}}
+                          for share, ok in ((0.4, True), (0.9, True), (0.1, False))]}
+        newer = peers_record("2026-01-03", 20.0)
+        newer["geometric_means"][0]["deep_gemm"] = 1.5
+        text = render_results.render("<!-- results:headline -->\n<!-- /results -->", self.load(
+            peers_record("2026-01-02", 10.0), newer, bench))
+        self.assertIn("| `gemm_fp8` | m <= 128 | 1 | 0.50 | 1.28 × cuBLASLt FP8, 1.50 × DeepGEMM | [2026-01-03]", text)
+        self.assertIn("| `mla_decode` |  | 2 | 0.60 |  | [2026-01-01]", text)
+        self.assertEqual(text.count("gemm_fp8"), 1)
+
+    def test_pages_are_in_step_with_the_records(self):
+        names = []
+        for page, to_root in render_results.PAGES.items():
+            text = (render_results.ROOT / page).read_text()
+            records = render_results.load_records(render_results.ROOT / "bench" / "results", to_root)
+            names += [m.group(2) for m in render_results.BLOCK.finditer(text)]
+            self.assertEqual(text, render_results.render(text, records), "run python/peers/render_results.py")
+        self.assertEqual(sorted(names), sorted(NAMES))
 
 
 if __name__ == "__main__":
