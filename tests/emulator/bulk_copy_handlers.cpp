@@ -165,9 +165,14 @@ Step wait(Warp& warp, const Instr& instr, uint32_t lanes) {
   return ready ? Step::next : Step::retry;
 }
 
-// Prefetches do nothing that a program could see, but must be right.
+// Prefetches do nothing that a program could see, but must be right. A map may be none, if it is not used: products
+// over no k have none.
 Step prefetch_map(Warp& warp, const Instr& instr, uint32_t lanes) {
-  for_each_lane(lanes, [&](uint32_t lane) { read_map(warp, instr.operands[0], lane); });
+  for_each_lane(lanes, [&](uint32_t lane) {
+    const uint64_t address = lane_address(warp, instr.operands[0], lane);
+    if (address % 64) throw Fault("a tensor map must be 64-byte aligned");
+    generic_at(*warp.cta, address, sizeof(CUtensorMap));
+  });
   return Step::next;
 }
 

@@ -62,7 +62,7 @@ void CopyBatch::run() {
     const Copy& one = copies[lane];
     if (one.read) std::memcpy(one.to, one.from, one.read);
     std::memset(one.to + one.read, 0, one.written - one.read);
-    cta->writes.add(first_thread + lane, static_cast<size_t>(one.to - cta->shared.data()), one.written);
+    cta->writes.add(first_thread + lane, static_cast<size_t>(one.to - cta->shared.data()), one.written, true);
   });
 }
 

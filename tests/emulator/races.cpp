@@ -90,13 +90,25 @@ void RaceCheck::fail(const Warp& warp, const char* what, uint32_t offset, uint32
                           what, offset, who, did));
 }
 
-void RaceCheck::check_written(const Warp& warp, const Place& place, uint32_t step, const char* what) const {
+// Whether the warp is, or has waited for, one of those that wrote the word.
+bool RaceCheck::is_known(const Warp& warp, const Shadow& shadow, uint32_t index) const {
   const uint32_t own = index_of(warp);
-  const Clock& clock = clocks_[own];
-  for (uint32_t at = place.first; at <= place.last; at += step) {
-    const Write& last = place.shadow.writes[at / word];
-    if (last.by != own && !knows(clock, last.by, last.clock)) fail(warp, what, at, last.by, "wrote");
-  }
+  const auto is_one = [&](const Write& write) { return write.by == own || knows(clocks_[own], write.by, write.clock); };
+  if (is_one(shadow.writes[index])) return true;
+  for (const auto& same : shadow.same)
+    if (same && same[index].clock != 0 && is_one(same[index])) return true;
+  return false;
+}
+
+void RaceCheck::check_written(const Warp& warp, const Place& place, uint32_t step, const char* what) const {
+  for (uint32_t at = place.first; at <= place.last; at += step)
+    if (!is_known(warp, place.shadow, at / word)) fail(warp, what, at, place.shadow.writes[at / word].by, "wrote");
+}
+
+void RaceCheck::set(Shadow& shadow, uint32_t index, const Write& write) {
+  shadow.writes[index] = write;
+  for (auto& same : shadow.same)
+    if (same) same[index] = {};
 }
 
 void RaceCheck::check_unread(const Warp& warp, const Place& place, bool by_engine) const {
@@ -129,7 +141,20 @@ void RaceCheck::write(const Warp& warp, uint32_t address, uint32_t bytes) {
   check_unread(warp, place, false);
   const uint32_t own = index_of(warp);
   for (uint32_t i = place.first_whole_word(); i < place.end_of_whole_words(); ++i)
-    place.shadow.writes[i] = {own, clocks_[own][own]};
+    set(place.shadow, i, {own, clocks_[own][own]});
+}
+
+void RaceCheck::write_same(const Warp& warp, uint32_t address, uint32_t bytes) {
+  const Place place = place_of(warp, address, bytes);
+  const uint32_t own = index_of(warp);
+  for (uint32_t i = place.first_whole_word(); i < place.end_of_whole_words(); ++i)
+    for (auto& same : place.shadow.same) {
+      if (place.shadow.writes[i].by == own) break;
+      if (!same) same.reset(zeros<Write>(place.shadow.bytes / word + 1));
+      if (same[i].clock != 0 && same[i].by != own) continue;
+      same[i] = {own, clocks_[own][own]};
+      break;
+    }
 }
 
 void RaceCheck::begin_engine_read(const Warp& warp, uint32_t offset, uint32_t bytes) {
@@ -150,10 +175,11 @@ void RaceCheck::end_engine_read(const Warp& warp, uint32_t offset, uint32_t byte
 void RaceCheck::engine_write(const Warp& warp, const Cta& to, uint32_t offset, uint32_t bytes, uint64_t barrier) {
   const uint32_t index = index_of_barrier(barrier);
   const Write mark{index, phases_[index - num_warps_] + 1};
+  join(meetings_[barrier].coming, clocks_[index_of(warp)]);  // what came before the load comes before its end
   const Place place{shadows_[to.rank], offset, offset + bytes - 1};
   check_written(warp, place, piece, "has an engine write");
   check_unread(warp, place, true);
-  for (uint32_t i = place.first / word; i <= place.last / word; ++i) place.shadow.writes[i] = mark;
+  for (uint32_t i = place.first / word; i <= place.last / word; ++i) set(place.shadow, i, mark);
 }
 
 }  // namespace dgrt::emulator

@@ -3,8 +3,10 @@
 //
 // Vector clocks: every warp counts its releases, and knows of each other one up to which of them it has waited.
 // What is published at a barrier is what its threads knew when they came. A warp counts as one thread; an engine's
-// load counts as an access by its mbarrier, whose clock is the number of its phases.
+// load counts as an access by its mbarrier, whose clock is the number of its phases. Stores of what is there already
+// race with nobody, and who comes after one of several that stored the same may read it.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -40,6 +42,8 @@ class RaceCheck {
   // The address is a shared one: of the warp's own CTA or another's. Throw Fault.
   void read(const Warp& warp, uint32_t address, uint32_t bytes);
   void write(const Warp& warp, uint32_t address, uint32_t bytes);
+  // Of what is there already.
+  void write_same(const Warp& warp, uint32_t address, uint32_t bytes);
   // Of engines, told by the warp: wgmma and copies out of shared memory, which read until the warp has waited.
   void begin_engine_read(const Warp& warp, uint32_t offset, uint32_t bytes);
   void end_engine_read(const Warp& warp, uint32_t offset, uint32_t bytes);
@@ -64,7 +68,8 @@ class RaceCheck {
   };
   struct Shadow {
     uint32_t bytes = 0;
-    Zeros<Write> writes;                  // of each word, the last
+    Zeros<Write> writes;                  // of each word, the last that changed it
+    std::array<Zeros<Write>, 3> same;     // others that have stored the same since
     std::vector<Zeros<uint32_t>> reads;   // by warp: of each word, its clock then
     std::vector<Zeros<uint32_t>> engine;  // by warp: of each 16 bytes that an engine reads for it
   };
@@ -81,7 +86,9 @@ class RaceCheck {
   bool knows(const Clock& clock, uint32_t by, uint32_t time) const {
     return time == 0 || (by < clock.size() && clock[by] >= time && time != never_ends);
   }
+  bool is_known(const Warp& warp, const Shadow& shadow, uint32_t index) const;
   void check_written(const Warp& warp, const Place& place, uint32_t step, const char* what) const;
+  static void set(Shadow& shadow, uint32_t index, const Write& write);
   void check_unread(const Warp& warp, const Place& place, bool by_engine) const;
   [[noreturn]] void fail(const Warp& warp, const char* what, uint32_t offset, uint32_t other, const char* did) const;
   static void join(Clock& into, const Clock& from);

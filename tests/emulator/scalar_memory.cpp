@@ -57,9 +57,9 @@ std::byte* memory_at(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes
 }
 
 // For who reads it through another proxy. Other CTAs' memory is beyond that check.
-void note_write(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes) {
+void note_write(Warp& warp, uint32_t lane, uint64_t address, uint32_t bytes, bool changes) {
   if (in_shared_window(address)) address -= shared_window;
-  if (address < warp.cta->shared.size()) warp.cta->writes.add(warp.index * 32 + lane, address, bytes);
+  if (address < warp.cta->shared.size()) warp.cta->writes.add(warp.index * 32 + lane, address, bytes, changes);
 }
 
 struct Extent {
@@ -108,14 +108,15 @@ bool is_shared(uint64_t& address) {
 }
 
 // Tells the detector of races, of neighbours at once. `tells`: the access is there for others to see, or to see others.
-template <Space space, bool is_store, bool tells>
+enum class Access : uint8_t { load, store, store_of_same };
+template <Space space, Access access, bool tells>
 void note_access(Warp& warp, const Lanes& addresses, uint32_t lanes, uint32_t bytes) {
   RaceCheck& races = warp.cta->cluster->races;
   if constexpr (tells) {
     each_lane(lanes, [&](uint32_t lane) {
       uint64_t address = addresses[lane];
       if (is_shared<space>(address)) address = RaceCheck::flag_in_shared(warp, static_cast<uint32_t>(address));
-      if (is_store)
+      if (access != Access::load)
         races.publish(warp, address);
       else
         races.observe(warp, address);
@@ -124,8 +125,10 @@ void note_access(Warp& warp, const Lanes& addresses, uint32_t lanes, uint32_t by
     uint64_t first = 0, end = 0;
     const auto flush = [&] {
       if (first == end) return;
-      if (is_store)
+      if (access == Access::store)
         races.write(warp, static_cast<uint32_t>(first), static_cast<uint32_t>(end - first));
+      else if (access == Access::store_of_same)
+        races.write_same(warp, static_cast<uint32_t>(first), static_cast<uint32_t>(end - first));
       else
         races.read(warp, static_cast<uint32_t>(first), static_cast<uint32_t>(end - first));
     };
@@ -161,7 +164,7 @@ Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
                 bytes);
     for (uint32_t i = 0; i < count; ++i) (*to[i])[lane] = static_cast<uint64_t>(values[i]) & masks[i];
   });
-  note_access<space, false, tells>(warp, addresses, lanes, bytes);
+  note_access<space, Access::load, tells>(warp, addresses, lanes, bytes);
   return tells && count == 1 ? Step::yield : Step::next;  // it may poll
 }
 
@@ -174,15 +177,19 @@ Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
   for (uint32_t i = 0; i < count; ++i) from[i] = source(warp, element(instr.operands[1], i));
   const Extent extent = extent_of(addresses, lanes);
   std::byte* memory = memory_of<space>(warp, extent, bytes);
+  uint32_t changing = 0;
   each_lane(lanes, [&](uint32_t lane) {
     T values[count];
     for (uint32_t i = 0; i < count; ++i) values[i] = static_cast<T>(from[i][lane]);
     const uint64_t address = addresses[lane];
-    std::memcpy(memory ? memory + (address - extent.first) : memory_at<space>(warp, lane, address, bytes), values,
-                bytes);
-    if constexpr (space == Space::shared || space == Space::generic) note_write(warp, lane, address, bytes);
+    std::byte* to = memory ? memory + (address - extent.first) : memory_at<space>(warp, lane, address, bytes);
+    const bool changes = std::memcmp(to, values, bytes) != 0;
+    changing |= static_cast<uint32_t>(changes) << lane;
+    std::memcpy(to, values, bytes);
+    if constexpr (space == Space::shared || space == Space::generic) note_write(warp, lane, address, bytes, changes);
   });
-  note_access<space, true, tells>(warp, addresses, lanes, bytes);
+  note_access<space, Access::store, tells>(warp, addresses, lanes & changing, bytes);
+  note_access<space, Access::store_of_same, tells>(warp, addresses, lanes & ~changing, bytes);
   return Step::next;
 }
 

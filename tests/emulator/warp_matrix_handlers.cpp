@@ -81,7 +81,7 @@ Step store_matrices(Warp& warp, const Instr& instr, uint32_t lanes) {
       const auto pair = static_cast<uint32_t>(lane_value(warp, from[i], lane));
       std::byte* to = matrix_row(warp, instr.operands[0], i, lane / 4) + lane % 4 * 4;
       std::memcpy(to, &pair, sizeof pair);
-      warp.cta->writes.add(warp.index * 32 + lane, static_cast<size_t>(to - warp.cta->shared.data()), sizeof pair);
+      warp.cta->writes.add(warp.index * 32 + lane, static_cast<size_t>(to - warp.cta->shared.data()), sizeof pair, true);
     }
   }
   return Step::next;

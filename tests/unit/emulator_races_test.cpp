@@ -21,8 +21,9 @@ TEST_CASE("a block's barrier, or a named one, is what orders two warps", "[unit]
   CHECK_THAT(fault(write_own + read_others), Contains("a race: warp ") && Contains("no barrier is between"));
   // What is read must have been, before it is written anew.
   const std::string again = write_own + "bar.sync 0;\n" + read_others;
-  CHECK(fault(again + "bar.sync 0;\n" + write_own) == "");
-  CHECK_THAT(fault(again + write_own), Contains("a race"));
+  const std::string write_anew = "st.shared.u32 [%r2], %r2;\n";
+  CHECK(fault(again + "bar.sync 0;\n" + write_anew) == "");
+  CHECK_THAT(fault(again + write_anew), Contains("a race"));
   // Barriers without one of both order nothing.
   const std::string give = "@%p1 bra TAKE;\n" + write_own + "bar.arrive 1, 64;\nbra DONE;\nTAKE:\n";
   CHECK(fault(give + "bar.sync 1, 64;\n" + read_others + "DONE:\n") == "");
@@ -31,6 +32,17 @@ TEST_CASE("a block's barrier, or a named one, is what orders two warps", "[unit]
   CHECK(fault(write_own + "ld.shared.u32 %r4, [%r2];\n") == "");
   CHECK(fault("mov.u32 %r3, 0;\n@%p1 mov.u32 %r3, 2;\nand.b32 %r4, %r1, 31;\nsetp.eq.u32 %p2, %r4, 0;\n"
               "@%p2 st.shared.u16 [%r3], %r1;\n") == "");
+}
+
+TEST_CASE("two warps may store the same, and each reads what it stored", "[unit]") {
+  const std::string same = "st.shared.u32 [8192], 7;\nld.shared.u32 %r4, [8192];\n";
+  CHECK(fault(same) == "");
+  CHECK_THAT(fault("st.shared.u32 [8192], %r1;\n"), Contains("a race"));
+  // Who stored nothing there has waited for nobody.
+  const std::string none = "@%p1 bra READ;\nst.shared.u32 [8192], 7;\nREAD:\nld.shared.u32 %r4, [8192];\n";
+  CHECK_THAT(fault(none), Contains("a race"));
+  // What is other is no longer the same.
+  CHECK_THAT(fault(same + "@%p1 st.shared.u32 [8192], 8;\n"), Contains("a race"));
 }
 
 TEST_CASE("flags order as well: atomics, releases and acquires", "[unit]") {

@@ -128,14 +128,14 @@ class UpcastKeys : public Source {
   // complete when four passes were requested after them, of which each has a slot.
   __device__ __forceinline__ void aim_k(int32_t at) {
     request_page(at - 3);
-    const Place place = this->place_of(at, own_row(), entry(at));
-    const auto begin = [&](const AttnPageRows& tensor) {
-      if (!this->exists(place)) return uint64_t{0};
-      return reinterpret_cast<uint64_t>(tensor.base) + head_ * tensor.head + place.page * tensor.page +
-             place.token * tensor.token;
-    };
     __syncwarp();  // all lanes have requested the keys before
     if (threadIdx.x % 32 < rows) {
+      const Place place = this->place_of(at, own_row(), entry(at));
+      const auto begin = [&](const AttnPageRows& tensor) {
+        if (!this->exists(place)) return uint64_t{0};
+        return reinterpret_cast<uint64_t>(tensor.base) + head_ * tensor.head + place.page * tensor.page +
+               place.token * tensor.token;
+      };
       ptx::store_shared_u64(tables_ + threadIdx.x % 32 * 8, begin(p_.k_rows));
       ptx::store_shared_u64(value_table(at) + threadIdx.x % 32 * 8, begin(p_.v_rows));
     }
