@@ -129,12 +129,12 @@ TEST_CASE("attention: entries of page tables that name no page", "[gpu]") {
         for (const int64_t left : {-1, 100}) run_pages(*gpu, sized_pages(op_id, flags, page_size, left));
 }
 
-// A window leaves little to multiply. Of attn_extend two warpgroups zero the same rows of values, which the emulator
-// takes for a write without a fence.
+// A window leaves little to multiply.
 TEST_CASE("attention, entries that name no page: small sizes", "[gpu][emulated]") {
   Gpu* gpu = gpu_for("attention, entries that name no page: small sizes");
   if (!gpu) return;
-  run_pages(*gpu, sized_pages(DGRT_OP_ATTN_DECODE, DGRT_ATTN_CHECK_PAGES, 16, 100));
+  for (const uint32_t op_id : {DGRT_OP_ATTN_DECODE, DGRT_OP_ATTN_EXTEND})
+    run_pages(*gpu, sized_pages(op_id, DGRT_ATTN_CHECK_PAGES, 16, 100));
 }
 
 }  // namespace dgrt::test
