@@ -53,8 +53,8 @@ struct MergedColumns {
     for (float& x : o) x *= rescale;
 #pragma unroll
     for (uint32_t i = 0; i < count; ++i) {
+      if (statistics[i].y == 0.0f) continue;  // no keys; those of a small weight may be NaN, and count
       const float weight = ptx::ex2_approx_f32(statistics[i].x - shift);
-      if (weight == 0.0f) continue;
       sum += weight * statistics[i].y;
 #pragma unroll
       for (uint32_t j = 0; j < columns / 4; ++j) {
