@@ -52,14 +52,14 @@ Result<std::string> write_past_the_end() {
 
 }  // namespace
 
-TEST_CASE("emulated driver: a kernel that writes where nothing is fails its context", "[.][emulated]") {
+TEST_CASE("emulated driver: a kernel that writes where nothing is fails its context", "[emulated]") {
   Gpu* gpu = emulated_gpu();
   run_case("emulated driver: fault", [] { return write_past_the_end(); });
   REQUIRE(gpu->lab->make_current().is_ok());
   CHECK(gpu->lab->synchronize().is_ok());  // the other device's is not harmed
 }
 
-TEST_CASE("emulated driver: copies outside of memory are refused", "[.][emulated]") {
+TEST_CASE("emulated driver: copies outside of memory are refused", "[emulated]") {
   Gpu* gpu = emulated_gpu();
   const Driver& cu = gpu->lab->driver();
   const CUstream stream = gpu->lab->stream();
@@ -76,7 +76,7 @@ TEST_CASE("emulated driver: copies outside of memory are refused", "[.][emulated
   CHECK(gpu->lab->synchronize().is_ok());
 }
 
-TEST_CASE("emulated driver: graphs replay what was captured, unless the capture was disturbed", "[.][emulated]") {
+TEST_CASE("emulated driver: graphs replay what was captured, unless the capture was disturbed", "[emulated]") {
   Gpu* gpu = emulated_gpu();
   const Driver& cu = gpu->lab->driver();
   const CUstream stream = gpu->lab->stream();
@@ -104,7 +104,7 @@ TEST_CASE("emulated driver: graphs replay what was captured, unless the capture 
   CHECK(gpu->lab->synchronize().is_ok());
 }
 
-TEST_CASE("emulated driver: a run on it writes no record of a GPU", "[.][emulated]") {
+TEST_CASE("emulated driver: a run on it writes no record of a GPU", "[emulated]") {
   emulated_gpu();
   const TempDir dir;
   const std::string path = dir.path() + "/record.json";
