@@ -2,6 +2,7 @@
 // breaches of one rule each with what the message must say.
 #pragma once
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -45,21 +46,36 @@ struct OpsFixture : EngineFixture {
   void* const workspace = address<void>(0x10000);
 };
 
+// What the kernel of the last launch was given.
+template <class Params>
+Params last_params() {
+  Params params;
+  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
+  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
+  return params;
+}
+
+// A call that must succeed, and allocate nothing.
+template <class Args>
+void check_launch(const OpsFixture& fixture, const Plan& plan, const Args& args) {
+  FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
+  const size_t before = allocations_of_this_thread();
+  const Status status = fixture.launch(plan, &args.op);
+  const size_t num_allocations = allocations_of_this_thread() - before;
+  INFO(status.message());
+  REQUIRE(status.is_ok());
+  CHECK(num_allocations == 0);
+}
+
 // Launches for several m; `make` gives the args.
 template <class Make>
 void check_launches(OpsFixture& fixture, const dgrt_desc* desc, Make make) {
   const auto plan = fixture.plan_of(desc);
   REQUIRE(plan->workspace_bytes() == 0);
   for (const int64_t m : {1, 7, 64, 129, 4096}) {
-    const auto args = make(m);
     const int launches = FakeCuda::num_launches;
-    FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
-    const size_t before = allocations_of_this_thread();
-    const Status status = plan->launch(&args.op, nullptr, 0, fixture.stream);
-    const size_t num_allocations = allocations_of_this_thread() - before;
-    INFO(plan->op().stem << " m=" << m << " " << status.message());
-    CHECK(status.is_ok());
-    CHECK(num_allocations == 0);
+    INFO(plan->op().stem << " m=" << m);
+    check_launch(fixture, *plan, make(m));
     CHECK(FakeCuda::num_launches == launches + 1);
     CHECK(FakeCuda::last_config.gridDimX > 0);
   }

@@ -1,7 +1,6 @@
 // Plans of attention on a driver that only takes notes: what reaches the kernel, and that each rule of the
 // public header, broken, is refused by name.
 #include <cmath>
-#include <cstring>
 
 #include "attention/sm90_attn_prefill.cuh"
 #include "dgrt/attention.h"
@@ -40,13 +39,6 @@ Args good_args() {
   return args;
 }
 
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
-}
-
 }  // namespace
 
 TEST_CASE("attn_prefill: what reaches the kernel, without an allocation", "[unit]") {
@@ -59,16 +51,11 @@ TEST_CASE("attn_prefill: what reaches the kernel, without an allocation", "[unit
     for (const int64_t total_q : {1, 64, 1000, 16384}) {
       Args args = good_args();
       args.batch = batch, args.total_q = total_q;
-      FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
-      const size_t before = allocations_of_this_thread();
-      const Status status = fixture.launch(*plan, &args.op);
-      const size_t num_allocations = allocations_of_this_thread() - before;
-      INFO("batch=" << batch << " total_q=" << total_q << " " << status.message());
-      REQUIRE(status.is_ok());
-      CHECK(num_allocations == 0);
+      INFO("batch=" << batch << " total_q=" << total_q);
+      check_launch(fixture, *plan, args);
       dgrt_call_info info = DGRT_CALL_INFO;
       REQUIRE(plan->query(&args.op, &info).is_ok());
-      const Params p = last_params();
+      const Params p = last_params<Params>();
       const int64_t tiles = (total_q / info.block_m + batch) * 8;
       CHECK(FakeCuda::last_config.gridDimX == std::min<int64_t>(tiles, 132));
       CHECK(p.counter == fixture.workspace);
@@ -94,20 +81,20 @@ TEST_CASE("attn_prefill: masks, caps and forms of lse as the kernel takes them",
   const Desc plain = good_desc();
   const auto plan = fixture.plan_of(&plain.op);
   REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-  CHECK(last_params().window_left == attn_no_window);
-  CHECK(last_params().window_right == 0);
-  CHECK(last_params().lse_form == 0);
-  CHECK(last_params().scale_log2 == 0.125f * log2e);
+  CHECK(last_params<Params>().window_left == attn_no_window);
+  CHECK(last_params<Params>().window_right == 0);
+  CHECK(last_params<Params>().lse_form == 0);
+  CHECK(last_params<Params>().scale_log2 == 0.125f * log2e);
   args.window_left = 7, args.window_right = int64_t{1} << 40;
   REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-  CHECK(last_params().window_left == 7);
-  CHECK(last_params().window_right == attn_no_window);
+  CHECK(last_params<Params>().window_left == 7);
+  CHECK(last_params<Params>().window_right == attn_no_window);
   const Desc formed = good_desc(DGRT_ATTN_SOFTCAP | DGRT_ATTN_LSE_BASE2 | DGRT_ATTN_LSE_WITH_SINK);
   args.softcap = 50;
   REQUIRE(fixture.launch(*fixture.plan_of(&formed.op), &args.op).is_ok());
-  CHECK(last_params().lse_form == (attn_lse_base2 | attn_lse_with_sink));
-  CHECK(last_params().scale_log2 == 50 * log2e);
-  CHECK(last_params().cap_scale == 0.125f / 50);
+  CHECK(last_params<Params>().lse_form == (attn_lse_base2 | attn_lse_with_sink));
+  CHECK(last_params<Params>().scale_log2 == 50 * log2e);
+  CHECK(last_params<Params>().cap_scale == 0.125f / 50);
 }
 
 TEST_CASE("attn_prefill: nothing to do launches nothing; no keys and no lse are fine", "[unit]") {
@@ -187,7 +174,7 @@ TEST_CASE("attn_prefill: e4m3 keys and values have scales, and rows of 16 elemen
   const auto plan = fixture.plan_of(&desc.op);
   FakeCuda::last_params.reserve(FakeCuda::params_bytes);
   REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-  const Params p = last_params();
+  const Params p = last_params<Params>();
   CHECK(p.k_scale == args.k_scale);
   CHECK(p.v_scale == args.v_scale);
   CHECK(p.k_scale_head == 2);

@@ -1,7 +1,6 @@
 // attn_extend on a driver that only takes notes: what reaches the kernel of a paged cache, and that each
 // rule about it, broken, is refused by name. Rules that attn_prefill shares: attention_args_test.cpp.
 #include <cstddef>
-#include <cstring>
 
 #include "attention/sm90_attn_extend.cuh"
 #include "dgrt/attention.h"
@@ -49,13 +48,6 @@ Args with_new_keys() {
   return args;
 }
 
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
-}
-
 }  // namespace
 
 TEST_CASE("attn_extend: what reaches the kernel, without an allocation", "[unit]") {
@@ -65,14 +57,9 @@ TEST_CASE("attn_extend: what reaches the kernel, without an allocation", "[unit]
   for (const int64_t page_size : {1, 5, 16, 48, 64, 1072}) {
     Args args = good_args();
     args.page_size = page_size;
-    FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
-    const size_t before = allocations_of_this_thread();
-    const Status status = fixture.launch(*plan, &args.op);
-    const size_t num_allocations = allocations_of_this_thread() - before;
-    INFO("page_size=" << page_size << " " << status.message());
-    REQUIRE(status.is_ok());
-    CHECK(num_allocations == 0);
-    const Params p = last_params();
+    INFO("page_size=" << page_size);
+    check_launch(fixture, *plan, args);
+    const Params p = last_params<Params>();
     CHECK(p.page_table == args.page_table);
     CHECK(p.seq_lens == args.seq_lens);
     CHECK(p.table_row == 208);
@@ -106,7 +93,7 @@ TEST_CASE("attn_extend: nothing to do launches nothing; a cache without pages is
     spoil(&args);
     args.k = args.v = nullptr, args.page_table = nullptr;
     CHECK(fixture.launch(*plan, &args.op).is_ok());
-    CHECK(last_params().max_kv_len == 0);
+    CHECK(last_params<Params>().max_kv_len == 0);
   }
 }
 
@@ -120,17 +107,17 @@ TEST_CASE("attn_extend: new keys reach the kernel", "[unit]") {
   const Status status = fixture.launch(*plan, &args.op);
   INFO(status.message());
   REQUIRE(status.is_ok());
-  CHECK(last_params().kv_start == args.kv_start);
-  CHECK(last_params().max_kv_len == 200 * 16);
+  CHECK(last_params<Params>().kv_start == args.kv_start);
+  CHECK(last_params<Params>().max_kv_len == 200 * 16);
   args.num_pages = 0, args.k = args.v = nullptr, args.page_table = nullptr;
   CHECK(fixture.launch(*plan, &args.op).is_ok());
-  CHECK(last_params().max_kv_len == 0);
+  CHECK(last_params<Params>().max_kv_len == 0);
   // A caller of before: its args end where the new fields begin.
   Args old = good_args();
   old.op.struct_size = offsetof(Args, kv_start);
   const Desc plain = good_desc();
   CHECK(fixture.launch(*fixture.plan_of(&plain.op), &old.op).is_ok());
-  CHECK(last_params().kv_start == nullptr);
+  CHECK(last_params<Params>().kv_start == nullptr);
 }
 
 TEST_CASE("attn_extend refuses bad new keys by name", "[unit]") {
@@ -166,7 +153,7 @@ TEST_CASE("attn_extend: page_error", "[unit]") {
   desc.flags = DGRT_ATTN_CHECK_PAGES;
   args.page_error = address<int32_t>(0xd010);
   CHECK(fixture.launch(*fixture.plan_of(&desc.op), &args.op).is_ok());
-  CHECK(last_params().page_error == args.page_error);
+  CHECK(last_params<Params>().page_error == args.page_error);
   check_breaches<Args>(
       fixture, &desc.op, args,
       {{[](Args* x) { x->page_error = nullptr; }, "page_error=NULL: must point to device memory"},
@@ -223,7 +210,7 @@ TEST_CASE("attn_extend: an e4m3 cache has scales, rows of 16 elements and no gat
     const Status status = fixture.launch(*plan, &args.op);
     INFO(status.message());
     REQUIRE(status.is_ok());
-    const Params p = last_params();
+    const Params p = last_params<Params>();
     CHECK(p.k_scale == args.k_scale);
     CHECK(p.v_scale == args.v_scale);
     CHECK(p.k_scale_head == 0);

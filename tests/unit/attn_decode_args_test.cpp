@@ -1,7 +1,6 @@
 // Plans of attn_decode on a driver that only takes notes: what reaches the kernel, and that each rule of the
 // public header, broken, is refused by name.
 #include <cmath>
-#include <cstring>
 
 #include "attention/sm90_attn_decode.cuh"
 #include "dgrt/attention.h"
@@ -41,13 +40,6 @@ Args good_args() {
   return args;
 }
 
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
-}
-
 }  // namespace
 
 TEST_CASE("attn_decode: what reaches the kernel, without an allocation", "[unit]") {
@@ -58,16 +50,10 @@ TEST_CASE("attn_decode: what reaches the kernel, without an allocation", "[unit]
     CHECK(plan->state_bytes() > 0);
     CHECK(plan->state_bytes() < plan->workspace_bytes());
     const Args args = good_args();
-    FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
-    const size_t before = allocations_of_this_thread();
-    const Status status = fixture.launch(*plan, &args.op);
-    const size_t num_allocations = allocations_of_this_thread() - before;
-    INFO(status.message());
-    REQUIRE(status.is_ok());
-    CHECK(num_allocations == 0);
+    check_launch(fixture, *plan, args);
     dgrt_call_info info = DGRT_CALL_INFO;
     REQUIRE(plan->query(&args.op, &info).is_ok());
-    const Params p = last_params();
+    const Params p = last_params<Params>();
     CHECK(FakeCuda::last_config.gridDimX % 132 == 0);
     CHECK(p.counters == fixture.workspace);
     CHECK(reinterpret_cast<std::byte*>(p.parts) ==
@@ -129,7 +115,7 @@ TEST_CASE("attn_decode: nothing to do launches nothing; no cache and no lse are 
   CHECK(fixture.launch(*plan, &args.op).is_ok());
   args.max_pages = 400;  // there is no table to look into either
   CHECK(fixture.launch(*plan, &args.op).is_ok());
-  CHECK(last_params().max_kv_len == 0);
+  CHECK(last_params<Params>().max_kv_len == 0);
   CHECK(plan->launch(&args.op, fixture.workspace, 0, fixture.stream).code() ==
         DGRT_WORKSPACE_TOO_SMALL);
 }
@@ -184,7 +170,7 @@ TEST_CASE("attn_decode: new keys", "[unit]") {
   args.v_new_token_stride = 4 * 128 + 8, args.v_new_head_stride = 136;
   const auto plan = fixture.plan_of(&desc.op);
   REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-  Params p = last_params();
+  Params p = last_params<Params>();
   CHECK(p.k_new == 0x4000);
   CHECK(p.v_new == static_cast<uint64_t>(-0x1000));
   CHECK(p.k_new_token == 4 * 192);
@@ -201,8 +187,8 @@ TEST_CASE("attn_decode: new keys", "[unit]") {
         "total_q=600000000 batch=2 max_pages=1: more than 2^32 tiles of keys"}});
   args.num_pages = 0, args.k = args.v = nullptr, args.page_table = nullptr;
   REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-  CHECK(last_params().max_kv_len == 0);
-  CHECK(last_params().v_new == 0x800);
+  CHECK(last_params<Params>().max_kv_len == 0);
+  CHECK(last_params<Params>().v_new == 0x800);
   check_descs<Desc>(desc, DGRT_UNSUPPORTED,
                     {{[](Desc* d) { d->dtype_kv = DGRT_E4M3; }, "dtype_kv=e4m3: not with NEW_KEYS"}});
 }
@@ -212,13 +198,13 @@ TEST_CASE("attn_decode: page_error", "[unit]") {
   const Desc plain = good_desc(), checked = good_desc(DGRT_ATTN_CHECK_PAGES);
   Args args = good_args();
   CHECK(fixture.launch(*fixture.plan_of(&plain.op), &args.op).is_ok());
-  CHECK(last_params().page_error == nullptr);
+  CHECK(last_params<Params>().page_error == nullptr);
   check_breaches<Args>(fixture, &plain.op, args,
                        {{[](Args* x) { x->page_error = address<int32_t>(0xc010); },
                          "page_error=0xc010: must be NULL without CHECK_PAGES"}});
   args.page_error = address<int32_t>(0xc010);
   CHECK(fixture.launch(*fixture.plan_of(&checked.op), &args.op).is_ok());
-  CHECK(last_params().page_error == args.page_error);
+  CHECK(last_params<Params>().page_error == args.page_error);
   check_breaches<Args>(
       fixture, &checked.op, args,
       {{[](Args* x) { x->page_error = nullptr; }, "page_error=NULL: must point to device memory"},
@@ -235,7 +221,7 @@ TEST_CASE("attn_decode: an e4m3 cache has scales, and rows of 16 elements", "[un
   const auto plan = fixture.plan_of(&desc.op);
   FakeCuda::last_params.reserve(FakeCuda::params_bytes);
   REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-  const Params p = last_params();
+  const Params p = last_params<Params>();
   CHECK(p.k_scale == args.k_scale);
   CHECK(p.v_scale == args.v_scale);
   CHECK(p.k_scale_head == 2);

@@ -1,6 +1,5 @@
 // Masks of attn_decode and attn_extend on a driver that only takes notes: what reaches the kernel, and that each
 // rule, broken, is refused by name.
-#include <cstring>
 
 #include "attention/sm90_attn_decode.cuh"
 #include "attention/sm90_attn_extend.cuh"
@@ -38,14 +37,6 @@ Args good_args(Args args) {
   args.mask = address<void>(0xa001), args.mask_indptr = address<int64_t>(0xb008);
   args.mask_bytes = int64_t{1} << 40;
   return args;
-}
-
-template <class Params>
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
 }
 
 template <class Params, class Desc, class Args>

@@ -1,6 +1,5 @@
 // Plans of attn_merge and kv_append on a driver that only takes notes: what reaches the kernel, and that each
 // rule of the public header, broken, is refused by name.
-#include <cstring>
 
 #include "attention/sm90_attn_merge.cuh"
 #include "attention/sm90_kv_append.cuh"
@@ -14,14 +13,6 @@ using MergeDesc = dgrt_attn_merge_desc;
 using MergeArgs = dgrt_attn_merge_args;
 using AppendDesc = dgrt_kv_append_desc;
 using AppendArgs = dgrt_kv_append_args;
-
-template <class Params>
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
-}
 
 MergeDesc merge_desc(uint32_t flags = 0) {
   MergeDesc desc = DGRT_ATTN_MERGE_DESC;

@@ -1,6 +1,5 @@
 // Plans of the indexer's ops on a driver that only takes notes: what reaches the kernel, and that each rule of
 // the public header, broken, is refused by name.
-#include <cstring>
 
 #include "dgrt/indexer.h"
 #include "indexer/sm90_mqa_logits.cuh"
@@ -14,14 +13,6 @@ using Desc = dgrt_mqa_logits_desc;
 using Args = dgrt_mqa_logits_args;
 using PagedDesc = dgrt_paged_mqa_logits_desc;
 using PagedArgs = dgrt_paged_mqa_logits_args;
-
-template <class Params>
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
-}
 
 Desc logits_desc(uint32_t flags = 0) {
   Desc desc = DGRT_MQA_LOGITS_DESC;

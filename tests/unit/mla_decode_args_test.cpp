@@ -1,7 +1,6 @@
 // Plans of mla_decode on a driver that only takes notes: what reaches the kernel, and that each rule of the public
 // header, broken, is refused by name.
 #include <cmath>
-#include <cstring>
 
 #include "dgrt/mla.h"
 #include "mla/sm90_mla_decode.cuh"
@@ -40,16 +39,8 @@ Args good_args() {
 
 Params params_of(OpsFixture& fixture, const Desc& desc, const Args& args) {
   const auto plan = fixture.plan_of(&desc.op);
-  FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
-  const size_t before = allocations_of_this_thread();
-  const Status status = fixture.launch(*plan, &args.op);
-  const size_t num_allocations = allocations_of_this_thread() - before;
-  INFO(status.message());
-  REQUIRE(status.is_ok());
-  CHECK(num_allocations == 0);
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
+  check_launch(fixture, *plan, args);
+  const auto params = last_params<Params>();
   CHECK(params.counters == fixture.workspace);
   CHECK(reinterpret_cast<std::byte*>(params.parts) ==
         static_cast<std::byte*>(fixture.workspace) + plan->state_bytes());

@@ -1,7 +1,6 @@
 // Plans of the helper ops around sparse MLA on a driver that only takes notes: what reaches the kernel, and that
 // each rule of the public header, broken, is refused by name.
 #include <algorithm>
-#include <cstring>
 
 #include "dgrt/mla.h"
 #include "mla/sm90_build_swa_token_ids.cuh"
@@ -24,14 +23,6 @@ using IdsDesc = dgrt_build_swa_token_ids_desc;
 using IdsArgs = dgrt_build_swa_token_ids_args;
 using CombineDesc = dgrt_combine_topk_swa_indices_desc;
 using CombineArgs = dgrt_combine_topk_swa_indices_args;
-
-template <class Params>
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
-}
 
 TopkDesc topk_desc() {
   TopkDesc desc = DGRT_TOPK_TRANSFORM_DESC;
