@@ -3,24 +3,19 @@
 #include "tools/model_attention.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 
 #include "runtime/engine/selection.h"
 #include "tests/support/catch.h"
+#include "tests/support/example_model.h"
 
 namespace dgrt {
 namespace {
 
+using test::example_model;
 using Json = nlohmann::json;
-
-Json model(const std::string& name) {
-  std::ifstream file(std::string(DGRT_SOURCE_DIR) + "/examples/models/" + name);
-  REQUIRE(file);
-  return Json::parse(file);
-}
 
 Json gemma2() {
   return {{"model_type", "gemma2"},        {"hidden_size", 3584},
@@ -72,7 +67,7 @@ TEST_CASE("attention: ranks divide the heads, and share copies of key heads", "[
                {"qwen3-30b-a3b.json", 1, 32, 4}, {"qwen3-8b-fp8.json", 4, 8, 2}};
   for (const auto& c : cases) {
     INFO(c.file << " tp " << c.tp);
-    const ModelNeeds needs = needs_of(model(c.file), profile(Engine::sglang, c.tp));
+    const ModelNeeds needs = needs_of(example_model(c.file), profile(Engine::sglang, c.tp));
     REQUIRE(needs.attention.size() == 1);
     const Attention& attention = needs.attention[0];
     CHECK((attention.num_q_heads == c.q_heads && attention.num_kv_heads == c.kv_heads));
@@ -80,14 +75,14 @@ TEST_CASE("attention: ranks divide the heads, and share copies of key heads", "[
     CHECK(attention.dtype == DGRT_BF16);
     CHECK(missing_reason(needs, "self_attn.attn").empty());
   }
-  CHECK(needs_of(model("qwen3-8b.json"), profile(Engine::vllm)).max_positions == 40960);
-  CHECK(needs_of(model("deepseek-v3.json"), profile(Engine::vllm)).attention.empty());
+  CHECK(needs_of(example_model("qwen3-8b.json"), profile(Engine::vllm)).max_positions == 40960);
+  CHECK(needs_of(example_model("deepseek-v3.json"), profile(Engine::vllm)).attention.empty());
 }
 
 TEST_CASE("attention: each engine's plans", "[unit]") {
   for (const Engine engine : {Engine::sglang, Engine::vllm, Engine::plain}) {
     const Profile p = profile(engine, 2);
-    const DescList descs(needs_of(model("qwen3-8b.json"), p), p);
+    const DescList descs(needs_of(example_model("qwen3-8b.json"), p), p);
     const auto* prefill = find<dgrt_attn_prefill_desc>(descs, DGRT_OP_ATTN_PREFILL);
     const auto* extend = find<dgrt_attn_extend_desc>(descs, DGRT_OP_ATTN_EXTEND);
     const auto* decode = find<dgrt_attn_decode_desc>(descs, DGRT_OP_ATTN_DECODE);

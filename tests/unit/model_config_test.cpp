@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <set>
 
 #include "tests/support/catch.h"
+#include "tests/support/example_model.h"
 
 namespace dgrt {
 bool operator==(const Linear& a, const Linear& b) {
@@ -31,13 +31,8 @@ using dgrt::Experts;
 using dgrt::Linear;
 using dgrt::ModelNeeds;
 using dgrt::Profile;
+using dgrt::test::example_model;
 using Json = nlohmann::json;
-
-Json model(const std::string& name) {
-  std::ifstream file(std::string(DGRT_SOURCE_DIR) + "/examples/models/" + name);
-  REQUIRE(file);
-  return Json::parse(file);
-}
 
 Profile profile(Engine engine, int64_t tp = 1, int64_t ep = 1) {
   Profile p;
@@ -129,7 +124,7 @@ std::vector<Linear> dense_4096(bool fused, Linear (*make)(const char*, int64_t, 
 }  // namespace
 
 TEST_CASE("DeepSeek-V3's layers", "[unit]") {
-  const Json config = model("deepseek-v3.json");
+  const Json config = example_model("deepseek-v3.json");
   CHECK(needs_of(config, profile(Engine::sglang)).layers == deepseek_fused);
   CHECK(needs_of(config, profile(Engine::vllm)).layers == deepseek_fused);
   const ModelNeeds plain = needs_of(config, profile(Engine::plain));
@@ -147,28 +142,28 @@ TEST_CASE("Qwen3's and Llama's layers", "[unit]") {
   for (Engine engine : {Engine::sglang, Engine::vllm, Engine::plain}) {
     const bool fused = engine != Engine::plain;
     const Profile p = profile(engine);
-    CHECK(needs_of(model("qwen3-8b.json"), p).layers == dense_4096(fused, bf16, 12288, 151936));
-    CHECK(needs_of(model("qwen3-8b-fp8.json"), p).layers == dense_4096(fused, fp8, 12288, 151936));
-    CHECK(needs_of(model("llama-3.1-8b.json"), p).layers == dense_4096(fused, bf16, 14336, 128256));
+    CHECK(needs_of(example_model("qwen3-8b.json"), p).layers == dense_4096(fused, bf16, 12288, 151936));
+    CHECK(needs_of(example_model("qwen3-8b-fp8.json"), p).layers == dense_4096(fused, fp8, 12288, 151936));
+    CHECK(needs_of(example_model("llama-3.1-8b.json"), p).layers == dense_4096(fused, bf16, 14336, 128256));
   }
-  CHECK(needs_of(model("qwen3-8b.json"), profile(Engine::vllm)).quant_ks.empty());
-  CHECK(needs_of(model("qwen3-8b-fp8.json"), profile(Engine::vllm)).quant_ks ==
+  CHECK(needs_of(example_model("qwen3-8b.json"), profile(Engine::vllm)).quant_ks.empty());
+  CHECK(needs_of(example_model("qwen3-8b-fp8.json"), profile(Engine::vllm)).quant_ks ==
         std::vector<int64_t>{4096, 12288});
 }
 
 TEST_CASE("Qwen3-MoE's layers", "[unit]") {
-  const ModelNeeds fused = needs_of(model("qwen3-30b-a3b.json"), profile(Engine::sglang));
+  const ModelNeeds fused = needs_of(example_model("qwen3-30b-a3b.json"), profile(Engine::sglang));
   CHECK(fused.layers == std::vector<Linear>{bf16("self_attn.qkv_proj", 5120, 2048),
                                             bf16("self_attn.o_proj", 2048, 4096),
                                             bf16("mlp.gate", 128, 2048),
                                             bf16("lm_head", 151936, 2048)});
   check_experts(fused, 128, 1536, 2048, 8, DGRT_BF16);
   CHECK(
-      needs_of(model("qwen3-30b-a3b.json"), profile(Engine::plain)).layers ==
+      needs_of(example_model("qwen3-30b-a3b.json"), profile(Engine::plain)).layers ==
       std::vector<Linear>{bf16("self_attn.q_proj", 4096, 2048), bf16("self_attn.k_proj", 512, 2048),
                           bf16("self_attn.v_proj", 512, 2048), bf16("self_attn.o_proj", 2048, 4096),
                           bf16("mlp.gate", 128, 2048), bf16("lm_head", 151936, 2048)});
-  Json some_dense = model("qwen3-30b-a3b.json");
+  Json some_dense = example_model("qwen3-30b-a3b.json");
   some_dense["mlp_only_layers"] = {0};
   const ModelNeeds with_dense = needs_of(some_dense, profile(Engine::sglang));
   REQUIRE(find(with_dense, "mlp.down_proj"));
@@ -177,7 +172,7 @@ TEST_CASE("Qwen3-MoE's layers", "[unit]") {
 
 TEST_CASE("Tensor parallelism divides n of column-parallel and k of row-parallel layers",
           "[unit]") {
-  const ModelNeeds needs = needs_of(model("deepseek-v3.json"), profile(Engine::sglang, 8));
+  const ModelNeeds needs = needs_of(example_model("deepseek-v3.json"), profile(Engine::sglang, 8));
   const std::vector<Linear> expected = {fp8("self_attn.fused_qkv_a_proj", 2112, 7168),
                                         fp8("self_attn.q_b_proj", 3072, 1536),
                                         fp8("self_attn.kv_b_proj", 4096, 512),
@@ -192,12 +187,12 @@ TEST_CASE("Tensor parallelism divides n of column-parallel and k of row-parallel
   CHECK(needs.layers == expected);
 
   // Eight key-value heads on 16 ranks: two ranks hold a copy of each.
-  const ModelNeeds copies = needs_of(model("qwen3-8b.json"), profile(Engine::vllm, 16));
+  const ModelNeeds copies = needs_of(example_model("qwen3-8b.json"), profile(Engine::vllm, 16));
   CHECK(*find(copies, "self_attn.qkv_proj") == bf16("self_attn.qkv_proj", 4 * 128, 4096));
 }
 
 TEST_CASE("Expert parallelism changes the experts alone", "[unit]") {
-  const Json config = model("deepseek-v3.json");
+  const Json config = example_model("deepseek-v3.json");
   const ModelNeeds one = needs_of(config, profile(Engine::sglang, 8));
   const ModelNeeds many = needs_of(config, profile(Engine::sglang, 8, 8));
   CHECK(one.layers == many.layers);
@@ -219,7 +214,7 @@ TEST_CASE("Expert parallelism changes the experts alone", "[unit]") {
 }
 
 TEST_CASE("Shapes that ranks do not divide are errors that name the field", "[unit]") {
-  const Json qwen = model("qwen3-8b.json");
+  const Json qwen = example_model("qwen3-8b.json");
   CHECK(message_of(qwen, profile(Engine::vllm, 3)) ==
         "num_attention_heads=32 tp=3: tp must divide it");
   Json heads = qwen;
@@ -238,7 +233,7 @@ TEST_CASE("Shapes that ranks do not divide are errors that name the field", "[un
 }
 
 TEST_CASE("A scale block that two ranks would share is listed as missing", "[unit]") {
-  const ModelNeeds needs = needs_of(model("deepseek-v3.json"), profile(Engine::vllm, 32));
+  const ModelNeeds needs = needs_of(example_model("deepseek-v3.json"), profile(Engine::vllm, 32));
   CHECK(find(needs, "mlp.down_proj") == nullptr);
   CHECK(missing_reason(needs, "mlp.down_proj").find("k=576 at tp=32") != std::string::npos);
   CHECK(missing_reason(needs, "mlp.gate_up_proj").find("multiple of 128") != std::string::npos);
@@ -247,7 +242,7 @@ TEST_CASE("A scale block that two ranks would share is listed as missing", "[uni
 }
 
 TEST_CASE("Weights that dgrt has no kernel for are listed with the reason", "[unit]") {
-  Json config = model("llama-3.1-8b.json");
+  Json config = example_model("llama-3.1-8b.json");
   const auto reason = [&](Json quantization) {
     config["quantization_config"] = std::move(quantization);
     const ModelNeeds needs = needs_of(config, profile(Engine::vllm));
@@ -269,13 +264,13 @@ TEST_CASE("Weights that dgrt has no kernel for are listed with the reason", "[un
                    {{"weights", {{"type", "float"}, {"num_bits", 8}, {"strategy", "channel"}}},
                     {"input_activations", {{"strategy", "token"}, {"dynamic", true}}}}}}}})
             .find("per channel") != std::string::npos);
-  config = model("llama-3.1-8b.json");
+  config = example_model("llama-3.1-8b.json");
   config["torch_dtype"] = "float16";
   CHECK(needs_of(config, profile(Engine::vllm)).layers.empty());
 }
 
 TEST_CASE("compressed-tensors in 128 x 128 blocks is the same FP8", "[unit]") {
-  Json config = model("qwen3-8b.json");
+  Json config = example_model("qwen3-8b.json");
   config["quantization_config"] = {
       {"quant_method", "compressed-tensors"},
       {"ignore", {"lm_head"}},
@@ -292,7 +287,7 @@ TEST_CASE("compressed-tensors in 128 x 128 blocks is the same FP8", "[unit]") {
 }
 
 TEST_CASE("Modules that the checkpoint leaves unquantised stay BF16", "[unit]") {
-  Json config = model("qwen3-8b-fp8.json");
+  Json config = example_model("qwen3-8b-fp8.json");
   auto& skipped = config["quantization_config"]["modules_to_not_convert"];
   const auto o_proj_dtypes = [&] {
     std::set<uint32_t> dtypes;
@@ -317,7 +312,7 @@ TEST_CASE("Modules that the checkpoint leaves unquantised stay BF16", "[unit]") 
 
 TEST_CASE("Bad configs name the field", "[unit]") {
   const Profile p = profile(Engine::vllm);
-  Json config = model("qwen3-8b.json");
+  Json config = example_model("qwen3-8b.json");
   config.erase("intermediate_size");
   CHECK(message_of(config, p) == "intermediate_size: missing from the config");
   config["intermediate_size"] = -5;
@@ -337,7 +332,7 @@ TEST_CASE("Bad configs name the field", "[unit]") {
 TEST_CASE("Descs of a model are distinct and bounded by max-tokens", "[unit]") {
   Profile bounded = profile(Engine::plain);
   bounded.max_tokens = 4096;
-  const ModelNeeds needs = needs_of(model("deepseek-v3.json"), bounded);
+  const ModelNeeds needs = needs_of(example_model("deepseek-v3.json"), bounded);
   const DescList descs(needs, bounded);
   // gate and up have one shape, twice: 14 layers make 12 products; 2 per head; 2 of experts, each
   // for prefill and decode; 6 rows to quantise; and attention's prefill, decode and cache.

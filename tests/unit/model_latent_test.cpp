@@ -2,7 +2,6 @@
 // what has no kernel is named.
 #include "tools/model_latent.h"
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -11,17 +10,13 @@
 #include "dgrt/indexer.h"
 #include "dgrt/mla.h"
 #include "tests/support/catch.h"
+#include "tests/support/example_model.h"
 
 namespace dgrt {
 namespace {
 
+using test::example_model;
 using Json = nlohmann::json;
-
-Json model(const std::string& name) {
-  std::ifstream file(std::string(DGRT_SOURCE_DIR) + "/examples/models/" + name);
-  REQUIRE(file);
-  return Json::parse(file);
-}
 
 struct Model {
   ModelNeeds needs;
@@ -65,7 +60,7 @@ TEST_CASE("latent attention: dense plans of each engine", "[unit]") {
   for (const auto& c : cases)
     for (const Engine engine : {Engine::sglang, Engine::vllm, Engine::plain}) {
       INFO(c.file << " engine " << static_cast<int>(engine));
-      const Model m(model(c.file), engine);
+      const Model m(example_model(c.file), engine);
       const bool chunked = engine != Engine::plain;
       const auto& decode = m.one<dgrt_mla_decode_desc>(DGRT_OP_MLA_DECODE);
       CHECK((decode.num_q_heads == c.heads && decode.num_kv_heads == 1));
@@ -93,7 +88,7 @@ TEST_CASE("latent attention: dense plans of each engine", "[unit]") {
 TEST_CASE("latent attention: the plans of an indexer and its cache", "[unit]") {
   for (const Engine engine : {Engine::sglang, Engine::vllm, Engine::plain}) {
     INFO("engine " << static_cast<int>(engine));
-    const Model m(model("deepseek-v3.2.json"), engine);
+    const Model m(example_model("deepseek-v3.2.json"), engine);
     // Every rank scores with all 64 index heads.
     const auto& logits = m.one<dgrt_mqa_logits_desc>(DGRT_OP_MQA_LOGITS);
     CHECK((logits.num_heads == 64 && logits.head_dim == 128 && logits.dtype_out == DGRT_FP32));
@@ -135,14 +130,14 @@ TEST_CASE("latent attention: the plans of an indexer and its cache", "[unit]") {
 }
 
 TEST_CASE("latent attention: sizes that no kernel has are named, the rest is planned", "[unit]") {
-  Json config = model("deepseek-v3.json");
+  Json config = example_model("deepseek-v3.json");
   config["kv_lora_rank"] = 256;
   const Model narrow(config, Engine::vllm);
   CHECK(narrow.missing("self_attn.mla (decode)").find("rows of 256 + 64: ") != std::string::npos);
   CHECK(narrow.count(DGRT_OP_MLA_DECODE) == 0);
   CHECK(narrow.count(DGRT_OP_ATTN_PREFILL) == 1);
 
-  config = model("deepseek-v3.2.json");
+  config = example_model("deepseek-v3.2.json");
   config["index_n_heads"] = 48, config["index_topk"] = 4096, config["qk_rope_head_dim"] = 32;
   config["num_nextn_predict_layers"] = 0;
   const Model odd(config, Engine::vllm);
@@ -156,7 +151,7 @@ TEST_CASE("latent attention: sizes that no kernel has are named, the rest is pla
                             DGRT_OP_KV_DEQUANT_PAGED, DGRT_OP_MLA_SPARSE_DECODE, DGRT_OP_MLA_SPARSE_PREFILL})
     CHECK(odd.count(id) == 0);
 
-  config = model("deepseek-v3.2.json");
+  config = example_model("deepseek-v3.2.json");
   config["torch_dtype"] = "float32";
   const Model wide(config, Engine::vllm);
   CHECK(wide.missing("self_attn.mla").find("float32") != std::string::npos);
@@ -165,7 +160,7 @@ TEST_CASE("latent attention: sizes that no kernel has are named, the rest is pla
 
 TEST_CASE("latent attention: bad fields are errors that name them", "[unit]") {
   const auto message = [](const char* field, Json value) {
-    Json config = model("deepseek-v3.2.json");
+    Json config = example_model("deepseek-v3.2.json");
     config[field] = std::move(value);
     return model_needs(config.dump(), Profile()).status().message();
   };
