@@ -1,5 +1,5 @@
 // What decode over a paged cache must give bit for bit, whatever the op: repeats, and replays of a graph. Run:
-// DecodeRun or MlaRun.
+// DecodeRun, MlaRun, or, of repeats, SparseRun.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -24,7 +24,7 @@ Status check_equal(const Gpu& gpu, const Outputs& want, const Outputs& got) {
 template <class Run, class Case>
 void run_launch_repeats(Gpu& gpu, const Case& test, int rounds) {
   run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
-    DGRT_ASSIGN(const Run run, Run::make(gpu, test));
+    DGRT_ASSIGN(Run run, Run::make(gpu, test));
     DGRT_ASSIGN(const typename Run::Outputs want, run.outputs());
     DGRT_ASSIGN(const typename Run::Outputs got, run.outputs());
     DGRT_TRY(run.launch(want));

@@ -6,23 +6,13 @@
 #include <limits>
 #include <random>
 
-#include "tests/gpu/graph.h"
-#include "tools/lib/lab_gemm_check.h"  // first_difference()
+#include "tests/gpu/decode_launches.h"
 #include "tools/lib/lab_quant_model.h"
 
 namespace dgrt::test {
 namespace {
 
 constexpr int64_t dv = 512;
-
-Status check_equal(const Gpu& gpu, const SparseRun::Outputs& want, const SparseRun::Outputs& got) {
-  DGRT_TRY(gpu.lab->synchronize());
-  DGRT_ASSIGN(const int64_t o, lab::first_difference(*gpu.lab, want.o.data(), got.o.data(), want.o.bytes()));
-  DGRT_ASSIGN(const int64_t lse,
-              lab::first_difference(*gpu.lab, want.lse.data(), got.lse.data(), want.lse.bytes()));
-  if (o < 0 && lse < 0) return ok();
-  return error(DGRT_INTERNAL, "byte {} of o, {} of lse differs (-1: none)", o, lse);
-}
 
 template <class T>
 Status make_uploaded(const lab::Device& device, const std::vector<T>& values, lab::DeviceBuffer* to) {
@@ -240,18 +230,7 @@ void run_sparse(Gpu& gpu, const SparseCase& test) {
 }
 
 void run_sparse_repeats(Gpu& gpu, const SparseCase& test, int rounds) {
-  run_case("repeats: " + test.name(), [&]() -> Result<std::string> {
-    DGRT_ASSIGN(SparseRun run, SparseRun::make(gpu, test));
-    DGRT_ASSIGN(const SparseRun::Outputs want, run.outputs());
-    DGRT_ASSIGN(const SparseRun::Outputs got, run.outputs());
-    DGRT_TRY(run.launch(want));
-    for (int round = 0; round < rounds; ++round) {
-      for (const lab::DeviceBuffer* buffer : {&got.o, &got.lse}) DGRT_TRY(buffer->poison());
-      for (int i = 0; i < 3; ++i) DGRT_TRY(run.launch(got));  // back to back
-      DGRT_TRY(check_equal(gpu, want, got));
-    }
-    return run.check(want);
-  });
+  run_launch_repeats<SparseRun>(gpu, test, rounds);
 }
 
 void run_sparse_one_by_one(Gpu& gpu, const SparseCase& test) {
