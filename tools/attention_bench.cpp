@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tools/lib/lab_attn_check.h"
 #include "tools/lib/lab_fill.h"
 
 namespace dgrt {
@@ -74,11 +73,7 @@ Status AttnPrefillBench::check(BenchCheck* check) const {
     DGRT_TRY(buffer->check_guards());
   DGRT_ASSIGN(const lab::AttnError error, lab::check_attn(device(), lab::problem_of(desc_, args_),
                                                           args_.total_q, most_checked));
-  check->elements = error.checked;
-  check->errors = {{"calc_diff", error.calc_diff},
-                   {"worst_tile", error.worst_tile},
-                   {"worst_element", error.worst_element},
-                   {"worst_lse", error.worst_lse}};
+  set_attn_check(error, check);
   return ok();
 }
 
@@ -100,6 +95,14 @@ BenchCost AttnPrefillBench::cost(int64_t m) const {
 }
 
 }  // namespace
+
+void set_attn_check(const lab::AttnError& error, BenchCheck* check) {
+  check->elements = error.checked;
+  check->errors = {{"calc_diff", error.calc_diff},
+                   {"worst_tile", error.worst_tile},
+                   {"worst_element", error.worst_element},
+                   {"worst_lse", error.worst_lse}};
+}
 
 double visible_pairs(int64_t prefix, int64_t window_left, int64_t window_right, int64_t m) {
   double pairs = 0;

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "tools/attention_bench.h"
-#include "tools/lib/lab_attn_check.h"
 #include "tools/lib/lab_fill.h"
 #include "tools/lib/lab_tree_mask.h"
 #include "tools/paged_tables.h"
@@ -107,11 +106,7 @@ Status PagedBench<Desc, Args>::check(BenchCheck* check) const {
   DGRT_TRY(tables_.check_guards());
   DGRT_ASSIGN(const lab::AttnError error, lab::check_attn(device(), lab::problem_of(desc_, args_),
                                                           args_.total_q, most_checked));
-  check->elements = error.checked;
-  check->errors = {{"calc_diff", error.calc_diff},
-                   {"worst_tile", error.worst_tile},
-                   {"worst_element", error.worst_element},
-                   {"worst_lse", error.worst_lse}};
+  set_attn_check(error, check);
   return ok();
 }
 

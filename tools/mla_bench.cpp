@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "tools/attention_bench.h"
-#include "tools/lib/lab_attn_check.h"
 #include "tools/lib/lab_fill.h"
 #include "tools/paged_tables.h"
 
@@ -17,11 +16,7 @@ constexpr int64_t most_checked = 1 << 6;  // tokens, of all heads
 
 Status check_sample(const lab::Device& device, const lab::AttnProblem& problem, int64_t tokens, BenchCheck* check) {
   DGRT_ASSIGN(const lab::AttnError error, lab::check_attn(device, problem, tokens, most_checked));
-  check->elements = error.checked;
-  check->errors = {{"calc_diff", error.calc_diff},
-                   {"worst_tile", error.worst_tile},
-                   {"worst_element", error.worst_element},
-                   {"worst_lse", error.worst_lse}};
+  set_attn_check(error, check);
   return ok();
 }
 
