@@ -6,7 +6,7 @@
 //           the last rounding. NaN codes are no NaN but +-480.
 #pragma once
 #include "device/ptx/half_format.cuh"
-#include "mla/latent_row.cuh"
+#include "device/common/latent_row.cuh"
 
 namespace dgrt {
 

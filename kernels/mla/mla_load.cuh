@@ -13,7 +13,7 @@
 #include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
 #include "device/sched/key_split.cuh"
-#include "mla/mla_smem.cuh"
+#include "device/pipeline/mla_smem.cuh"
 
 namespace dgrt {
 

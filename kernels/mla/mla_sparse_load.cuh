@@ -12,7 +12,7 @@
 #include "device/ptx/memory.cuh"
 #include "device/ptx/tma.cuh"
 #include "mla/latent_dequant.cuh"
-#include "mla/mla_paged.cuh"
+#include "device/main_loop/mla_paged.cuh"
 #include "mla/mla_sparse_tile.cuh"
 
 namespace dgrt {

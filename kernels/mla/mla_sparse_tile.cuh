@@ -1,7 +1,7 @@
 // Multi-head latent attention over lists of slots of quantised caches: what host and kernels agree on.
 #pragma once
-#include "mla/latent_row.cuh"
-#include "mla/mla_tile.cuh"
+#include "device/common/latent_row.cuh"
+#include "device/common/mla_tile.cuh"
 
 namespace dgrt {
 

@@ -8,7 +8,7 @@
 // Source    PTX ISA: cvt.rn.f16x2.e4m3x2, cvt.rn.bf16x2.f32, griddepcontrol.
 #pragma once
 #include "device/common/gemm_params.cuh"  // dtype_bf16
-#include "mla/latent_row.cuh"
+#include "device/common/latent_row.cuh"
 #ifdef __CUDACC_RTC__
 #include "device/ptx/convert.cuh"
 #include "device/ptx/grid.cuh"

@@ -7,7 +7,7 @@
 //           and make it 16 bits.
 // Split     key_split.cuh says which keys a CTA takes; attn_parts.cuh adds up what was split.
 #pragma once
-#include "mla/mla_tile.cuh"
+#include "device/common/mla_tile.cuh"
 
 namespace dgrt::sm90::mla_decode {
 
@@ -20,7 +20,7 @@ using Params = MlaParams;
 // ---- Kernel: NVRTC only ----
 #include "device/ptx/grid.cuh"
 #include "mla/mla_load.cuh"
-#include "mla/mla_paged.cuh"
+#include "device/main_loop/mla_paged.cuh"
 #include "mla/mla_upcast.cuh"
 
 namespace dgrt::sm90::mla_decode {

@@ -11,7 +11,7 @@
 // Source    PTX ISA: cvt.rn.satfinite.e4m3x2.f32, griddepcontrol.
 #pragma once
 #include "device/common/gemm_params.cuh"  // dtype_bf16
-#include "mla/latent_row.cuh"
+#include "device/common/latent_row.cuh"
 #ifdef __CUDACC_RTC__
 #include "device/ptx/convert.cuh"
 #include "device/ptx/grid.cuh"

@@ -14,7 +14,7 @@
 // Source    The roles, and rows gathered by predicated copies with zero fill, are DeepSeek's (deepseek-ai/FlashMLA:
 //           csrc/sm90/prefill/sparse); that CTAs go on to further items is ours.
 #pragma once
-#include "mla/mla_tile.cuh"
+#include "device/common/mla_tile.cuh"
 
 namespace dgrt::sm90::mla_sparse_prefill {
 
@@ -43,7 +43,7 @@ struct Params {
 #include "device/ptx/cluster.cuh"
 #include "device/ptx/copy_async.cuh"
 #include "device/ptx/grid.cuh"
-#include "mla/mla_math.cuh"
+#include "device/main_loop/mla_math.cuh"
 
 namespace dgrt::sm90::mla_sparse_prefill {
 
@@ -52,6 +52,7 @@ namespace dgrt::sm90::mla_sparse_prefill {
 struct Item {
   uint32_t token, first_head, heads, tiles;
 
+  __device__ bool is_end() const { return tiles == 0; }
   __device__ void store(uint32_t to) const {
     ptx::store_shared_b32x4(to, make_uint4(token, first_head, heads, tiles));
   }
@@ -65,7 +66,6 @@ struct Item {
 // both have left it.
 template <class Cfg>
 struct Smem : MlaSmem {
-  __device__ uint32_t item(uint32_t index) const { return segment(index); }
   // A bit for each key of the tile in the slot that is there: eight bytes.
   __device__ uint32_t present(uint32_t slot) const { return scratch() + slot * 8; }
   __device__ uint32_t full(uint32_t slot, uint32_t half) const { return MlaSmem::full(slot, half); }
@@ -147,7 +147,7 @@ class Loader {
     ring_.wait_empty();
     if (ptx::elect_one()) {
       const uint32_t token = item / p_.head_tiles, first_head = (item - token * p_.head_tiles) * mla_rows;
-      Item{token, first_head, min(p_.num_heads - first_head, mla_rows), tiles}.store(smem_.item(index));
+      Item{token, first_head, min(p_.num_heads - first_head, mla_rows), tiles}.store(smem_.segment(index));
       if (tiles == 0) {
         ptx::mbarrier_arrive(ring_.full());
       } else {
@@ -271,7 +271,7 @@ __device__ __forceinline__ void finish(const Params& p, const Smem<Cfg>& smem, c
   uint16_t* o[2] = {};
   mla_add_sums(smem, rows, warpgroup, index, sum);
   Item item;
-  item.load(smem.item(index));
+  item.load(smem.segment(index));
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) {
     const uint32_t row = rows.row + i * 8, head = item.first_head + row;
@@ -288,23 +288,11 @@ __device__ __forceinline__ void finish(const Params& p, const Smem<Cfg>& smem, c
 // Both math warpgroups.
 template <class Cfg>
 __device__ __forceinline__ void compute(const Params& p, const Smem<Cfg>& smem, uint32_t warpgroup) {
-  Ring<1> ring = smem.q_ring();
-  uint32_t phase = 0;
-#pragma unroll 1
-  for (uint32_t index = 0;; ++index) {
-    ring.wait_full();
-    Item item;
-    item.load(smem.item(index));
-    if (item.tiles == 0) return;
-    MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
-#pragma unroll
-    for (float& x : rows.o) x = 0.0f;
-    const bool has_rows = ptx::redux_max_u32(rows.row / 16 * 16 < item.heads ? 1 : 0) != 0;
+  for_mla_items<Item>(smem, [&](const Item& item, MlaRows& rows, uint32_t& phase, uint32_t index) {
     MlaMath<Cfg, Smem<Cfg>, Mask<Cfg>>(smem, p.scale_log2, warpgroup, phase, rows)
-        .run(0, static_cast<int32_t>(item.tiles), has_rows, Mask<Cfg>{smem});
+        .run(0, static_cast<int32_t>(item.tiles), has_mla_rows(rows, item.heads), Mask<Cfg>{smem});
     finish<Cfg>(p, smem, rows, warpgroup, index);
-    ring.advance();
-  }
+  });
 }
 
 // All threads: barriers are there, or nobody reaches for this CTA's shared memory any more.

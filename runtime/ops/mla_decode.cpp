@@ -2,22 +2,16 @@
 #include <algorithm>
 #include <numeric>
 
-#include "dgrt/mla.h"
 #include "mla/sm90_mla_decode.cuh"  // interface half: Params
 #include "runtime/driver/tensor_map.h"
-#include "runtime/ops/attention_common.h"
-#include "runtime/ops/op.h"
+#include "runtime/ops/mla_common.h"
 
 namespace dgrt {
 namespace {
 
 namespace k90 = sm90::mla_decode;
 
-// What the target adds to the one config.
-struct Shape {
-  uint32_t max_ctas;
-  uint64_t state_bytes;
-};
+using Shape = mla::SplitShape;
 
 struct MlaDecode {
   using Desc = dgrt_mla_decode_desc;
@@ -71,22 +65,15 @@ struct MlaDecode {
     if (is_invariant(d)) i.entry += "_inv";
     i.arch = target.arch;
     i.cfg = c;
-    i.cfg.set("dtype", d.dtype);
-    i.cfg.set("q_bytes", has_fp8_q(d) ? 1 : 2);
+    mla::set_split_constants(d.dtype, has_fp8_q(d) ? 1 : 2, is_invariant(d), &i);
     i.cfg.set("kv_bytes", attention::has_fp8_cache(d) ? 1 : 2);
-    i.cfg.set("invariant", is_invariant(d));
-    i.cfg.set("new_keys", false);
-    i.cfg.set("row_lanes", true);
-    i.num_threads = mla_num_threads;
-    i.min_blocks = 1;
     i.params_bytes = sizeof(k90::Params);
     return i;
   }
 
   static uint32_t smem_bytes(const Desc&, const Config&) { return mla_smem_bytes; }
   static Prepared prepare(const Desc& d, const Target& target, const Config&) {
-    const uint32_t sms = d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
-    return Prepared::of(Shape{sms, state_bytes(d, target)});
+    return Prepared::of(Shape{mla::num_sms(d.sm_budget, target), state_bytes(d, target)});
   }
 
   static Point point(const Args& x) { return {x.batch, x.max_q_len, x.max_kv_len}; }
@@ -96,13 +83,12 @@ struct MlaDecode {
   static uint64_t workspace_bytes(const Desc& d, const Prepared& prepared, const Point& point) {
     const Shape& s = prepared.as<Shape>();
     const uint64_t slots = is_invariant(d) ? max_parts(d, point[0], point[1]) : 2 * uint64_t{s.max_ctas};
-    return s.state_bytes + AttnParts{mla_rows, mla_head_dim_v}.bytes(slots);
+    return mla::workspace_bytes(s, slots);
   }
-  // Two counters for a slot.
   static uint64_t state_bytes(const Desc& d, const Target& target) {
     const uint64_t slots =
         is_invariant(d) ? max_parts(d, d.max_batch, d.max_q_len) : 2 * uint64_t{target.sm_count};
-    return (slots * 2 * sizeof(uint32_t) + 255) / 256 * 256;
+    return mla::state_bytes(slots);
   }
 
   static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
@@ -147,13 +133,7 @@ Status MlaDecode::check_desc(const Desc& d) {
 Status MlaDecode::check_config(const Desc& d, const Target& target, const Config& c) {
   if (target.arch != "sm_90a")
     return error(DGRT_UNSUPPORTED, "arch={}: mla_decode has kernels for sm_90a", target.arch);
-  const Config only = candidates(d, target, {}).front();
-  for (const auto& [name, value] : only.fields()) {
-    const int64_t* given = c.find(name);
-    if (!given) return invalid("{}: missing", name);
-    if (*given != value) return invalid("{}={}: must be {}", name, *given, value);
-  }
-  return ok();
+  return mla::check_fields(candidates(d, target, {}).front(), c);
 }
 
 // A tile takes its products, or its bytes where few rows share them.
@@ -213,9 +193,7 @@ Status MlaDecode::check_args(const Desc& d, const Args& x) {
 uint32_t MlaDecode::row_lanes(const Desc& d, const Args& x, uint32_t max_ctas) {
   const int64_t tokens = std::min(std::max<int64_t>(x.max_q_len, 1), div_up(x.total_q, x.batch));
   const int64_t row_tiles = head_tiles(d) * (is_invariant(d) ? 1 : token_tiles(d, tokens));
-  int64_t lanes = std::min<int64_t>(8, max_ctas);
-  while (row_tiles % lanes != 0) --lanes;
-  return static_cast<uint32_t>(lanes);
+  return mla::row_lanes(row_tiles, max_ctas);
 }
 
 // Boxes of 8 rows are whole patterns of the swizzle. Rows of e4m3 are found one by one.
@@ -240,9 +218,7 @@ Status MlaDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, c
   const auto elements = [](int64_t stride) { return static_cast<uint64_t>(stride); };
   p.q = x.q, p.k = p.v = x.kv, p.o = x.o, p.lse = x.lse;
   p.q_indptr = x.q_indptr, p.page_table = x.page_table, p.seq_lens = x.seq_lens;
-  auto* bytes = static_cast<uint8_t*>(workspace);
-  p.counters = reinterpret_cast<uint32_t*>(bytes);
-  p.parts = reinterpret_cast<float*>(bytes + s.state_bytes);
+  mla::set_workspace(workspace, s, &p);
   p.q_token = elements(x.q_token_stride), p.q_head = elements(x.q_head_stride);
   p.k_page = elements(x.kv_page_stride), p.k_token = elements(x.kv_token_stride);
   p.k_head = elements(x.kv_head_stride);
@@ -265,14 +241,9 @@ Status MlaDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, c
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
   attention::set_softmax(0, x.scale, 0.0f, -1, x.causal != 0 ? 0 : -1, &p);
   p.q_scale = x.q_scale, p.k_scale = p.v_scale = x.kv_scale;
-  p.lse_form = (has(d, DGRT_MLA_LSE_BASE2) ? attn_lse_base2 : 0) |
-               (has(d, DGRT_MLA_LSE_EMPTY_INF) ? attn_lse_empty_inf : 0);
+  p.lse_form = mla::lse_form(d.flags);
   DGRT_TRY(encode_rows(d, x, driver, &p));
-  launch->grid[0] = s.max_ctas / p.row_lanes * p.row_lanes;
-  launch->num_threads = mla_num_threads;
-  launch->smem_bytes = mla_smem_bytes;
-  launch->block_m = mla_rows;
-  launch->pdl = has(d, DGRT_FLAG_PDL);
+  mla::set_launch(s.max_ctas / p.row_lanes * p.row_lanes, mla_smem_bytes, d.flags, launch);
   return ok();
 }
 

@@ -1,11 +1,9 @@
 // mla_sparse_decode, host side: what is accepted, what it costs, how one call is launched.
 #include <algorithm>
 
-#include "dgrt/mla.h"
 #include "mla/sm90_mla_sparse_decode.cuh"  // interface half: Params
 #include "runtime/driver/tensor_map.h"
-#include "runtime/ops/attention_common.h"
-#include "runtime/ops/op.h"
+#include "runtime/ops/mla_common.h"
 #include "runtime/ops/sparse_common.h"
 
 namespace dgrt {
@@ -13,11 +11,7 @@ namespace {
 
 namespace k90 = sm90::mla_sparse_decode;
 
-// What the target adds to the one config.
-struct Shape {
-  uint32_t max_ctas;
-  uint64_t state_bytes;
-};
+using Shape = mla::SplitShape;
 
 // The lists of one cache: those of args' fields that begin with `prefix`.
 struct ListArgs {
@@ -65,21 +59,14 @@ struct MlaSparseDecode {
     i.cfg.set("head_dim_qk", columns(d));
     i.cfg.set("head_dim_v", mla_head_dim_v);
     i.cfg.set("format", d.format);
-    i.cfg.set("dtype", DGRT_BF16);
-    i.cfg.set("q_bytes", 2);
-    i.cfg.set("invariant", splitting(d));
-    i.cfg.set("new_keys", false);
-    i.cfg.set("row_lanes", true);
-    i.num_threads = mla_num_threads;
-    i.min_blocks = 1;
+    mla::set_split_constants(DGRT_BF16, 2, splitting(d), &i);
     i.params_bytes = sizeof(k90::Params);
     return i;
   }
 
   static uint32_t smem_bytes(const Desc&, const Config&) { return mla_sparse_smem_bytes; }
   static Prepared prepare(const Desc& d, const Target& target, const Config&) {
-    const uint32_t sms = d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
-    return Prepared::of(Shape{sms, state_bytes(d, target)});
+    return Prepared::of(Shape{mla::num_sms(d.sm_budget, target), state_bytes(d, target)});
   }
 
   // Numbers that check_args() refuses by name pass here.
@@ -93,11 +80,10 @@ struct MlaSparseDecode {
 
   static uint64_t workspace_bytes(const Desc& d, const Prepared& prepared, const Point& point) {
     const Shape& s = prepared.as<Shape>();
-    return s.state_bytes + AttnParts{mla_rows, mla_head_dim_v}.bytes(num_slots(d, s.max_ctas, point[0]));
+    return mla::workspace_bytes(s, num_slots(d, s.max_ctas, point[0]));
   }
-  // Two counters for a slot.
   static uint64_t state_bytes(const Desc& d, const Target& target) {
-    return (num_slots(d, target.sm_count, d.max_tokens) * 2 * sizeof(uint32_t) + 255) / 256 * 256;
+    return mla::state_bytes(num_slots(d, target.sm_count, d.max_tokens));
   }
 
   static Status bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
@@ -120,12 +106,6 @@ struct MlaSparseDecode {
     if (splitting(d) == 0) return 2 * uint64_t{ctas};
     const int64_t parts = std::min(tokens * head_tiles(d), int64_t{1} << 40) * attn_invariant_parts;
     return static_cast<uint64_t>(parts);
-  }
-  // A token's row tiles read the same rows of the cache side by side.
-  static uint32_t row_lanes(const Desc& d, uint32_t max_ctas) {
-    int64_t lanes = std::min<int64_t>(8, max_ctas);
-    while (head_tiles(d) % lanes != 0) --lanes;
-    return static_cast<uint32_t>(lanes);
   }
   static ListArgs main_list(const Args& x) {
     return {{"", "cache", x.cache, x.page_size, x.num_pages, x.cache_page_stride},
@@ -150,13 +130,7 @@ Status MlaSparseDecode::check_desc(const Desc& d) {
 
 Status MlaSparseDecode::check_config(const Desc& d, const Target& target, const Config& c) {
   DGRT_TRY(sparse::check_arch(op, target));
-  const Config only = candidates(d, target, {}).front();
-  for (const auto& [name, value] : only.fields()) {
-    const int64_t* given = c.find(name);
-    if (!given) return invalid("{}: missing", name);
-    if (*given != value) return invalid("{}={}: must be {}", name, *given, value);
-  }
-  return ok();
+  return mla::check_fields(candidates(d, target, {}).front(), c);
 }
 
 // A tile of keys and 64 heads takes its conversion or its products, which are about as long. Not measured.
@@ -227,9 +201,7 @@ Status MlaSparseDecode::bind(const Desc& d, const Args& x, const Prepared& prepa
   const auto u32 = [](int64_t value) { return static_cast<uint32_t>(value); };
   const int64_t tokens = x.batch * x.q_len;
   p.o = x.o, p.lse = x.lse, p.sinks = x.sinks;
-  auto* bytes = static_cast<uint8_t*>(workspace);
-  p.counters = reinterpret_cast<uint32_t*>(bytes);
-  p.parts = reinterpret_cast<float*>(bytes + s.state_bytes);
+  mla::set_workspace(workspace, s, &p);
   p.o_token = u64(x.o_token_stride), p.o_head = u64(x.o_head_stride);
   p.lse_token = u64(x.lse_token_stride), p.lse_head = u64(x.lse_head_stride);
   p.main = pool_of(main_list(x)), p.extra = pool_of(extra_list(x));
@@ -240,21 +212,17 @@ Status MlaSparseDecode::bind(const Desc& d, const Args& x, const Prepared& prepa
   p.v_columns = mla_head_dim_v;
   p.tile_heads = u32(tile_heads(d)), p.tile_tokens = 1;
   p.head_tiles = u32(head_tiles(d));
-  p.row_lanes = row_lanes(d, s.max_ctas);
+  // A token's row tiles read the same rows of the cache side by side.
+  p.row_lanes = mla::row_lanes(p.head_tiles, s.max_ctas);
   p.row_scale = attn_row_scale(p.tile_heads);
   attention::set_softmax(0, x.scale, 0.0f, -1, -1, &p);
-  p.lse_form = (has(d, DGRT_MLA_LSE_BASE2) ? attn_lse_base2 : 0) |
-               (has(d, DGRT_MLA_LSE_EMPTY_INF) ? attn_lse_empty_inf : 0);
+  p.lse_form = mla::lse_form(d.flags);
   DGRT_TRY(encode_tensor_map(
       driver,
       {DGRT_BF16, x.q, u64(d.num_q_heads), u64(columns(d)), u64(x.q_head_stride), p.tile_heads, attn_box_columns,
        Swizzle::b128, u32(tokens), u64(x.q_token_stride)},
       &p.q_map));
-  launch->grid[0] = s.max_ctas / p.row_lanes * p.row_lanes;
-  launch->num_threads = mla_num_threads;
-  launch->smem_bytes = mla_sparse_smem_bytes;
-  launch->block_m = mla_rows;
-  launch->pdl = has(d, DGRT_FLAG_PDL);
+  mla::set_launch(s.max_ctas / p.row_lanes * p.row_lanes, mla_sparse_smem_bytes, d.flags, launch);
   return ok();
 }
 

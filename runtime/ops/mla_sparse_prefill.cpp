@@ -2,11 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "dgrt/mla.h"
 #include "mla/sm90_mla_sparse_prefill.cuh"  // interface half: Params
 #include "runtime/driver/tensor_map.h"
-#include "runtime/ops/attention_common.h"
-#include "runtime/ops/op.h"
+#include "runtime/ops/mla_common.h"
 #include "runtime/ops/sparse_common.h"
 
 namespace dgrt {
@@ -86,7 +84,7 @@ struct MlaSparsePrefill {
   // Tiles of a token go to CTAs side by side.
   static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
     const auto tiles = static_cast<uint32_t>(head_tiles(d)), cluster = static_cast<uint32_t>(c["cluster"]);
-    const uint32_t sms = num_sms(d, target), together = tiles < sms ? tiles : cluster;
+    const uint32_t sms = mla::num_sms(d.sm_budget, target), together = tiles < sms ? tiles : cluster;
     return Prepared::of(Shape{sms / together * together, cluster});
   }
 
@@ -101,12 +99,9 @@ struct MlaSparsePrefill {
 
  private:
   static int64_t head_tiles(const Desc& d) { return div_up(d.num_heads, mla_rows); }
-  static uint32_t num_sms(const Desc& d, const Target& target) {
-    return d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
-  }
   // Whether clusters of two divide a token's tiles.
   static bool may_pair(const Desc& d, const Target& target) {
-    return head_tiles(d) % 2 == 0 && num_sms(d, target) >= 2;
+    return head_tiles(d) % 2 == 0 && mla::num_sms(d.sm_budget, target) >= 2;
   }
   static Config config(const Desc& d, int64_t cluster) {
     return {{"block_m", mla_rows},
@@ -123,13 +118,7 @@ Status MlaSparsePrefill::check_config(const Desc& d, const Target& target, const
   if (!cluster) return invalid("cluster: missing");
   if (*cluster != 1 && !(*cluster == 2 && may_pair(d, target)))
     return invalid("cluster={}: must be 1, or 2 where it divides the tiles of 64 heads and there are two SMs", *cluster);
-  const Config legal = config(d, *cluster);
-  for (const auto& [name, value] : legal.fields()) {
-    const int64_t* given = c.find(name);
-    if (!given) return invalid("{}: missing", name);
-    if (*given != value) return invalid("{}={}: must be {}", name, *given, value);
-  }
-  return ok();
+  return mla::check_fields(config(d, *cluster), c);
 }
 
 Status MlaSparsePrefill::check_args(const Desc& d, const Args& x) {
@@ -182,14 +171,9 @@ Status MlaSparsePrefill::bind(const Desc& d, const Args& x, const Prepared& prep
   p.num_items = u32(x.tokens) * p.head_tiles;
   p.top_k = u32(x.top_k), p.num_rows = u32(x.kv_rows);
   p.scale_log2 = x.scale * log2e;
-  p.lse_form = ((d.flags & DGRT_MLA_LSE_BASE2) != 0 ? attn_lse_base2 : 0) |
-               ((d.flags & DGRT_MLA_LSE_EMPTY_INF) != 0 ? attn_lse_empty_inf : 0);
-  launch->grid[0] = std::min(p.num_items, prepared.as<Shape>().max_ctas);
+  p.lse_form = mla::lse_form(d.flags);
+  mla::set_launch(std::min(p.num_items, prepared.as<Shape>().max_ctas), mla_smem_bytes, d.flags, launch);
   launch->cluster[0] = prepared.as<Shape>().cluster;
-  launch->num_threads = mla_num_threads;
-  launch->smem_bytes = mla_smem_bytes;
-  launch->block_m = mla_rows;
-  launch->pdl = (d.flags & DGRT_FLAG_PDL) != 0;
   return ok();
 }
 

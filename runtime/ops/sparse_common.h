@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "dgrt/mla.h"
-#include "mla/latent_row.cuh"
+#include "device/common/latent_row.cuh"
 #include "runtime/base/config.h"
 #include "runtime/base/status.h"
 #include "runtime/ops/arg_rules.h"

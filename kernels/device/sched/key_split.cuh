@@ -42,6 +42,8 @@ struct KeySegment {
     return index == 0 ? first_slot : second_slot + (index - 1) * slot_step;
   }
 
+  __device__ bool is_end() const { return parts == 0; }  // behind the last one
+
   // attn_paged_segment_bytes.
   __device__ void store(uint32_t to) const {
     ptx::store_shared_s32x4(to, make_int4(q_begin, q_len, kv_len, first_token));

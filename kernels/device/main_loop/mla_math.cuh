@@ -14,7 +14,7 @@
 #include "device/ptx/shared.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
-#include "mla/mla_smem.cuh"
+#include "device/pipeline/mla_smem.cuh"
 
 namespace dgrt {
 
@@ -207,6 +207,31 @@ struct MlaMath {
     }
   }
 };
+
+// The work items of the loading warps, one after the other, by both math warpgroups: work(item, rows, phase, index),
+// with rows of zeros. Item: load(), is_end(). See MlaSmem::segment().
+template <class Item, class Smem, class Work>
+__device__ __forceinline__ void for_mla_items(const Smem& smem, const Work& work) {
+  Ring<1> ring = smem.q_ring();
+  uint32_t phase = 0;
+#pragma unroll 1
+  for (uint32_t index = 0;; ++index) {
+    ring.wait_full();
+    Item item;
+    item.load(smem.segment(index));
+    if (item.is_end()) return;
+    MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
+#pragma unroll
+    for (float& x : rows.o) x = 0.0f;
+    work(item, rows, phase, index);
+    ring.advance();
+  }
+}
+
+// Whether this warp has any of `count` rows.
+__device__ __forceinline__ bool has_mla_rows(const MlaRows& rows, uint32_t count) {
+  return ptx::redux_max_u32(rows.row / 16 * 16 < count ? 1 : 0) != 0;
+}
 
 // Which keys of a tile there are, one bit each: scores of the others do not count.
 __device__ __forceinline__ void mask_absent(float (&s)[mla_keys / 2], uint64_t present) {

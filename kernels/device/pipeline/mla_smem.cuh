@@ -1,7 +1,7 @@
 // Where a CTA of MLA keeps its tiles, and which barriers say that they are there or free again.
 #pragma once
 #include "device/pipeline/ring.cuh"
-#include "mla/mla_tile.cuh"
+#include "device/common/mla_tile.cuh"
 
 namespace dgrt {
 

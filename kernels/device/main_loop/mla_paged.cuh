@@ -3,7 +3,7 @@
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
 #include "device/main_loop/paged_rows.cuh"
-#include "mla/mla_math.cuh"
+#include "device/main_loop/mla_math.cuh"
 
 namespace dgrt {
 
@@ -52,25 +52,12 @@ __device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSm
 // Both math warpgroups. Mask: see MlaMath; made of a segment. mla_scales() is that of the parameters.
 template <class Cfg, class Mask, class Params, class Smem>
 __device__ __forceinline__ void mla_compute(const Params& p, const Smem& smem, uint32_t warpgroup) {
-  Ring<1> ring = smem.q_ring();
-  uint32_t phase = 0;
   const PagedScales scales = mla_scales<Cfg>(p);
-#pragma unroll 1
-  for (uint32_t index = 0;; ++index) {
-    ring.wait_full();
-    KeySegment segment;
-    segment.load(smem.segment(index));
-    if (segment.parts == 0) return;
-    MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
-#pragma unroll
-    for (float& x : rows.o) x = 0.0f;
-    const bool has_rows =
-        ptx::redux_max_u32(rows.row / 16 * 16 < segment.tokens(p) * p.tile_heads ? 1 : 0) != 0;
+  for_mla_items<KeySegment>(smem, [&](const KeySegment& segment, MlaRows& rows, uint32_t& phase, uint32_t index) {
     MlaMath<Cfg, Smem, Mask>(smem, scales.logit, warpgroup, phase, rows)
-        .run(segment.begin, segment.end, has_rows, Mask(p, segment, smem));
+        .run(segment.begin, segment.end, has_mla_rows(rows, segment.tokens(p) * p.tile_heads), Mask(p, segment, smem));
     mla_finish<Cfg>(p, smem, scales, rows, warpgroup, index);
-    ring.advance();
-  }
+  });
 }
 
 }  // namespace dgrt
