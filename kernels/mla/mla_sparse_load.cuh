@@ -279,7 +279,8 @@ class LatentGather {
 #pragma unroll
     for (uint32_t half = 0; half < 2; ++half) {
       if (step == 0) wait_empty(slot, half);
-      if (step == 0 && half == 0 && lane() == 0) ptx::store_shared_b16(smem_.exist(slot) + warp() * 2, tile.exist);
+      if (step == 0 && half == 0 && lane() == 0)
+        ptx::store_shared_u16(smem_.exist(slot) + warp() * 2, static_cast<uint16_t>(tile.exist));
 #pragma unroll
       for (uint32_t i = half * mla_half_boxes; i < (half + 1) * mla_half_boxes; ++i) {
         if (!is_rotary(slot, i)) {

@@ -56,11 +56,6 @@ __device__ __forceinline__ uint4 load_shared_b32x4(uint32_t address) {
   return v;
 }
 
-// The lower half of v.
-__device__ __forceinline__ void store_shared_b16(uint32_t address, uint32_t v) {
-  asm volatile("st.shared.b16 [%0], %1;" ::"r"(address), "h"(static_cast<uint16_t>(v)) : "memory");
-}
-
 __device__ __forceinline__ void store_shared_b32x4(uint32_t address, uint4 v) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z),
                "r"(v.w)
