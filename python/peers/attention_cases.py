@@ -10,13 +10,13 @@ from peer_common import floor_us
 
 import dgrt
 from attention_work import CAUSAL, FULL, LIMIT_GLOBAL, LIMIT_TILE, reference
-from family_case import Case, bf16_out, dgrt_call, some_rows
+from family_case import Case, bf16_out, dgrt_call, per_shape, some_rows
 
 HEADS, KV_HEADS, SIZE = 8, 4, 256
-# sequences, tokens of each, earlier keys, window_left
-CASES = {"A": (1, 8192, 0, FULL), "B": (1, 1000, 0, FULL), "C": (4, 1000, 0, FULL), "D": (8, 512, 0, FULL),
-         "E": (16, 1024, 0, FULL), "F": (32, 512, 0, FULL), "G": (32, 4, 1000, 1024),
-         "H": (32, 4, 8000, 1024), "I": (32, 4, 64, 1024)}
+# name, sequences, tokens of each, earlier keys, window_left
+CASES = (("A", 1, 8192, 0, FULL), ("B", 1, 1000, 0, FULL), ("C", 4, 1000, 0, FULL), ("D", 8, 512, 0, FULL),
+         ("E", 16, 1024, 0, FULL), ("F", 32, 512, 0, FULL), ("G", 32, 4, 1000, 1024),
+         ("H", 32, 4, 8000, 1024), ("I", 32, 4, 64, 1024))
 
 
 def draw(*shape):
@@ -84,11 +84,11 @@ def make_case(name, context, batch, m, prefix, window_left):
     return plan, case
 
 
-def table_cases(context):
-    if importlib.util.find_spec("triton") is None:
-        print("attn_cases: Triton is not importable, its columns are left out", flush=True)
-    for index, (name, sizes) in enumerate(CASES.items()):
-        torch.manual_seed(700 + index)
-        plan, case = make_case(name, context, *sizes)
-        with plan:
-            yield case
+def table_cases(context, index, shape):
+    torch.manual_seed(700 + index)
+    plan, case = make_case(shape[0], context, *shape[1:])
+    with plan:
+        yield case
+
+
+MAKERS = {"attn_cases": per_shape(table_cases, CASES)}

@@ -1,4 +1,4 @@
-"""Inputs, references and calls of attention, for dgrt and for its peers in the same process.
+"""Inputs, references and calls of attention of prefill, for dgrt and for its peers in the same process.
 
 References are fp32 softmaxes over all keys, of the first and the last rows of the first and the last
 sequence."""
@@ -8,10 +8,12 @@ import math
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from peer_common import floor_us
+from peer_common import floor_us, optional
 
 import dgrt
-from family_case import Case, bf16_out, dgrt_call, some_rows
+from family_case import Case, bf16_out, dgrt_call, per_shape, some_rows
+
+flash3 = optional("flash_attn_interface")  # FlashAttention-3
 
 # Weights and outputs are each rounded once to bf16: 1.2e-3 on average, 1.95e-3 at most, each.
 LIMIT_GLOBAL, LIMIT_TILE = 3e-3, 5e-3
@@ -28,13 +30,13 @@ LARGE = ((4, 4096, 4, 4, 512, 512, CAUSAL), (4, 4096, 4, 4, 512, 512, FULL),
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
 
-def prefill_cases(context):
-    for index, (batch, m, q_heads, kv_heads, qk, dv, mask) in enumerate(GEMMA + SQUARE + LARGE):
-        torch.manual_seed(600 + index)
-        desc = dgrt.attn_prefill_desc(num_q_heads=q_heads, num_kv_heads=kv_heads, head_dim_qk=qk,
-                                      head_dim_v=dv, max_batch=batch, max_q_len=m)
-        with context.plan(desc) as plan:
-            yield prefill_case(plan, batch, m, q_heads, kv_heads, qk, dv, mask)
+def prefill_cases(context, index, shape):
+    batch, m, q_heads, kv_heads, qk, dv, _ = shape
+    torch.manual_seed(600 + index)
+    desc = dgrt.attn_prefill_desc(num_q_heads=q_heads, num_kv_heads=kv_heads, head_dim_qk=qk, head_dim_v=dv,
+                                  max_batch=batch, max_q_len=m)
+    with context.plan(desc) as plan:
+        yield prefill_case(plan, *shape)
 
 
 def reference(q, k, v, rows, mask, window_left=FULL):
@@ -52,12 +54,27 @@ def reference(q, k, v, rows, mask, window_left=FULL):
     return (logits.softmax(-1) @ of_v).transpose(0, 1)
 
 
-def peer(backend, q, k, v, mask):
+def torch_call(backend, q, k, v, mask):
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+
     def call():
         with sdpa_kernel(backend):
             return torch.nn.functional.scaled_dot_product_attention(
-                q, k, v, is_causal=mask == CAUSAL, enable_gqa=q.shape[1] != k.shape[1])
+                q, k, v, is_causal=mask == CAUSAL, enable_gqa=q.shape[1] != k.shape[1]).transpose(1, 2)
+
     return call
+
+
+def flash3_call(q, k, v, mask):
+    def call():
+        return only_output(flash3.flash_attn_func(q, k, v, causal=mask == CAUSAL))
+
+    return call
+
+
+def only_output(result):
+    """Some versions of FlashAttention-3 return the logarithms of the sums as well."""
+    return result[0] if isinstance(result, tuple) else result
 
 
 def prefill_case(plan, batch, m, q_heads, kv_heads, qk, dv, mask):
@@ -70,15 +87,14 @@ def prefill_case(plan, batch, m, q_heads, kv_heads, qk, dv, mask):
     launch, kernel = dgrt_call(plan, o, q=q, k=k, v=v, o=o, q_indptr=indptr, kv_indptr=indptr,
                                batch=batch, total_q=total, total_kv=total, window_right=mask)
     calls = {"dgrt": launch}
-    of_heads = [x.transpose(1, 2) for x in (q, k, v)]
     for name, backend in BACKENDS.items():
-        calls[name] = peer(backend, *of_heads, mask)
+        calls[name] = torch_call(backend, q, k, v, mask)
+    if flash3 is not None:
+        calls["flash3"] = flash3_call(q, k, v, mask)
     rows, ends = some_rows(0, m), sorted({0, batch - 1})
     want = torch.cat([reference(q[b], k[b], v[b], rows, mask) for b in ends])
 
     def sample(out):
-        if out is not o:
-            out = out.transpose(1, 2)
         return [torch.cat([out[b][rows] for b in ends]).flatten(1)]
 
     pairs = m * (m + 1) // 2 if mask == CAUSAL else m * m
@@ -89,3 +105,6 @@ def prefill_case(plan, batch, m, q_heads, kv_heads, qk, dv, mask):
              "mask": "causal" if mask == CAUSAL else "full"}
     return Case("attn_prefill", shape, flops, floor_us(moved, flops, "bf16"), calls, {"dgrt": kernel},
                 sample, [want.flatten(1)], (LIMIT_GLOBAL, LIMIT_TILE))
+
+
+MAKERS = {"attn_prefill": per_shape(prefill_cases, GEMMA + SQUARE + LARGE)}

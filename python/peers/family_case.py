@@ -5,6 +5,7 @@ FP8 operands are drawn as such, group by group, so that no second copy of weight
 needed."""
 
 import dataclasses
+import functools
 import random
 
 import torch
@@ -20,7 +21,8 @@ SAMPLE = 128  # rows at either end of a group that are compared
 class Case:
     """One shape. A call returns its output, a tensor or several; "peer/variant" names are variants of
     one column, of which the fastest is shown. `sample` picks of an output what `want` holds: matrices,
-    each of them judged alone. Many rows in one make the error of the whole mean something."""
+    each of them judged alone. Many rows in one make the error of the whole mean something. `other_products`:
+    columns whose product is another one, which `want` says nothing about."""
     op: str
     shape: dict
     flops: int
@@ -32,6 +34,7 @@ class Case:
     limits: tuple = (LIMIT_GLOBAL, LIMIT_TILE)
     start: float = float("nan")  # what outputs hold before a call
     graph: bool = False
+    other_products: frozenset = frozenset()
 
     def errors(self, got):
         parts = [compare(g, w.double()) for g, w in zip(got, self.want, strict=True)]
@@ -39,6 +42,12 @@ class Case:
                   for key in ("global", "worst_tile")}  # NaN stays NaN
         result["ok"] = (result["global"] < self.limits[0] and result["worst_tile"] < self.limits[1])
         return result
+
+
+def per_shape(generator, shapes):
+    """Makers, one for each shape, so that one that fails leaves the others: called with a context, a maker yields
+    the Cases of generator(context, index, shape)."""
+    return [functools.partial(generator, index=index, shape=shape) for index, shape in enumerate(shapes)]
 
 
 def dgrt_call(plan, out, /, **fields):

@@ -1,8 +1,8 @@
 """Inputs, references and calls of the grouped, batched, segmented and hyper-connection products, for dgrt and
 for its peers in the same process.
 
-A maker is a generator of Cases, one per shape; a Case is good until the next one is asked for. References
-are fp32 products of the dequantised operands, on a sample of rows."""
+A Case is good until its maker is asked for the next one. References are fp32 products of the dequantised
+operands, on a sample of rows."""
 
 import torch
 
@@ -10,7 +10,7 @@ from peer_common import floor_us
 
 import dgrt
 from family_case import (Case, bf16_out, block_product, dequantize, dgrt_call, draw_counts, draw_e4m3,
-                         draw_groups, draw_scales, fp8_floor, pick, some_rows)
+                         draw_groups, draw_scales, fp8_floor, per_shape, pick, some_rows)
 from gemm_work import ceil_div, current_stream, deep_gemm
 
 ROOM = 4096   # rows that a masked group has room for
@@ -38,14 +38,13 @@ HYPER_N, HYPER_K, HYPER_M, SPLITS = 24, (28672, 16384), (13, 137, 4096, 8192), (
 # ---- Groups of tokens --------------------------------------------------------------------------------
 
 
-def masked_cases(context):
-    for index, (num_groups, expected, n, k) in enumerate(MASKED):
-        torch.manual_seed(index)
-        counts = draw_counts(expected, num_groups, seed=index)
-        desc = dgrt.gemm_grouped_masked_desc(num_groups=num_groups, n=n, k=k, max_m=ROOM,
-                                             dtype_ab=dgrt.E4M3)
-        with context.plan(desc) as plan:
-            yield masked_case(plan, counts, expected, n, k)
+def masked_cases(context, index, shape):
+    num_groups, expected, n, k = shape
+    torch.manual_seed(index)
+    counts = draw_counts(expected, num_groups, seed=index)
+    desc = dgrt.gemm_grouped_masked_desc(num_groups=num_groups, n=n, k=k, max_m=ROOM, dtype_ab=dgrt.E4M3)
+    with context.plan(desc) as plan:
+        yield masked_case(plan, counts, expected, n, k)
 
 
 def masked_case(plan, counts, expected, n, k):
@@ -80,15 +79,15 @@ def masked_case(plan, counts, expected, n, k):
                 [torch.cat(want)])
 
 
-def contiguous_cases(context):
-    for index, (num_groups, mean, n, k) in enumerate(CONTIGUOUS):
-        torch.manual_seed(100 + index)
-        counts = draw_counts(mean, num_groups, seed=100 + index)
-        m = sum(ceil_div(count, 128) * 128 for count in counts)
-        desc = dgrt.gemm_grouped_contiguous_desc(num_groups=num_groups, n=n, k=k, max_m=m,
-                                                 dtype_ab=dgrt.E4M3, alignment=128)
-        with context.plan(desc) as plan:
-            yield contiguous_case(plan, counts, mean, n, k)
+def contiguous_cases(context, index, shape):
+    num_groups, mean, n, k = shape
+    torch.manual_seed(100 + index)
+    counts = draw_counts(mean, num_groups, seed=100 + index)
+    m = sum(ceil_div(count, 128) * 128 for count in counts)
+    desc = dgrt.gemm_grouped_contiguous_desc(num_groups=num_groups, n=n, k=k, max_m=m, dtype_ab=dgrt.E4M3,
+                                             alignment=128)
+    with context.plan(desc) as plan:
+        yield contiguous_case(plan, counts, mean, n, k)
 
 
 def contiguous_case(plan, counts, mean, n, k):
@@ -128,16 +127,16 @@ def contiguous_case(plan, counts, mean, n, k):
 # ---- Weight gradients --------------------------------------------------------------------------------
 
 
-def grouped_k_cases(context):
-    for index, (num_groups, m, n, sum_k) in enumerate(GROUPED_K):
-        torch.manual_seed(200 + index)
-        parts = draw_counts(sum_k / num_groups, num_groups, seed=200 + index)
-        ks = [128 * (sum_k * part // (128 * sum(parts))) for part in parts]
-        ks[-1] += sum_k - sum(ks)
-        desc = dgrt.gemm_grouped_k_desc(m=m, n=n, max_k=sum_k, num_groups=num_groups,
-                                        dtype_ab=dgrt.E4M3, flags=dgrt.GEMM_WITH_C)
-        with context.plan(desc) as plan:
-            yield grouped_k_case(plan, ks, m, n)
+def grouped_k_cases(context, index, shape):
+    num_groups, m, n, sum_k = shape
+    torch.manual_seed(200 + index)
+    parts = draw_counts(sum_k / num_groups, num_groups, seed=200 + index)
+    ks = [128 * (sum_k * part // (128 * sum(parts))) for part in parts]
+    ks[-1] += sum_k - sum(ks)
+    desc = dgrt.gemm_grouped_k_desc(m=m, n=n, max_k=sum_k, num_groups=num_groups, dtype_ab=dgrt.E4M3,
+                                    flags=dgrt.GEMM_WITH_C)
+    with context.plan(desc) as plan:
+        yield grouped_k_case(plan, ks, m, n)
 
 
 def grouped_k_case(plan, ks, m, n):
@@ -179,22 +178,24 @@ def grouped_k_case(plan, ks, m, n):
 # ---- bf16 --------------------------------------------------------------------------------------------
 
 
-def batched_cases(context):
-    for index, (expr, h, r, d, m_list) in enumerate(BATCHED):
-        torch.manual_seed(300 + index)
-        w = torch.randn(h, d, r, device="cuda").bfloat16()
-        n, k, major = (d, r, dgrt.K_MAJOR) if expr == "bhr,hdr->bhd" else (r, d, dgrt.MN_MAJOR)
-        desc = dgrt.gemm_batched_desc(num_batches=h, n=n, k=k, max_m=max(m_list),
-                                      dtype_ab=dgrt.BF16, b_major=major)
-        with context.plan(desc) as plan:
-            for m in m_list:
-                yield batched_case(plan, expr, w, m, n, k)
-    for index, (batches, m, n, k) in enumerate(BATCH_SUMS):
-        torch.manual_seed(350 + index)
-        desc = dgrt.gemm_batched_desc(num_batches=batches, n=n, k=k, max_m=m, dtype_ab=dgrt.BF16,
-                                      flags=dgrt.GEMM_SUM_BATCHES)
-        with context.plan(desc) as plan:
-            yield batch_sum_case(plan, batches, m, n, k)
+def batched_cases(context, index, shape):
+    expr, h, r, d, m_list = shape
+    torch.manual_seed(300 + index)
+    w = torch.randn(h, d, r, device="cuda").bfloat16()
+    n, k, major = (d, r, dgrt.K_MAJOR) if expr == "bhr,hdr->bhd" else (r, d, dgrt.MN_MAJOR)
+    desc = dgrt.gemm_batched_desc(num_batches=h, n=n, k=k, max_m=max(m_list), dtype_ab=dgrt.BF16, b_major=major)
+    with context.plan(desc) as plan:
+        for m in m_list:
+            yield batched_case(plan, expr, w, m, n, k)
+
+
+def batch_sum_cases(context, index, shape):
+    batches, m, n, k = shape
+    torch.manual_seed(350 + index)
+    desc = dgrt.gemm_batched_desc(num_batches=batches, n=n, k=k, max_m=m, dtype_ab=dgrt.BF16,
+                                  flags=dgrt.GEMM_SUM_BATCHES)
+    with context.plan(desc) as plan:
+        yield batch_sum_case(plan, batches, m, n, k)
 
 
 def batched_case(plan, expr, w, m, n, k):
@@ -242,10 +243,10 @@ def batch_sum_case(plan, batches, m, n, k):
                 {"dgrt": kernel}, lambda y: [y], [want.float()], graph=True)
 
 
-def fused_linear_cases(context):
-    torch.manual_seed(400)
-    w = torch.randn(sum(KDA_WIDTHS), KDA_K, device="cuda").bfloat16()
-    desc = dgrt.gemm_fused_linear_desc(n=KDA_WIDTHS, k=KDA_K, max_m=max(KDA_M), dtype_ab=dgrt.BF16)
+def fused_linear_cases(context, index, shape):
+    torch.manual_seed(400 + index)
+    w = torch.randn(sum(shape), KDA_K, device="cuda").bfloat16()
+    desc = dgrt.gemm_fused_linear_desc(n=shape, k=KDA_K, max_m=max(KDA_M), dtype_ab=dgrt.BF16)
     with context.plan(desc) as plan:
         for m in KDA_M:
             yield fused_linear_case(plan, w, m)
@@ -277,21 +278,21 @@ def fused_linear_case(plan, w, m):
 # ---- Hyper-connections -------------------------------------------------------------------------------
 
 
-def hyper_cases(context):
-    for k in HYPER_K:
-        torch.manual_seed(500 + k)
-        f = torch.randn(HYPER_N, k, device="cuda")
-        padded = ceil_div(HYPER_N, 8) * 8
-        w = torch.empty(2 * padded, k, dtype=torch.bfloat16, device="cuda")
-        with context.plan(dgrt.hc_prenorm_weights_desc(k=k, n=HYPER_N)) as plan:
-            plan.launch(f=f, w=w, stream=current_stream())
-            torch.cuda.synchronize()
-        desc = dgrt.hc_prenorm_desc(n=HYPER_N, k=k, max_m=max(HYPER_M), max_splits=max(SPLITS))
-        with context.plan(desc) as plan:
-            for m in HYPER_M:
-                x = torch.randn(m, k, device="cuda").bfloat16()
-                yield hyper_case(plan, x, f, w, parts=False)
-                yield hyper_case(plan, x, f, w, parts=True)
+def hyper_cases(context, index, shape):
+    k = shape
+    torch.manual_seed(500 + index)
+    f = torch.randn(HYPER_N, k, device="cuda")
+    padded = ceil_div(HYPER_N, 8) * 8
+    w = torch.empty(2 * padded, k, dtype=torch.bfloat16, device="cuda")
+    with context.plan(dgrt.hc_prenorm_weights_desc(k=k, n=HYPER_N)) as plan:
+        plan.launch(f=f, w=w, stream=current_stream())
+        torch.cuda.synchronize()
+    desc = dgrt.hc_prenorm_desc(n=HYPER_N, k=k, max_m=max(HYPER_M), max_splits=max(SPLITS))
+    with context.plan(desc) as plan:
+        for m in HYPER_M:
+            x = torch.randn(m, k, device="cuda").bfloat16()
+            yield hyper_case(plan, x, f, w, parts=False)
+            yield hyper_case(plan, x, f, w, parts=True)
 
 
 def hyper_out(m, num_splits):
@@ -345,6 +346,9 @@ def hyper_case(plan, x, f, w, parts):
                 want, (LIMIT_HYPER, LIMIT_HYPER))
 
 
-MAKERS = {"gemm_grouped_masked": masked_cases, "gemm_grouped_contiguous": contiguous_cases,
-          "gemm_grouped_k": grouped_k_cases, "gemm_batched": batched_cases,
-          "gemm_fused_linear": fused_linear_cases, "hc_prenorm": hyper_cases}
+MAKERS = {"gemm_grouped_masked": per_shape(masked_cases, MASKED),
+          "gemm_grouped_contiguous": per_shape(contiguous_cases, CONTIGUOUS),
+          "gemm_grouped_k": per_shape(grouped_k_cases, GROUPED_K),
+          "gemm_batched": per_shape(batched_cases, BATCHED) + per_shape(batch_sum_cases, BATCH_SUMS),
+          "gemm_fused_linear": per_shape(fused_linear_cases, [KDA_WIDTHS]),
+          "hc_prenorm": per_shape(hyper_cases, HYPER_K)}

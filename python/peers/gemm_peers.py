@@ -5,22 +5,22 @@ time, in one process on one GPU.
     python3 python/peers/gemm_peers.py --json bench/results/gemm_peers_h200_2026-01-31.json
     python3 python/peers/gemm_peers.py --quick --dtype fp8 --m 1,64 --nk 7168x2048
 
-Shapes are those of DeepSeek-V3 in bench/shapes. Needs torch with CUDA. Exit code 1 if any result of dgrt is
-wrong. "floor" is max(bytes / copy rate, flops / product rate) + an empty kernel, rates as peer_common has
-them for the device; share = floor / time."""
+Shapes are those of DeepSeek-V3 in bench/shapes. Needs torch with CUDA. Exit code 1 if any call of dgrt failed or
+any of its results is wrong; a peer whose call fails or whose result is wrong gets no time. "floor" is max(bytes /
+copy rate, flops / product rate) + an empty kernel, rates as peer_common has them for the device; share = floor /
+time."""
 
 import argparse
+import functools
 import json
 import pathlib
 import sys
 
-import torch
+from peer_common import ROOT, numbers
 
-from peer_common import ROOT, environment, geometric_mean, numbers, rounded
-
-import dgrt  # peer_common says where it is
-from clean_timer import CleanTimer, EmptyKernel, yardsticks
+from family_case import Case, bf16_out, dgrt_call, per_shape
 from gemm_work import Work
+from peer_report import Report, means_of, start
 
 MODEL = "DeepSeek-V3"
 
@@ -35,7 +35,7 @@ def parse_args():
     parser.add_argument("--nk", type=shape_list, help="e.g. 7168x2048,4096x7168; default: all")
     parser.add_argument("--dtype", choices=("fp8", "bf16", "all"), default="all")
     parser.add_argument("--quick", action="store_true", help="12 repeats instead of 40")
-    parser.add_argument("--json", type=pathlib.Path, help="write everything measured to this file")
+    parser.add_argument("--json", type=pathlib.Path, help="write everything measured to this file, after each shape")
     parser.add_argument("--library", help="libdgrt.so to use; default: as dgrt.load_library()")
     return parser.parse_args()
 
@@ -49,18 +49,23 @@ def shapes_of(dtype, options):
     return options.nk or known, options.m or shapes["m"]
 
 
-def measure(context, timer, dtype, n, k, m_list):
-    """Yields one row per m."""
-    max_m = max(16, -(-max(m_list) // 16) * 16)
-    work = Work(context, dtype, n, k, max_m, seed=n * 31 + k)
+def case_of(work, m):
+    """cuBLASLt applies no block scales, and torch multiplies what was not rounded to FP8."""
+    a, a_scale = work.operands(m)
+    d = bf16_out(m, work.n)
+    launch, kernel = dgrt_call(work.plan, d, a=a, b=work.b, d=d, a_scale=a_scale, b_scale=work.b_scale, m=m)
+    other_products = {"torch_bf16", "cublaslt_fp8"} if work.dtype == "fp8" else set()
+    return Case(f"gemm_{work.dtype}", {"m": m, "n": work.n, "k": work.k}, 2 * m * work.n * work.k, work.floor_us(m),
+                {"dgrt": launch, **work.peers(m, a, a_scale)}, {"dgrt": kernel}, lambda out: [out], [work.want[:m]],
+                graph=True, other_products=frozenset(other_products))
+
+
+def gemm_cases(context, index, shape, *, dtype, m_list):
+    n, k = shape
+    work = Work(context, dtype, n, k, max(16, -(-max(m_list) // 16) * 16), seed=n * 31 + k)
     try:
         for m in m_list:
-            calls, check, kernel = work.at(m)
-            impls = timer.interleaved(calls)
-            for name, call in calls.items():
-                impls[name]["graph_us"] = timer.graph(call)
-            yield {"op": f"gemm_{dtype}", "m": m, "n": n, "k": k, "kernel": kernel,
-                   "floor_us": work.floor_us(m), "impls": impls, "check": check}
+            yield case_of(work, m)
     finally:
         work.close()
 
@@ -89,61 +94,31 @@ def print_row(row):
     print(f"{row['op']:9}{row['m']:>5}{row['n']:>6}{row['k']:>6} {own['us']:>8.1f} {spread:>13} "
           f"{own['graph_us']:>7.1f} {tflops:>6.0f} {row['floor_us']:>6.1f} "
           f"{row['floor_us'] / own['us']:>5.2f}{text}  {verdict:5}  {row['kernel']}", flush=True)
-    if not row["check"]["ok"]:
-        print(f"  {row['check']}", flush=True)
 
 
-def geometric_means(rows):
-    """Per op and range of m: share of the floor, and each peer's time over dgrt's (above 1: dgrt is
-    faster)."""
+def means(rows):
+    """Per op and range of m."""
     result = []
     for op in sorted({row["op"] for row in rows}):
         for label, chosen in (("m <= 128", lambda m: m <= 128), ("m > 128", lambda m: m > 128)):
             some = [row for row in rows if row["op"] == op and chosen(row["m"])]
-            if not some:
-                continue
-            entry = {"op": op, "range": label, "rows": len(some), "floor_share": geometric_mean(
-                [row["floor_us"] / row["impls"]["dgrt"]["us"] for row in some])}
-            for name, _ in COLUMNS:
-                entry[name] = geometric_mean(
-                    [time_of(row, name) / row["impls"]["dgrt"]["us"] for row in some
-                     if time_of(row, name) is not None])
-            result.append(rounded(entry))
+            if some:
+                result.append({"op": op, "range": label, **means_of(some)})
     return result
 
 
 def main():
     options = parse_args()
-    dgrt.load_library(options.library)
-    if not torch.cuda.is_available():
-        print("gemm_peers: torch sees no GPU here", file=sys.stderr)
+    if not start("gemm_peers", options):
         return 1
-    timer = CleanTimer(repeats=12 if options.quick else 40)
-    report = {"kind": "gemm_peers", "schema": 1, **environment(), "repeats": timer.repeats,
-              "empty_us": timer.interleaved({"empty": EmptyKernel()})["empty"],
-              "yardsticks": yardsticks(timer), "rows": []}
-    torch.cuda.empty_cache()
-    print({key: value for key, value in report.items() if key != "rows"})
-    print_header()
-    with dgrt.Context(device=0) as context:
+    with Report("gemm_peers", options, print_row, means) as report:
+        print_header()
         for dtype in ("fp8", "bf16") if options.dtype == "all" else (options.dtype,):
             nk_list, m_list = shapes_of(dtype, options)
-            for n, k in nk_list:
-                for row in measure(context, timer, dtype, n, k, m_list):
-                    report["rows"].append(row)
-                    print_row(row)
-                torch.cuda.empty_cache()
-        report["stats"] = context.stats()
-    report["geometric_means"] = geometric_means(report["rows"])
-    print("geometric means (peer's time / dgrt's; above 1: dgrt is faster)")
-    for entry in report["geometric_means"]:
-        print("  " + "  ".join(f"{key} {value}" for key, value in entry.items()))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
-    wrong = [row for row in report["rows"] if not row["check"]["ok"]]
-    if wrong:
-        print(f"{len(wrong)} of {len(report['rows'])} rows are WRONG")
-    return 1 if wrong else 0
+            makers = per_shape(functools.partial(gemm_cases, dtype=dtype, m_list=m_list), nk_list)
+            for maker in makers:
+                report.measure_all(f"gemm_{dtype}", maker)
+    return report.exit_code()
 
 
 if __name__ == "__main__":

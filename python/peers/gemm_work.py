@@ -6,14 +6,11 @@ operands and is compared byte for byte with its formula first."""
 
 import torch
 
-from peer_common import floor_us
+from peer_common import floor_us, optional
 
 import dgrt  # peer_common says where it is
 
-try:
-    import deep_gemm  # optional: timed beside the others where it is installed
-except ImportError:
-    deep_gemm = None
+deep_gemm = optional("deep_gemm")
 
 TILE = 128
 # A bf16 result is within 2^-9 = 1.95e-3 of the exact one, on average within 1.2e-3; what the tensor core
@@ -104,8 +101,6 @@ class Work:
             self.want = self.x.double() @ self.w.double().t()
         kind = dgrt.E4M3 if dtype == "fp8" else dgrt.BF16
         self.plan = context.plan(dgrt.gemm_desc(n=n, k=k, max_m=max_m, dtype_ab=kind))
-        self.workspace = torch.zeros(max(1, self.plan.info.workspace_bytes), dtype=torch.uint8,
-                                     device="cuda")
 
     def close(self):
         self.plan.close()
@@ -118,32 +113,14 @@ class Work:
             moved += 4 * blocks * (m + ceil_div(self.n, 128))
         return floor_us(moved, 2 * m * self.n * self.k, self.dtype)
 
-    def at(self, m):
-        """({name: call}, the errors of dgrt's result, the name of its kernel). The calls are good until
-        the next at()."""
-        d = torch.full((m, self.n), float("nan"), dtype=torch.bfloat16, device="cuda")
-        a, a_scale = self.x[:m], None
+    def operands(self, m):
+        """a and a_scale of m rows."""
         if self.dtype == "fp8":
-            a, a_scale = quantize(self.context, a, dgrt.QUANT_1X128)
-        self._operands = (a, a_scale, d)  # args hold addresses only
-        args = self.plan.args(a=a, b=self.b, d=d, a_scale=a_scale, b_scale=self.b_scale, m=m)
+            return quantize(self.context, self.x[:m], dgrt.QUANT_1X128)
+        return self.x[:m], None
 
-        def launch():
-            self.plan.launch(args, workspace=self.workspace, workspace_bytes=self.workspace.numel(),
-                             stream=current_stream())
-
-        launch()
-        first = d.clone()
-        d.fill_(float("nan"))
-        launch()
-        check = compare(d, self.want[:m])
-        check["repeat_equal"] = bool(torch.equal(d, first))
-        check["ok"] = (check["global"] < LIMIT_GLOBAL and check["worst_tile"] < LIMIT_TILE
-                       and check["repeat_equal"])
-        kernel = self.plan.info.kernels[self.plan.query(args).kernel_idx].name
-        return {"dgrt": launch, **self._peers(m, a, a_scale)}, check, kernel
-
-    def _peers(self, m, a, a_scale):
+    def peers(self, m, a, a_scale):
+        """{name: call}, each of which returns its output."""
         x, w, b, b_scale = self.x[:m], self.w, self.b, self.b_scale
         out = torch.empty(m, self.n, dtype=torch.bfloat16, device="cuda")
         calls = {"torch_bf16": lambda: torch.mm(x, w.t(), out=out)}
@@ -153,10 +130,19 @@ class Work:
             calls["cublaslt_fp8"] = lambda: torch._scaled_mm(
                 rows, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
         if deep_gemm is not None:
-            d = torch.empty_like(out)
-            if self.dtype == "fp8":
-                scale = a_scale.as_strided((m, a_scale.shape[0]), (1, a_scale.shape[1]))
-                calls["deep_gemm"] = lambda: deep_gemm.fp8_gemm_nt((a, scale), (b, b_scale), d)
-            else:
-                calls["deep_gemm"] = lambda: deep_gemm.bf16_gemm_nt(x, w, d)
+            calls["deep_gemm"] = self._deep_gemm(x, a, a_scale, torch.empty_like(out))
         return calls
+
+    def _deep_gemm(self, x, a, a_scale, d):
+        if self.dtype == "fp8":
+            product = deep_gemm.fp8_gemm_nt
+            scale = a_scale.as_strided((len(a), a_scale.shape[0]), (1, a_scale.shape[1]))
+            operands = (a, scale), (self.b, self.b_scale)
+        else:
+            product, operands = deep_gemm.bf16_gemm_nt, (x, self.w)
+
+        def call():
+            product(*operands, d)
+            return d
+
+        return call

@@ -1,19 +1,15 @@
-"""Inputs, references and calls of latent attention, for dgrt and for FlashMLA in the same process. See family_work for
-what a maker is."""
+"""Inputs, references and calls of latent attention over all keys, for dgrt and for FlashMLA in the same process."""
 
 import torch
 
-from peer_common import floor_us
+from peer_common import floor_us, optional
 
 import dgrt
 from attention_work import LIMIT_GLOBAL, LIMIT_TILE
-from family_case import Case, bf16_out, dgrt_call
+from family_case import Case, bf16_out, dgrt_call, per_shape
 from mla_cases import DECODE, PAGE, ROW, SCALE, VALUE
 
-try:
-    import flash_mla  # optional: timed where it is installed
-except ImportError:
-    flash_mla = None
+flash_mla = optional("flash_mla")
 
 
 def reference(q, rows):
@@ -25,13 +21,12 @@ def reference(q, rows):
     return torch.einsum("thk,kc->thc", logits.softmax(-1), rows[:, :VALUE].float())
 
 
-def decode_cases(context):
-    for index, shape in enumerate(DECODE):
-        torch.manual_seed(800 + index)
-        desc = dgrt.mla_decode_desc(num_q_heads=shape.heads, max_batch=shape.batch, max_q_len=shape.tokens,
-                                    max_kv_len=max(shape.lens()))
-        with context.plan(desc) as plan:
-            yield decode_case(plan, shape)
+def decode_cases(context, index, shape):
+    torch.manual_seed(800 + index)
+    desc = dgrt.mla_decode_desc(num_q_heads=shape.heads, max_batch=shape.batch, max_q_len=shape.tokens,
+                                max_kv_len=max(shape.lens()))
+    with context.plan(desc) as plan:
+        yield decode_case(plan, shape)
 
 
 def decode_case(plan, shape):
@@ -58,8 +53,8 @@ def decode_case(plan, shape):
 
 
 def flash_call(q, cache, table, seq_lens):
-    """The schedule is made once, before the clock starts, as engines make it once for all layers: dgrt makes its own in
-    every call."""
+    """The schedule is made once, before the clock starts, as engines make it once for all layers (versions differ in
+    which call makes it): dgrt makes its own in every call."""
     tokens, heads = q.shape[1:3]
     schedule, splits = flash_mla.get_mla_metadata(seq_lens, tokens * heads, 1)
 
@@ -70,4 +65,4 @@ def flash_call(q, cache, table, seq_lens):
     return call
 
 
-MAKERS = {"mla_decode": decode_cases}
+MAKERS = {"mla_decode": per_shape(decode_cases, DECODE)}

@@ -1,7 +1,8 @@
-"""What the programs that time dgrt beside its peers share: where they run, what the device could reach at
-best, and how columns of times become one number."""
+"""What the programs that time dgrt beside its peers share: where they run, which peers there are, what the device
+could reach at best, and how columns of times become one number."""
 
 import datetime
+import importlib
 import math
 import pathlib
 import subprocess
@@ -18,6 +19,25 @@ import dgrt  # noqa: E402
 RATES = {"NVIDIA H200": {"bytes": 4.268e6, "fp8": 1458e6, "bf16": 798e6},  # per us, 2026-11-20
          "NVIDIA H100 80GB HBM3": {"bytes": 3.027e6, "fp8": 1442e6, "bf16": 782e6}}  # 2026-11-26
 EMPTY_US = 2.85  # what an empty kernel takes
+
+
+_peers = {}  # of those that were found, module -> version
+
+
+def optional(name):
+    """A peer's module, or None where it is not installed or does not load."""
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # loading a library may raise anything
+        print(f"{name} left out: {first_line(error)}", flush=True)
+        return None
+    _peers[name] = str(getattr(module, "__version__", "unknown")).partition("+")[0]
+    return module
+
+
+def first_line(error):
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def numbers(text):
@@ -38,7 +58,7 @@ def environment():
             "cuda": torch.version.cuda, "torch": torch.__version__,
             "dgrt": ".".join(map(str, dgrt.version())),
             "commit": output_of("git", "rev-parse", "--short=12", "HEAD"),
-            "date": datetime.date.today().isoformat()}
+            "date": datetime.date.today().isoformat(), "peers": dict(_peers)}
 
 
 def geometric_mean(values):

@@ -5,9 +5,9 @@ there is typed by hand. Each table stands between <!-- results:NAME --> and <!--
     python3 python/peers/render_results.py           rewrites both
     python3 python/peers/render_results.py --check   exits 1 if one is not what the records say
 
-Records: gemm_peers.py --json FILE, family_peers.py and attention_peers.py --json FILE, dgrt bench --json FILE, dgrt_bench
---benchmark_out=FILE, and dgrt prewarm --json with kind, date and cpus added. The newest record wins, of family_peers.py the newest with that op; of dgrt_bench
-every record is shown."""
+Records: --json FILE of gemm_peers.py, family_peers.py, attention_peers.py, mla_peers.py and dgrt bench, dgrt_bench
+--benchmark_out=FILE, and dgrt prewarm --json with kind, date and cpus added. The newest record with that op wins; of
+dgrt_bench every record is shown."""
 
 import json
 import pathlib
@@ -74,8 +74,9 @@ def gemm_table(records, op):
 
 def caption(record):
     empty = record["empty_us"]["us"]
+    peers = "".join(f", {name} {version}" for name, version in record.get("peers", {}).items())
     return (f"{record['device']}, driver {record['driver']}, CUDA {record['cuda']}, torch "
-            f"{record['torch']}, {record['date']}, commit `{record['commit']}`; median of "
+            f"{record['torch']}{peers}, {record['date']}, commit `{record['commit']}`; median of "
             f"{record['repeats']} repeats with a cold L2; an empty kernel takes {empty:.2f} us "
             f"([record]({record['file']})).\n")
 
@@ -95,54 +96,65 @@ def means(record, op):
 
 FAMILY_OPS = ("gemm_grouped_masked", "gemm_grouped_contiguous", "gemm_grouped_k", "gemm_batched",
               "gemm_fused_linear", "hc_prenorm")
-NOT_SHAPE = ("op", "kernel", "flops", "floor_us", "impls", "check")
+MLA_OPS = ("mla_decode", "mla_sparse_decode", "mla_sparse_prefill", "mqa_logits", "paged_mqa_logits")
+# A column is of all peers whose names start so, the fastest of them.
+FAMILY_PEERS = (("deep_gemm", "DeepGEMM"), ("torch", "torch"))
+MLA_PEERS = (("flash_mla", "FlashMLA"), ("deep_gemm", "DeepGEMM"))
+PAGED_PEERS = (("flash3", "FlashAttention-3"),)
+NOT_SHAPE = ("op", "kernel", "flops", "floor_us", "impls", "left_out", "check")
 
 
-def family_table(records):
-    found = {op: next((r for r in records if r["kind"] == "family_peers" and
-                       any(row["op"] == op for row in r["rows"])), None) for op in FAMILY_OPS}
+def shapes_table(records, kind, ops, peers):
+    """A line per shape of the newest record of each op, and per shape that failed."""
+    found = {op: next((r for r in records if r["kind"] == kind and
+                       any(x["op"] == op for x in r["rows"] + r.get("failures", []))), None) for op in ops}
     sources = list({r["file"]: r for r in found.values() if r}.values())
     if not sources:
         return NOTHING
-    header = ["op", "shape", "dgrt us", "p10–p90", "share of floor", "DeepGEMM us", "over dgrt",
-              "torch us", "over dgrt"]
-    rows = [family_line(row) for op, record in found.items() if record
-            for row in record["rows"] if row["op"] == op]
-    ratios = [family_means(op, record) for op, record in found.items() if record]
+    header = ["op", "shape", "dgrt us", "p10–p90", "share of floor"]
+    for _, title in peers:
+        header += [f"{title} us", "over dgrt"]
+    rows, ratios = [], []
+    for op, record in found.items():
+        if record is None:
+            continue
+        rows += [shape_line(row, peers) for row in record["rows"] if row["op"] == op]
+        rows += [[op, x["shape"], f"failed: {x['error']}"] + ["–"] * (2 + 2 * len(peers))
+                 for x in record.get("failures", []) if x["op"] == op]
+        ratios.append(shape_means(op, record, peers))
     return ("\n".join(map(caption, sources)) + "\n" + table(header, rows) +
             "\nGeometric means:\n" + "".join(ratios))
 
 
-def family_times(row):
-    """Of dgrt, DeepGEMM and the fastest way of torch: us, or None."""
-    of_torch = [x["us"] for name, x in row["impls"].items() if name.startswith("torch")]
-    return (row["impls"]["dgrt"]["us"], row["impls"].get("deep_gemm", {}).get("us"),
-            min(of_torch, default=None))
+def peer_us(row, prefix):
+    return min((x["us"] for name, x in row["impls"].items() if name.startswith(prefix)), default=None)
 
 
-def family_line(row):
+def shape_line(row, peers):
     shape = ", ".join(f"{key} {value}" for key, value in row.items() if key not in NOT_SHAPE)
     line = [row["op"], shape]
     if not row["check"]["ok"]:
-        return line + ["wrong result"] + ["–"] * 6
-    dgrt, *peers = row["impls"]["dgrt"], *family_times(row)[1:]
+        return line + ["wrong result"] + ["–"] * (2 + 2 * len(peers))
+    dgrt = row["impls"]["dgrt"]
     line += [f"**{dgrt['us']:.1f}**", f"{dgrt['p10']:.1f}–{dgrt['p90']:.1f}",
              cell(row["floor_us"] / dgrt["us"], 2)]
-    for us in peers:
+    for prefix, _ in peers:
+        us = peer_us(row, prefix)
         line += [cell(us), cell(None if us is None else us / dgrt["us"], 2)]
     return line
 
 
-def family_means(op, record):
+def shape_means(op, record, peers):
     rows = [row for row in record["rows"] if row["op"] == op and row["check"]["ok"]]
     if not rows:
         return ""
-    share = statistics.geometric_mean(row["floor_us"] / family_times(row)[0] for row in rows)
+    share = statistics.geometric_mean(row["floor_us"] / row["impls"]["dgrt"]["us"] for row in rows)
     parts = [f"{share:.2f} of the floor"]
-    for index, title in ((1, "DeepGEMM"), (2, "the fastest way of torch")):
-        ratios = [t[index] / t[0] for t in map(family_times, rows) if t[index] is not None]
+    for prefix, title in peers:
+        ratios = [peer_us(row, prefix) / row["impls"]["dgrt"]["us"] for row in rows if peer_us(row, prefix) is not None]
         if ratios:
-            parts.append(f"{statistics.geometric_mean(ratios):.2f} × {title} ({len(ratios)} shapes)")
+            of_torch = "the fastest way of " if title == "torch" else ""
+            parts.append(f"{statistics.geometric_mean(ratios):.2f} × {of_torch}{title} ({len(ratios)} shapes)")
     return f"- {op}, {len(rows)} shapes: {', '.join(parts)}\n"
 
 
@@ -159,7 +171,7 @@ def attention_table(records):
     record, measured = attention_record(records, "attn_prefill")
     if record is None:
         return NOTHING
-    columns = [(name, title) for name, title in (("cudnn", "cuDNN"), ("flash", "flash"))
+    columns = [(name, PEER_TITLES[name]) for name in ("cudnn", "flash", "flash3")
                if any(name in row["impls"] for row in measured)]
     header = ["batch × queries", "heads", "head size", "mask", "dgrt us", "p10–p90", "TFLOPS",
               "share of floor"]
@@ -418,8 +430,9 @@ def compile_table(found):
                   "slowest ms", "front end + NVVM + ptxas (medians)"], rows)
 
 
-PEER_TITLES = {"cublaslt_fp8": "cuBLASLt FP8", "cudnn": "cuDNN", "flash": "FlashAttention", "triton": "Triton",
-               "deep_gemm": "DeepGEMM", "torch_bf16": "torch BF16", "torch": "torch"}
+PEER_TITLES = {"cublaslt_fp8": "cuBLASLt FP8", "cudnn": "cuDNN", "flash": "FlashAttention-2",
+               "flash3": "FlashAttention-3", "flash_mla": "FlashMLA", "triton": "Triton", "deep_gemm": "DeepGEMM",
+               "torch_bf16": "torch BF16", "torch": "torch"}
 BENCH_OPS = ["attn_decode", "attn_extend", "attn_merge", "kv_append", "mla_decode", "mqa_logits", "paged_mqa_logits",
              *SPARSE_OPS]
 
@@ -454,7 +467,10 @@ def render(text, records):
     makers = {"headline": lambda: headline_table(records),
               "gemm_fp8": lambda: gemm_table(records, "gemm_fp8"),
               "gemm_bf16": lambda: gemm_table(records, "gemm_bf16"),
-              "family": lambda: family_table(records),
+              "family": lambda: shapes_table(records, "family_peers", FAMILY_OPS, FAMILY_PEERS),
+              "mla_peers": lambda: shapes_table(records, "mla_peers", MLA_OPS, MLA_PEERS),
+              "attn_paged": lambda: shapes_table(records, "attention_peers", ("attn_decode", "attn_extend"),
+                                                 PAGED_PEERS),
               "attention": lambda: attention_table(records),
               "attn_cases": lambda: cases_table(records),
               "attn_decode": lambda: paged_table(records, "attn_decode", {"GB/s": "gb_per_s"}),

@@ -11,8 +11,8 @@ sys.path.insert(0, str(PEERS))
 
 import render_results  # noqa: E402
 
-NAMES = ("gemm_fp8", "gemm_bf16", "family", "attention", "attn_cases", "attn_decode", "attn_extend",
-         "attn_memory", "mla_decode", "indexer", "sparse", "input_ops", "host", "headline")
+NAMES = ("gemm_fp8", "gemm_bf16", "family", "attention", "attn_cases", "attn_paged", "attn_decode", "attn_extend",
+         "attn_memory", "mla_peers", "mla_decode", "indexer", "sparse", "input_ops", "host", "headline")
 BLOCKS = "".join(f"<!-- results:{name} -->\nold\n<!-- /results -->\n" for name in NAMES)
 
 
@@ -107,18 +107,45 @@ class Render(unittest.TestCase):
         row = {"op": "attn_prefill", "batch": 4, "m": 1000, "heads": "8/4", "head_dim": "256",
                "mask": "causal", "kernel": "k", "flops": 20_000_000, "floor_us": 15.0,
                "impls": {"dgrt": {"us": 20.0, "p10": 19.0, "p90": 21.0},
-                         "cudnn": {"us": 30.0, "p10": 29.0, "p90": 31.0}}, "check": {"ok": True}}
+                         "cudnn": {"us": 30.0, "p10": 29.0, "p90": 31.0},
+                         "flash3": {"us": 26.0, "p10": 25.0, "p90": 27.0}}, "check": {"ok": True}}
         alone = dict(row, m=2000, impls={"dgrt": row["impls"]["dgrt"]})
         wrong = dict(row, m=3000, check={"ok": False})
         record = dict(family_record("2026-01-04", "attn_prefill", 20.0), kind="attention_peers",
                       rows=[row, alone, wrong])
         text = self.render(record)
-        self.assertIn("| 4 × 1000 | 8/4 | 256 | causal | **20.0** | 19.0–21.0 | 1 | 0.75 | 30.0 | 1.50 |",
-                      text)
-        self.assertIn("| 4 × 2000 | 8/4 | 256 | causal | **20.0** | 19.0–21.0 | 1 | 0.75 | – | – |", text)
+        self.assertIn("| 4 × 1000 | 8/4 | 256 | causal | **20.0** | 19.0–21.0 | 1 | 0.75 | 30.0 | 1.50 "
+                      "| 26.0 | 1.30 |", text)
+        self.assertIn("| 4 × 2000 | 8/4 | 256 | causal | **20.0** | 19.0–21.0 | 1 | 0.75 | – | – | – | – |", text)
         self.assertIn("| 4 × 3000 | 8/4 | 256 | causal | wrong result |", text)
-        self.assertIn("1.50 × cuDNN (1 shapes)", text)
-        self.assertNotIn("flash", text)
+        self.assertIn("1.50 × cuDNN (1 shapes), 1.30 × FlashAttention-3 (1 shapes)", text)
+        self.assertNotIn("FlashAttention-2", text)
+
+    def test_latent_attention_shows_each_op_and_what_failed(self):
+        def record(date, op, us, **more):
+            row = {"op": op, "batch": 128, "heads": 64, "kernel": "k", "flops": 1, "floor_us": 10.0, "left_out": {},
+                   "check": {"ok": True}, "impls": {"dgrt": {"us": us, "p10": us - 1, "p90": us + 1},
+                                                    "flash_mla": {"us": 30.0, "p10": 29, "p90": 31}}}
+            return {**family_record(date, op, us), "kind": "mla_peers", "rows": [row], **more}
+
+        failure = {"op": "mla_sparse_prefill", "shape": "tokens=8", "error": "Error: UNSUPPORTED"}
+        text = self.render(record("2026-01-04", "mla_decode", 20.0, peers={"flash_mla": "1.0.0"}),
+                           record("2026-01-03", "mla_decode", 40.0, failures=[failure]),
+                           record("2026-01-02", "mqa_logits", 25.0))
+        self.assertIn("| mla_decode | batch 128, heads 64 | **20.0** | 19.0–21.0 | 0.50 | 30.0 | 1.50 | – | – |", text)
+        self.assertIn("| mqa_logits | batch 128, heads 64 | **25.0** |", text)
+        self.assertIn("| mla_sparse_prefill | tokens=8 | failed: Error: UNSUPPORTED | – | – | – | – | – | – |", text)
+        self.assertNotIn("**40.0**", text)
+        self.assertIn("torch 2, flash_mla 1.0.0, 2026-01-04", text)
+        self.assertIn("- mla_decode, 1 shapes: 0.50 of the floor, 1.50 × FlashMLA (1 shapes)\n", text)
+
+    def test_pages_are_shown_beside_flash_attention_3(self):
+        row = {"op": "attn_decode", "batch": 64, "m": 1, "page": 16, "kernel": "k", "flops": 1, "floor_us": 15.0,
+               "check": {"ok": True}, "impls": {"dgrt": {"us": 20.0, "p10": 19.0, "p90": 21.0},
+                                                "flash3": {"us": 26.0, "p10": 25.0, "p90": 27.0, "variant": "planned"}}}
+        text = self.render(dict(family_record("2026-01-04", "attn_decode", 20.0), kind="attention_peers", rows=[row]))
+        self.assertIn("| attn_decode | batch 64, m 1, page 16 | **20.0** | 19.0–21.0 | 0.75 | 26.0 | 1.30 |", text)
+        self.assertEqual(text.count(render_results.NOTHING), len(NAMES) - 1)
 
     def test_cases_show_the_fastest_tile_of_triton(self):
         row = {"op": "attn_cases", "case": "G", "batch": 32, "m": 4, "prefix": 1000, "window_left": 1024,
