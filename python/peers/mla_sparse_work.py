@@ -105,8 +105,8 @@ def decode_case(plan, shape):
     ends = ends_of(shape.queries())
     want = torch.cat([reference(q.flatten(0, 1)[t], torch.cat([c.rows(s.flatten(0, 1)[t].long()) for c, s in lists]))
                       for t in ends])
-    return Case("mla_sparse_decode", shape.fields(), shape.flops(), floor_us(shape.moved_bytes(), shape.flops(), "bf16"),
-                calls, kernels, lambda out: [out.flatten(0, 1)[ends].flatten(0, 1)], [want], (LIMIT_GLOBAL, LIMIT_TILE))
+    return Case("mla_sparse_decode", shape.fields(), shape.flops(),
+                floor_us(shape.moved_bytes(), shape.flops(), "bf16"), calls, kernels, lambda out: [out.flatten(0, 1)[ends].flatten(0, 1)], [want], (LIMIT_GLOBAL, LIMIT_TILE))
 
 
 def flash_decode_call(q, pages, slots, extra):

@@ -144,7 +144,8 @@ class Program(unittest.TestCase):
             flash = mock.MagicMock(spec=["flash_attn_with_kvcache", "get_scheduler_metadata"])
             flash.flash_attn_with_kvcache.side_effect = ["o", ("o", "lse")]
             flash.get_scheduler_metadata.return_value = "schedule"
-            q, k = types.SimpleNamespace(shape=(4, 2, 32, 128), dtype="bf16"), types.SimpleNamespace(shape=(9, 16, 8, 128))
+            q = types.SimpleNamespace(shape=(4, 2, 32, 128), dtype="bf16")
+            k = types.SimpleNamespace(shape=(9, 16, 8, 128))
             table = types.SimpleNamespace(shape=(4, 5))
             with mock.patch.object(p.paged, "flash3", flash):
                 calls = p.paged.flash3_calls(q, k, "v", table, "lens", 127)
@@ -221,8 +222,8 @@ class Runs(unittest.TestCase):
                 "mqa_logits": [{"dgrt": lambda: 1e-4, "deep_gemm": lambda: 1e-4}]})
         self.assertEqual(code, 1)
         self.assertEqual([row["op"] for row in record["rows"]], ["mla_decode", "mla_decode", "mqa_logits"])
-        self.assertEqual([row["left_out"] for row in record["rows"]],
-                         [{"flash_mla": "RuntimeError: no such head size"}, {"flash_mla": "its result is off by nan"}, {}])
+        self.assertEqual([row["left_out"] for row in record["rows"]], [
+            {"flash_mla": "RuntimeError: no such head size"}, {"flash_mla": "its result is off by nan"}, {}])
         self.assertEqual([x["error"] for x in record["failures"]],
                          ["RuntimeError: UNSUPPORTED: no kernel", "RuntimeError: no such head size"])
         self.assertEqual(record["geometric_means"],
