@@ -324,23 +324,25 @@ __device__ void fp8_math(const GemmParams& p, const typename Fp8<Cfg>::Smem& sme
   const Fp8TileMath<Cfg, Walk> tile(p, smem, walk, warpgroup);
   TileStore<Cfg, Fp8<Cfg>::store> store(p, smem.staging(), smem.reduction_barriers(), warpgroup);
   // The next tile and its first scales are looked up before the store, which hides them.
-  const auto scales_of_tile = [&] {
+  // A CTA without a tile must not read: its walk stands behind the last group.
+  const auto scales_of_tile = [&](bool exists) {
     BlockScales scales(p, Walk::b_grouped ? walk.group : 0,
                        walk.n_start + (swap ? tile.first_slab * gemm_slab_rows : tile.first_column),
                        walk.k_begin);
-    if constexpr (Cfg::scale_mode == scale_block) scales.fetch(p, 0, tile.lane);
+    if constexpr (Cfg::scale_mode == scale_block)
+      if (exists) scales.fetch(p, 0, tile.lane);
     return scales;
   };
 
   bool more = walk.next();
-  BlockScales scales = scales_of_tile();
+  BlockScales scales = scales_of_tile(more);
   while (more) {
     float sum[Tile::slabs][Tile::accumulators] = {};
     tile.run(sum, scales, ring);
     if constexpr (Cfg::scale_mode == scale_channel) tile.scale_sums(sum);
     const Walk finished = walk;
     more = walk.next();
-    if (more) scales = scales_of_tile();
+    if (more) scales = scales_of_tile(true);
     store.store(sum, finished);
   }
   store.finish();
