@@ -41,8 +41,9 @@ struct Params {
 // ---- Kernel: NVRTC only ----
 #include "device/epilogue/attn_output.cuh"
 #include "device/ptx/cluster.cuh"
-#include "device/ptx/copy_async.cuh"
 #include "device/ptx/grid.cuh"
+#include "device/ptx/memory.cuh"
+#include "device/ptx/tma.cuh"
 #include "device/main_loop/mla_math.cuh"
 
 namespace dgrt::sm90::mla_sparse_prefill {
@@ -93,7 +94,52 @@ struct Smem : MlaSmem {
   }
 };
 
-// The loading warpgroup.
+// Tiles of the items of a CTA, one after the other: which rows of kv a tile has, two of them to a lane.
+class TileWalk {
+ public:
+  struct Tile {
+    static constexpr uint32_t none = ~0u;
+
+    uint32_t rows[2];  // of keys lane and lane + 32; what is no row is at least num_rows
+    uint32_t begins;   // tiles of the item that begins with this one; 0: none does; none: there are no more tiles
+  };
+
+  __device__ explicit TileWalk(const Params& p) : p_(p), item_(blockIdx.x) { enter(); }
+
+  // Its rows are on their way.
+  __device__ __forceinline__ Tile next() {
+    if (item_ >= p_.num_items) return {{~0u, ~0u}, Tile::none};
+    Tile tile;
+    tile.begins = first_ == 0 ? max(ceil_div(length_, mla_keys), 1) : 0;
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+      const uint32_t at = first_ + i * 32 + threadIdx.x % 32;
+      tile.rows[i] = ptx::load_b32_if(at < length_, entries_ + at, ~0u);
+    }
+    first_ += mla_keys;
+    if (first_ >= length_) {
+      item_ += gridDim.x;
+      enter();
+    }
+    return tile;
+  }
+
+ private:
+  __device__ __forceinline__ void enter() {
+    first_ = 0;
+    if (item_ >= p_.num_items) return;
+    const uint32_t token = item_ / p_.head_tiles;
+    const auto most = static_cast<int32_t>(p_.top_k);
+    length_ = static_cast<uint32_t>(p_.lengths == nullptr ? most : min(max(p_.lengths[token], 0), most));
+    entries_ = p_.indices + token * p_.indices_row;
+  }
+
+  const Params& p_;
+  uint32_t item_, first_ = 0, length_ = 0;  // first_: entry of the next tile
+  const int32_t* entries_ = nullptr;
+};
+
+// The loading warpgroup. A warp has one box of each half, and 16 rows of the rotary one.
 template <class Cfg>
 class Loader {
  public:
@@ -101,49 +147,37 @@ class Loader {
       : p_(p), smem_(smem), ring_(smem.q_ring()), warp_(warp), rank_(Cfg::cluster == 1 ? 0 : ptx::cluster_cta_rank()) {}
 
   __device__ __forceinline__ void run() {
-    List list = list_of(blockIdx.x);
-    int32_t entry = entry_of(list, 0);
-    uint32_t index = 0;
+    TileWalk walk(p_);
+    Tile now = walk.next(), next = walk.next();
+    uint32_t slot = 0, index = 0, item = blockIdx.x;
+    load_ahead(now, slot);
 #pragma unroll 1
-    for (uint32_t item = blockIdx.x; item < p_.num_items; item += gridDim.x, ++index) {
-      const List next = list_of(item + gridDim.x);
-      const uint32_t tiles = max(ceil_div(list.length, mla_keys), 1);
-      if (warp_ == 0) begin_item(index, item, tiles);
-#pragma unroll 1
-      for (uint32_t tile = 0; tile < tiles; ++tile) {
-        const int32_t row = entry;
-        entry = tile + 1 < tiles ? entry_of(list, tile + 1) : entry_of(next, 0);  // read ahead
-        gather(tile % mla_slots, row);
+    while (now.begins != Tile::none) {
+      if (now.begins != 0) {
+        if (warp_ == 0) begin_item(index++, item, now.begins);
+        item += gridDim.x;
       }
-      list = next;
+      const uint32_t next_slot = next.begins != 0 ? 0 : slot ^ 1;
+      store<0>(now, slot);
+      if constexpr (halves_ahead == 1) load<1>(now, slot);
+      store<1>(now, slot);
+      load_ahead(next, next_slot);
+      now = next, next = walk.next();
+      phases_ ^= 1u << slot;
+      slot = next_slot;
     }
-    announce<0>();
     if (warp_ == 0) begin_item(index, 0, 0);
   }
 
  private:
-  // What a token sees.
-  struct List {
-    const int32_t* entries;
-    uint32_t length;
-  };
-
-  __device__ __forceinline__ List list_of(uint32_t item) const {
-    if (item >= p_.num_items) return {p_.indices, 0};
-    const uint32_t token = item / p_.head_tiles;
-    const int32_t most = static_cast<int32_t>(p_.top_k);
-    const int32_t length = p_.lengths == nullptr ? most : min(max(p_.lengths[token], 0), most);
-    return {p_.indices + token * p_.indices_row, static_cast<uint32_t>(length)};
-  }
-
-  // A lane has one of its warp's 16 rows; two lanes have the same.
-  __device__ __forceinline__ int32_t entry_of(const List& list, uint32_t tile) const {
-    const uint32_t at = tile * mla_keys + warp_ * 16 + threadIdx.x % 16;
-    return at < list.length ? list.entries[at] : -1;
-  }
+  using Tile = TileWalk::Tile;
+  static constexpr bool has_rotary = Cfg::head_dim_qk > mla_head_dim_v;
+  static constexpr uint32_t own_rows = mla_keys / Cfg::cluster;
+  static constexpr uint32_t rounds = own_rows / 4;  // of a box: a warp has four rows at a time
+  static constexpr uint32_t rotary_rows = mla_keys / 4, rotary_rounds = rotary_rows / 4;
+  static constexpr uint32_t halves_ahead = Cfg::cluster;  // 64 registers
 
   __device__ __forceinline__ void begin_item(uint32_t index, uint32_t item, uint32_t tiles) {
-    if (!__all_sync(0xffffffff, ring_.is_empty())) announce<0>();  // what the item before waits for
     ring_.wait_empty();
     if (ptx::elect_one()) {
       const uint32_t token = item / p_.head_tiles, first_head = (item - token * p_.head_tiles) * mla_rows;
@@ -151,98 +185,101 @@ class Loader {
       if (tiles == 0) {
         ptx::mbarrier_arrive(ring_.full());
       } else {
-        constexpr uint32_t boxes = attn_boxes(Cfg::head_dim_qk);
-        ptx::mbarrier_arrive_expect_tx(ring_.full(), boxes * mla_box_bytes);
-#pragma unroll 1
-        for (uint32_t box = 0; box < boxes; ++box)
-          ptx::tma_load_3d(smem_.q() + box * mla_box_bytes, &p_.q, ring_.full(), box * attn_box_columns, first_head, token);
+        ptx::mbarrier_arrive_expect_tx(ring_.full(), attn_boxes(Cfg::head_dim_qk) * mla_box_bytes);
+        for_boxes(item, [&](uint32_t box, uint32_t column, uint32_t head, uint32_t of_token) {
+          ptx::tma_load_3d(smem_.q() + box * mla_box_bytes, &p_.q, ring_.full(), column, head, of_token);
+        });
+        // The next item's have no room yet, but in the L2 cache.
+        if (item + gridDim.x < p_.num_items)
+          for_boxes(item + gridDim.x, [&](uint32_t, uint32_t column, uint32_t head, uint32_t of_token) {
+            ptx::tma_prefetch_3d(&p_.q, column, head, of_token);
+          });
       }
     }
     __syncwarp();
     ring_.advance();
   }
 
-  // Says that the half that is on its way is there, and sends the other CTA its part; `in_flight` later ones may not be
-  // there. The copies were ordinary writes, and products and bulk copies read them.
-  template <uint32_t in_flight>
-  __device__ __forceinline__ void announce() {
-    if (pending_ == none) return;
-    ptx::copy_async_wait<in_flight>();
+  // Boxes of an item's queries: work(box, column, head, token).
+  template <class Work>
+  __device__ __forceinline__ void for_boxes(uint32_t item, const Work& work) const {
+    const uint32_t token = item / p_.head_tiles, head = (item - token * p_.head_tiles) * mla_rows;
+#pragma unroll 1
+    for (uint32_t box = 0; box < attn_boxes(Cfg::head_dim_qk); ++box) work(box, box * attn_box_columns, head, token);
+  }
+
+  // What a lane has of a round: of its row number lane_row() 16 bytes, eight columns.
+  __device__ uint32_t lane_row() const { return threadIdx.x % 32 / 8; }
+  __device__ uint32_t lane_chunk() const { return threadIdx.x % 8; }
+  __device__ __forceinline__ uint4 load_chunk(uint32_t rows, uint32_t round, uint32_t first_column) const {
+    const uint32_t row = __shfl_sync(0xffffffff, rows, (round * 4 + lane_row()) % 32);
+    return ptx::load_stream_b32x4_if(row < p_.num_rows, static_cast<const uint16_t*>(p_.kv) + row * p_.kv_row +
+                                                            first_column + lane_chunk() * 8);
+  }
+  // to: of the first of rows of a box, a multiple of eight.
+  __device__ __forceinline__ void store_chunk(uint32_t to, uint32_t round, const uint4& chunk) const {
+    const uint32_t first = to + attn_chunk_offset(mla_keys, lane_row(), lane_chunk());
+    ptx::store_shared_b32x4((first ^ round % 2 * 64) + round * (4 * attn_row_bytes), chunk);
+  }
+  __device__ uint32_t own_box(uint32_t slot, uint32_t half) const { return mla_half_box(slot, half, warp_); }
+
+  // Of a cluster's CTAs each loads half of the rows, but of rotary columns all: weights take their place, while they
+  // might still be on their way to the other.
+  template <uint32_t half>
+  __device__ __forceinline__ void load(const Tile& tile, uint32_t slot) {
+    const uint32_t own = rank_ == 0 ? tile.rows[0] : tile.rows[1], column = own_box(slot, half) * attn_box_columns;
+#pragma unroll
+    for (uint32_t i = 0; i < rounds; ++i)
+      data_[half % halves_ahead][i] = load_chunk(i < 8 ? own : tile.rows[1], i, column);
+    if constexpr (has_rotary && half == 1)
+#pragma unroll
+      for (uint32_t i = 0; i < rotary_rounds; ++i)
+        rotary_[i] = load_chunk(warp_ < 2 ? tile.rows[0] : tile.rows[1], warp_ * rotary_rounds + i, mla_head_dim_v);
+  }
+
+  // Of a tile that will be stored next what there are registers for.
+  __device__ __forceinline__ void load_ahead(const Tile& tile, uint32_t slot) {
+    load<0>(tile, slot);
+    if constexpr (halves_ahead == 2) load<1>(tile, slot);
+  }
+
+  // Waits until the half is free, stores what was loaded of it, and says so; sends the other CTA its part. Products and
+  // bulk copies read what ordinary stores wrote. With the second half comes which keys are there.
+  template <uint32_t half>
+  __device__ __forceinline__ void store(const Tile& tile, uint32_t slot) {
+    const uint32_t box = smem_.box(slot, own_box(slot, half)) + rank_ * own_rows * attn_row_bytes;
+    const uint32_t full = smem_.full(slot, half);
+    while (!ptx::mbarrier_try_wait(smem_.empty(slot, half), (phases_ >> slot & 1) ^ 1)) {
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < rounds; ++i) store_chunk(box, i, data_[half % halves_ahead][i]);
+    if constexpr (half == 1) {
+      if constexpr (has_rotary)
+#pragma unroll
+        for (uint32_t i = 0; i < rotary_rounds; ++i)
+          store_chunk(smem_.box(slot, mla_boxes - 1) + warp_ * rotary_rows * attn_row_bytes, i, rotary_[i]);
+      const uint64_t low = __ballot_sync(0xffffffff, tile.rows[0] < p_.num_rows);
+      const uint64_t high = __ballot_sync(0xffffffff, tile.rows[1] < p_.num_rows);
+      if (threadIdx.x % 128 == 0) ptx::store_shared_u64(smem_.present(slot), high << 32 | low);
+    }
     ptx::fence_proxy_async();
     __syncwarp();
-    const uint32_t slot = pending_ / 2, half = pending_ % 2, lane = threadIdx.x % 32, full = smem_.full(slot, half);
+    if (!ptx::elect_one()) return;
     if constexpr (Cfg::cluster == 1) {
-      if (lane == 0) ptx::mbarrier_arrive(full);
+      ptx::mbarrier_arrive(full);
     } else {
-      constexpr uint32_t bytes = own_rows * attn_row_bytes;  // of a box
-      if (lane == 0) ptx::mbarrier_arrive_expect_tx(full, mla_half_boxes * bytes);
-      if (lane < mla_half_boxes) {
-        const uint32_t from =
-            smem_.box(slot, mla_half_box(slot, half, lane)) + (warp_ * 16 + rank_ * own_rows) * attn_row_bytes;
-        ptx::bulk_copy_to_cluster(ptx::mapa(from, rank_ ^ 1), from, bytes, ptx::mapa(full, rank_ ^ 1));
-      }
-    }
-    pending_ = none;
-  }
-
-  // The half may wait for what is on its way.
-  __device__ __forceinline__ void wait_empty(uint32_t slot, uint32_t half) {
-    const uint32_t barrier = smem_.empty(slot, half), phase = (phases_ >> slot & 1) ^ 1;
-    if (__all_sync(0xffffffff, ptx::mbarrier_test_wait(barrier, phase))) return;
-    announce<0>();
-    while (!ptx::mbarrier_try_wait(barrier, phase)) {
+      constexpr uint32_t bytes = own_rows * attn_row_bytes;
+      ptx::mbarrier_arrive_expect_tx(full, bytes);
+      ptx::bulk_copy_to_cluster(ptx::mapa(box, rank_ ^ 1), box, bytes, ptx::mapa(full, rank_ ^ 1));
     }
   }
-
-  // Eight lanes copy a row's 128 bytes of a box, a warp four rows at a time, of a cluster's CTA its own first. Of rotary
-  // columns a CTA copies all: weights take their place, while they might still be on their way to the other. With the
-  // second half comes which keys are there.
-  __device__ __forceinline__ void gather(uint32_t slot, int32_t row) {
-    constexpr bool rotary = Cfg::head_dim_qk > mla_head_dim_v;
-    constexpr uint32_t own_rounds = own_rows / 4, rounds = rotary ? 4 : own_rounds;
-    const uint32_t lane = threadIdx.x % 32, in_round = lane / 8, chunk = lane % 8;
-    const uint32_t there = __ballot_sync(0xffffffff, static_cast<uint32_t>(row) < p_.num_rows);
-    const uint16_t* from[rounds];
-    uint32_t bytes[rounds], at[rounds];
-#pragma unroll
-    for (uint32_t i = 0; i < rounds; ++i) {
-      const uint32_t in_warp = (rank_ * own_rows + i * 4 + in_round) % 16;
-      at[i] = attn_chunk_offset(mla_keys, warp_ * 16 + in_warp, chunk);
-      const uint32_t index = static_cast<uint32_t>(__shfl_sync(0xffffffff, row, in_warp));
-      bytes[i] = (there >> in_warp & 1) * 16;
-      from[i] = static_cast<const uint16_t*>(p_.kv) + (bytes[i] != 0 ? index * p_.kv_row : 0) + chunk * 8;
-    }
-#pragma unroll 1
-    for (uint32_t half = 0; half < 2; ++half) {
-      const uint32_t first_box = mla_half_box(slot, half, 0), to = smem_.box(slot, first_box);
-      wait_empty(slot, half);
-#pragma unroll
-      for (uint32_t i = 0; i < own_rounds; ++i)
-#pragma unroll
-        for (uint32_t box = 0; box < mla_half_boxes; ++box)
-          ptx::copy_async_b128(to + box * mla_box_bytes + at[i], from[i] + (first_box + box) * attn_box_columns, bytes[i]);
-      if (rotary && half == 1)
-#pragma unroll
-        for (uint32_t i = 0; i < rounds; ++i)
-          ptx::copy_async_b128(smem_.box(slot, mla_boxes - 1) + at[i], from[i] + mla_head_dim_v, bytes[i]);
-      if (half == 1 && lane == 0)
-        ptx::store_shared_u16(smem_.present(slot) + warp_ * 2, static_cast<uint16_t>(there));
-      ptx::copy_async_commit();
-      announce<1>();
-      pending_ = slot * 2 + half;
-    }
-    phases_ ^= 1u << slot;
-  }
-
-  static constexpr uint32_t own_rows = 16 / Cfg::cluster;  // of a warp's 16
-  static constexpr uint32_t none = 4;
 
   const Params& p_;
   const Smem<Cfg>& smem_;
   Ring<1> ring_;
   const uint32_t warp_, rank_;  // of the four; of the cluster's CTAs
   uint32_t phases_ = 0;         // a bit for each slot
-  uint32_t pending_ = none;     // 2 * slot + half that is being gathered
+  uint4 data_[halves_ahead][rounds], rotary_[rotary_rounds];
 };
 
 // All rows see the same keys: those that are there.
@@ -323,10 +360,10 @@ __device__ void run(const Params& p) {
   ptx::grid_launch_dependents();
   const uint32_t warp = ptx::redux_max_u32(threadIdx.x / 32);
   if (warp >= mla_math_threads / 32) {
-    ptx::setmaxnreg_dec<56>();
+    ptx::setmaxnreg_dec<104>();
     Loader<Cfg>(p, smem, warp - mla_math_threads / 32).run();
   } else {
-    ptx::setmaxnreg_inc<224>();
+    ptx::setmaxnreg_inc<200>();
     compute<Cfg>(p, smem, warp / 4);
   }
   if constexpr (Cfg::cluster > 1) synchronize<Cfg>();
