@@ -73,7 +73,7 @@ struct Smem : MlaSmem {
 
   // index: of the box in the order of its slot's loads.
   __device__ __forceinline__ void wait_box(uint32_t slot, uint32_t, uint32_t index, uint32_t phase) const {
-    if (index != 0 && index != mla_half_boxes) return;
+    if (index % mla_half_boxes != 0) return;
     while (!ptx::mbarrier_try_wait(full(slot, index / mla_half_boxes), phase)) {
     }
   }
@@ -87,9 +87,9 @@ struct Smem : MlaSmem {
   __device__ void init_barriers() const {
     q_ring().init(mla_math_threads / 32);
     for (uint32_t slot = 0; slot < mla_slots; ++slot)
-      for (uint32_t half = 0; half < 2; ++half) {
-        ptx::mbarrier_init(full(slot, half), 4);
-        ptx::mbarrier_init(empty(slot, half), 4 * Cfg::cluster);
+      for (uint32_t part = 0; part < 3; ++part) {
+        ptx::mbarrier_init(full(slot, part), 4);
+        if (part < 2) ptx::mbarrier_init(empty(slot, part), 4 * Cfg::cluster);
       }
   }
 };
@@ -129,8 +129,9 @@ class TileWalk {
     first_ = 0;
     if (item_ >= p_.num_items) return;
     const uint32_t token = item_ / p_.head_tiles;
-    const auto most = static_cast<int32_t>(p_.top_k);
-    length_ = static_cast<uint32_t>(p_.lengths == nullptr ? most : min(max(p_.lengths[token], 0), most));
+    length_ = p_.top_k;
+    if (p_.lengths != nullptr)
+      length_ = min(ptx::redux_max_u32(static_cast<uint32_t>(max(p_.lengths[token], 0))), p_.top_k);
     entries_ = p_.indices + token * p_.indices_row;
   }
 
@@ -158,9 +159,15 @@ class Loader {
         item += gridDim.x;
       }
       const uint32_t next_slot = next.begins != 0 ? 0 : slot ^ 1;
+      ptx::renew(lane_);  // else all that follows from it is computed in front of the loop, and spilled
       store<0>(now, slot);
-      if constexpr (halves_ahead == 1) load<1>(now, slot);
+      if constexpr (Cfg::cluster == 1)
+        load<1>(now, slot);
+      else
+        load_rotary(now);
       store<1>(now, slot);
+      if constexpr (Cfg::cluster == 1) load_rotary(now);
+      store_rotary(slot);
       load_ahead(next, next_slot);
       now = next, next = walk.next();
       phases_ ^= 1u << slot;
@@ -175,7 +182,7 @@ class Loader {
   static constexpr uint32_t own_rows = mla_keys / Cfg::cluster;
   static constexpr uint32_t rounds = own_rows / 4;  // of a box: a warp has four rows at a time
   static constexpr uint32_t rotary_rows = mla_keys / 4, rotary_rounds = rotary_rows / 4;
-  static constexpr uint32_t halves_ahead = Cfg::cluster;  // 64 registers
+  static constexpr uint32_t half_at = Cfg::cluster == 1 ? 0 : rounds;  // of the second half in data_
 
   __device__ __forceinline__ void begin_item(uint32_t index, uint32_t item, uint32_t tiles) {
     ring_.wait_empty();
@@ -209,8 +216,8 @@ class Loader {
   }
 
   // What a lane has of a round: of its row number lane_row() 16 bytes, eight columns.
-  __device__ uint32_t lane_row() const { return threadIdx.x % 32 / 8; }
-  __device__ uint32_t lane_chunk() const { return threadIdx.x % 8; }
+  __device__ uint32_t lane_row() const { return lane_ / 8; }
+  __device__ uint32_t lane_chunk() const { return lane_ % 8; }
   __device__ __forceinline__ uint4 load_chunk(uint32_t rows, uint32_t round, uint32_t first_column) const {
     const uint32_t row = __shfl_sync(0xffffffff, rows, (round * 4 + lane_row()) % 32);
     return ptx::load_stream_b32x4_if(row < p_.num_rows, static_cast<const uint16_t*>(p_.kv) + row * p_.kv_row +
@@ -223,28 +230,29 @@ class Loader {
   }
   __device__ uint32_t own_box(uint32_t slot, uint32_t half) const { return mla_half_box(slot, half, warp_); }
 
-  // Of a cluster's CTAs each loads half of the rows, but of rotary columns all: weights take their place, while they
-  // might still be on their way to the other.
+  // Of a cluster's CTAs each loads half of the rows.
   template <uint32_t half>
   __device__ __forceinline__ void load(const Tile& tile, uint32_t slot) {
     const uint32_t own = rank_ == 0 ? tile.rows[0] : tile.rows[1], column = own_box(slot, half) * attn_box_columns;
 #pragma unroll
     for (uint32_t i = 0; i < rounds; ++i)
-      data_[half % halves_ahead][i] = load_chunk(i < 8 ? own : tile.rows[1], i, column);
-    if constexpr (has_rotary && half == 1)
-#pragma unroll
-      for (uint32_t i = 0; i < rotary_rounds; ++i)
-        rotary_[i] = load_chunk(warp_ < 2 ? tile.rows[0] : tile.rows[1], warp_ * rotary_rounds + i, mla_head_dim_v);
+      data_[half * half_at + i] = load_chunk(i < 8 ? own : tile.rows[1], i, column);
   }
-
-  // Of a tile that will be stored next what there are registers for.
+  // What there are registers for: one half, or both.
   __device__ __forceinline__ void load_ahead(const Tile& tile, uint32_t slot) {
     load<0>(tile, slot);
-    if constexpr (halves_ahead == 2) load<1>(tile, slot);
+    if constexpr (Cfg::cluster == 2) load<1>(tile, slot);
+  }
+  // All rows of rotary columns, which are not sent: weights take their place, while they might still be on their way.
+  __device__ __forceinline__ void load_rotary(const Tile& tile) {
+    if constexpr (has_rotary)
+#pragma unroll
+      for (uint32_t i = 0; i < rotary_rounds; ++i)
+        data_[i] = load_chunk(warp_ < 2 ? tile.rows[0] : tile.rows[1], warp_ * rotary_rounds + i, mla_head_dim_v);
   }
 
-  // Waits until the half is free, stores what was loaded of it, and says so; sends the other CTA its part. Products and
-  // bulk copies read what ordinary stores wrote. With the second half comes which keys are there.
+  // Waits until the half is free, stores what was loaded of it, and says so; sends the other CTA its part. With the
+  // second half comes which keys are there.
   template <uint32_t half>
   __device__ __forceinline__ void store(const Tile& tile, uint32_t slot) {
     const uint32_t box = smem_.box(slot, own_box(slot, half)) + rank_ * own_rows * attn_row_bytes;
@@ -252,18 +260,13 @@ class Loader {
     while (!ptx::mbarrier_try_wait(smem_.empty(slot, half), (phases_ >> slot & 1) ^ 1)) {
     }
 #pragma unroll
-    for (uint32_t i = 0; i < rounds; ++i) store_chunk(box, i, data_[half % halves_ahead][i]);
+    for (uint32_t i = 0; i < rounds; ++i) store_chunk(box, i, data_[half * half_at + i]);
     if constexpr (half == 1) {
-      if constexpr (has_rotary)
-#pragma unroll
-        for (uint32_t i = 0; i < rotary_rounds; ++i)
-          store_chunk(smem_.box(slot, mla_boxes - 1) + warp_ * rotary_rows * attn_row_bytes, i, rotary_[i]);
       const uint64_t low = __ballot_sync(0xffffffff, tile.rows[0] < p_.num_rows);
       const uint64_t high = __ballot_sync(0xffffffff, tile.rows[1] < p_.num_rows);
       if (threadIdx.x % 128 == 0) ptx::store_shared_u64(smem_.present(slot), high << 32 | low);
     }
-    ptx::fence_proxy_async();
-    __syncwarp();
+    publish();
     if (!ptx::elect_one()) return;
     if constexpr (Cfg::cluster == 1) {
       ptx::mbarrier_arrive(full);
@@ -273,13 +276,29 @@ class Loader {
       ptx::bulk_copy_to_cluster(ptx::mapa(box, rank_ ^ 1), box, bytes, ptx::mapa(full, rank_ ^ 1));
     }
   }
+  // Into the box that became free with the second half.
+  __device__ __forceinline__ void store_rotary(uint32_t slot) const {
+    if constexpr (has_rotary) {
+#pragma unroll
+      for (uint32_t i = 0; i < rotary_rounds; ++i)
+        store_chunk(smem_.box(slot, mla_boxes - 1) + warp_ * rotary_rows * attn_row_bytes, i, data_[i]);
+      publish();
+      if (ptx::elect_one()) ptx::mbarrier_arrive(smem_.full(slot, 2));
+    }
+  }
+  // The warp's ordinary stores, to products and bulk copies. Waits for loads too that are on their way.
+  __device__ __forceinline__ void publish() const {
+    ptx::fence_proxy_async();
+    __syncwarp();
+  }
 
   const Params& p_;
   const Smem<Cfg>& smem_;
   Ring<1> ring_;
   const uint32_t warp_, rank_;  // of the four; of the cluster's CTAs
   uint32_t phases_ = 0;         // a bit for each slot
-  uint4 data_[halves_ahead][rounds], rotary_[rotary_rounds];
+  uint32_t lane_ = threadIdx.x % 32;
+  uint4 data_[16];
 };
 
 // All rows see the same keys: those that are there.
@@ -360,10 +379,10 @@ __device__ void run(const Params& p) {
   ptx::grid_launch_dependents();
   const uint32_t warp = ptx::redux_max_u32(threadIdx.x / 32);
   if (warp >= mla_math_threads / 32) {
-    ptx::setmaxnreg_dec<104>();
+    ptx::setmaxnreg_dec<88>();
     Loader<Cfg>(p, smem, warp - mla_math_threads / 32).run();
   } else {
-    ptx::setmaxnreg_inc<200>();
+    ptx::setmaxnreg_inc<208>();
     compute<Cfg>(p, smem, warp / 4);
   }
   if constexpr (Cfg::cluster > 1) synchronize<Cfg>();
