@@ -151,7 +151,7 @@ class Loader {
     TileWalk walk(p_);
     Tile now = walk.next(), next = walk.next();
     uint32_t slot = 0, index = 0, item = blockIdx.x;
-    load_ahead(now, slot);
+    load_ahead<0, 16>(now, slot);
 #pragma unroll 1
     while (now.begins != Tile::none) {
       if (now.begins != 0) {
@@ -161,14 +161,16 @@ class Loader {
       const uint32_t next_slot = next.begins != 0 ? 0 : slot ^ 1;
       ptx::renew(lane_);  // else all that follows from it is computed in front of the loop, and spilled
       store<0>(now, slot);
-      if constexpr (Cfg::cluster == 1)
-        load<1>(now, slot);
-      else
-        load_rotary(now);
+      if constexpr (Cfg::cluster == 1) load<1>(now, slot);
       store<1>(now, slot);
-      if constexpr (Cfg::cluster == 1) load_rotary(now);
-      store_rotary(slot);
-      load_ahead(next, next_slot);
+      if constexpr (has_rotary) {
+        load_rotary(now);
+        load_ahead<rotary_rounds, 16>(next, next_slot);
+        store_rotary(slot);
+        load_ahead<0, rotary_rounds>(next, next_slot);
+      } else {
+        load_ahead<0, 16>(next, next_slot);
+      }
       now = next, next = walk.next();
       phases_ ^= 1u << slot;
       slot = next_slot;
@@ -230,25 +232,27 @@ class Loader {
   }
   __device__ uint32_t own_box(uint32_t slot, uint32_t half) const { return mla_half_box(slot, half, warp_); }
 
-  // Of a cluster's CTAs each loads half of the rows.
+  // A round of the half. Of a cluster's CTAs each loads half of the rows.
+  __device__ __forceinline__ uint4 load_round(const Tile& tile, uint32_t slot, uint32_t half, uint32_t round) const {
+    const uint32_t own = rank_ == 0 ? tile.rows[0] : tile.rows[1];
+    return load_chunk(round < 8 ? own : tile.rows[1], round, own_box(slot, half) * attn_box_columns);
+  }
   template <uint32_t half>
   __device__ __forceinline__ void load(const Tile& tile, uint32_t slot) {
-    const uint32_t own = rank_ == 0 ? tile.rows[0] : tile.rows[1], column = own_box(slot, half) * attn_box_columns;
 #pragma unroll
-    for (uint32_t i = 0; i < rounds; ++i)
-      data_[half * half_at + i] = load_chunk(i < 8 ? own : tile.rows[1], i, column);
+    for (uint32_t i = 0; i < rounds; ++i) data_[half * half_at + i] = load_round(tile, slot, half, i);
   }
-  // What there are registers for: one half, or both.
+  // Of the first half, or of both, what data_ has from `begin` to `end`.
+  template <uint32_t begin, uint32_t end>
   __device__ __forceinline__ void load_ahead(const Tile& tile, uint32_t slot) {
-    load<0>(tile, slot);
-    if constexpr (Cfg::cluster == 2) load<1>(tile, slot);
+#pragma unroll
+    for (uint32_t i = begin; i < end; ++i) data_[i] = load_round(tile, slot, i / rounds, i % rounds);
   }
   // All rows of rotary columns, which are not sent: weights take their place, while they might still be on their way.
   __device__ __forceinline__ void load_rotary(const Tile& tile) {
-    if constexpr (has_rotary)
 #pragma unroll
-      for (uint32_t i = 0; i < rotary_rounds; ++i)
-        data_[i] = load_chunk(warp_ < 2 ? tile.rows[0] : tile.rows[1], warp_ * rotary_rounds + i, mla_head_dim_v);
+    for (uint32_t i = 0; i < rotary_rounds; ++i)
+      data_[i] = load_chunk(warp_ < 2 ? tile.rows[0] : tile.rows[1], warp_ * rotary_rounds + i, mla_head_dim_v);
   }
 
   // Waits until the half is free, stores what was loaded of it, and says so; sends the other CTA its part. With the
@@ -278,13 +282,11 @@ class Loader {
   }
   // Into the box that became free with the second half.
   __device__ __forceinline__ void store_rotary(uint32_t slot) const {
-    if constexpr (has_rotary) {
 #pragma unroll
-      for (uint32_t i = 0; i < rotary_rounds; ++i)
-        store_chunk(smem_.box(slot, mla_boxes - 1) + warp_ * rotary_rows * attn_row_bytes, i, data_[i]);
-      publish();
-      if (ptx::elect_one()) ptx::mbarrier_arrive(smem_.full(slot, 2));
-    }
+    for (uint32_t i = 0; i < rotary_rounds; ++i)
+      store_chunk(smem_.box(slot, mla_boxes - 1) + warp_ * rotary_rows * attn_row_bytes, i, data_[i]);
+    publish();
+    if (ptx::elect_one()) ptx::mbarrier_arrive(smem_.full(slot, 2));
   }
   // The warp's ordinary stores, to products and bulk copies. Waits for loads too that are on their way.
   __device__ __forceinline__ void publish() const {
