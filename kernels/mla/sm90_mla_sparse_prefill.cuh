@@ -5,14 +5,16 @@
 // Items     A token's heads, 64 at a time. CTAs take them in turn, neighbours the tiles of one token.
 // Clusters  The two CTAs of a cluster work on tiles of the same token: each gathers half of the rows, for the columns of
 //           v, and sends them on to the other's shared memory, so that half as much comes from the L2 cache.
-// Roles     warpgroups 0 and 1: math (mla_math.cuh). Warpgroup 2 gathers keys row by row, 16 rows of a tile to a warp;
-//           one of its threads loads queries by TMA and says what the item is.
-// Pipeline  Two tiles of keys, each in two halves that become free and are loaded again by themselves. The next item's
-//           queries and keys come while the math still works on this one.
+// Roles     warpgroups 0 and 1: math (mla_math.cuh). Warpgroup 2 gathers keys row by row, a box of each half of a tile to
+//           a warp; one of its threads loads queries by TMA and says what the item is.
+// Pipeline  Two tiles of keys, each in two halves that become free by themselves. What goes there next has been loaded
+//           into registers before: a half, or, where a cluster's CTA loads half of the rows, a tile. Rotary columns are
+//           loaded behind both halves: scores need them last. The next item's keys come while the math still works on
+//           this one; its queries come to the L2 cache.
 // Keys      Entries that name no row of kv, and those past a list's length, read nothing: their rows in shared memory
 //           are zeros, so that weights of 0 make 0 of them; 64 bits a tile say which they are.
-// Source    The roles, and rows gathered by predicated copies with zero fill, are DeepSeek's (deepseek-ai/FlashMLA:
-//           csrc/sm90/prefill/sparse); that CTAs go on to further items is ours.
+// Source    The roles are DeepSeek's (deepseek-ai/FlashMLA: csrc/sm90/prefill/sparse); clusters, rows that wait in
+//           registers, and that CTAs go on to further items are ours.
 #pragma once
 #include "device/common/mla_tile.cuh"
 
@@ -63,8 +65,8 @@ struct Item {
   }
 };
 
-// Boxes of a half of a slot come together, of each loading warp its 16 rows. Both CTAs of a cluster write to a half, after
-// both have left it.
+// Boxes of a half of a slot come together, the rotary one by itself. Both CTAs of a cluster write to a half, after both
+// have left it.
 template <class Cfg>
 struct Smem : MlaSmem {
   // A bit for each key of the tile in the slot that is there: eight bytes.
@@ -151,7 +153,7 @@ class Loader {
     TileWalk walk(p_);
     Tile now = walk.next(), next = walk.next();
     uint32_t slot = 0, index = 0, item = blockIdx.x;
-    load_ahead<0, 16>(now, slot);
+    load_ahead<0, chunks>(now, slot);
 #pragma unroll 1
     while (now.begins != Tile::none) {
       if (now.begins != 0) {
@@ -161,15 +163,15 @@ class Loader {
       const uint32_t next_slot = next.begins != 0 ? 0 : slot ^ 1;
       ptx::renew(lane_);  // else all that follows from it is computed in front of the loop, and spilled
       store<0>(now, slot);
-      if constexpr (Cfg::cluster == 1) load<1>(now, slot);
+      if constexpr (halves_ahead == 1) load_second(now, slot);
       store<1>(now, slot);
       if constexpr (has_rotary) {
         load_rotary(now);
-        load_ahead<rotary_rounds, 16>(next, next_slot);
+        load_ahead<rotary_rounds, chunks>(next, next_slot);
         store_rotary(slot);
         load_ahead<0, rotary_rounds>(next, next_slot);
       } else {
-        load_ahead<0, 16>(next, next_slot);
+        load_ahead<0, chunks>(next, next_slot);
       }
       now = next, next = walk.next();
       phases_ ^= 1u << slot;
@@ -184,7 +186,8 @@ class Loader {
   static constexpr uint32_t own_rows = mla_keys / Cfg::cluster;
   static constexpr uint32_t rounds = own_rows / 4;  // of a box: a warp has four rows at a time
   static constexpr uint32_t rotary_rows = mla_keys / 4, rotary_rounds = rotary_rows / 4;
-  static constexpr uint32_t half_at = Cfg::cluster == 1 ? 0 : rounds;  // of the second half in data_
+  static constexpr uint32_t chunks = 16, halves_ahead = chunks / rounds;
+  static constexpr uint32_t second = (halves_ahead - 1) * rounds;  // where the second half is in data_
 
   __device__ __forceinline__ void begin_item(uint32_t index, uint32_t item, uint32_t tiles) {
     ring_.wait_empty();
@@ -237,10 +240,9 @@ class Loader {
     const uint32_t own = rank_ == 0 ? tile.rows[0] : tile.rows[1];
     return load_chunk(round < 8 ? own : tile.rows[1], round, own_box(slot, half) * attn_box_columns);
   }
-  template <uint32_t half>
-  __device__ __forceinline__ void load(const Tile& tile, uint32_t slot) {
+  __device__ __forceinline__ void load_second(const Tile& tile, uint32_t slot) {
 #pragma unroll
-    for (uint32_t i = 0; i < rounds; ++i) data_[half * half_at + i] = load_round(tile, slot, half, i);
+    for (uint32_t i = 0; i < rounds; ++i) data_[second + i] = load_round(tile, slot, 1, i);
   }
   // Of the first half, or of both, what data_ has from `begin` to `end`.
   template <uint32_t begin, uint32_t end>
@@ -264,7 +266,7 @@ class Loader {
     while (!ptx::mbarrier_try_wait(smem_.empty(slot, half), (phases_ >> slot & 1) ^ 1)) {
     }
 #pragma unroll
-    for (uint32_t i = 0; i < rounds; ++i) store_chunk(box, i, data_[half * half_at + i]);
+    for (uint32_t i = 0; i < rounds; ++i) store_chunk(box, i, data_[half * second + i]);
     if constexpr (half == 1) {
       const uint64_t low = __ballot_sync(0xffffffff, tile.rows[0] < p_.num_rows);
       const uint64_t high = __ballot_sync(0xffffffff, tile.rows[1] < p_.num_rows);
@@ -288,7 +290,7 @@ class Loader {
     publish();
     if (ptx::elect_one()) ptx::mbarrier_arrive(smem_.full(slot, 2));
   }
-  // The warp's ordinary stores, to products and bulk copies. Waits for loads too that are on their way.
+  // The warp's ordinary stores, to products and bulk copies. It may wait for loads that are on their way.
   __device__ __forceinline__ void publish() const {
     ptx::fence_proxy_async();
     __syncwarp();
@@ -300,7 +302,7 @@ class Loader {
   const uint32_t warp_, rank_;  // of the four; of the cluster's CTAs
   uint32_t phases_ = 0;         // a bit for each slot
   uint32_t lane_ = threadIdx.x % 32;
-  uint4 data_[16];
+  uint4 data_[chunks];  // what will be stored next
 };
 
 // All rows see the same keys: those that are there.
