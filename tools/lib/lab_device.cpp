@@ -1,6 +1,8 @@
 #include "tools/lib/lab_device.h"
 
+#include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #include "runtime/driver/launch.h"
 
@@ -8,6 +10,7 @@ namespace dgrt::lab {
 namespace {
 
 constexpr unsigned char guard_byte = 0xa5, poison_byte = 0xff;
+constexpr std::string_view emulated_gpu = "Emulated GPU";
 
 CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 
@@ -81,27 +84,32 @@ Status Device::launch(const LabKernel& kernel, const void* params, uint32_t grid
 Result<DeviceBuffer> DeviceBuffer::make(const Device& device, size_t bytes) {
   DeviceBuffer buffer;
   CUdeviceptr memory = 0;
-  DGRT_CU(device.driver(), cuMemAlloc(&memory, bytes + 2 * guard_bytes));
+  const size_t guard_bytes = device.info().name == emulated_gpu ? 0 : 4096;
+  DGRT_CU(device.driver(), cuMemAlloc(&memory, std::max<size_t>(bytes + 2 * guard_bytes, 1)));
   buffer.device_ = &device;
   buffer.bytes_ = bytes;
+  buffer.guard_bytes_ = guard_bytes;
   buffer.data_ = reinterpret_cast<std::byte*>(memory) + guard_bytes;
   const CUstream stream = device.stream();
-  DGRT_CU(device.driver(), cuMemsetD8Async(memory, guard_byte, guard_bytes, stream));
-  DGRT_CU(device.driver(),
-          cuMemsetD8Async(memory + guard_bytes + bytes, guard_byte, guard_bytes, stream));
+  if (guard_bytes > 0) {
+    DGRT_CU(device.driver(), cuMemsetD8Async(memory, guard_byte, guard_bytes, stream));
+    DGRT_CU(device.driver(),
+            cuMemsetD8Async(memory + guard_bytes + bytes, guard_byte, guard_bytes, stream));
+  }
   DGRT_TRY(buffer.poison());
   DGRT_CU(device.driver(), cuStreamSynchronize(stream));
   return buffer;
 }
 
 DeviceBuffer::~DeviceBuffer() {
-  if (data_) (void)device_->driver().cuMemFree(address(data_ - guard_bytes));
+  if (data_) (void)device_->driver().cuMemFree(address(data_ - guard_bytes_));
 }
 
 DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   std::swap(device_, other.device_);
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
+  std::swap(guard_bytes_, other.guard_bytes_);
   return *this;
 }
 
@@ -114,13 +122,14 @@ Status DeviceBuffer::poison() const {
 
 Status DeviceBuffer::check_guards() const {
   DGRT_TRY(device_->synchronize());
-  std::vector<unsigned char> guard(guard_bytes);
+  if (guard_bytes_ == 0) return ok();
+  std::vector<unsigned char> guard(guard_bytes_);
   const Driver& cu = device_->driver();
-  for (const int64_t start : {-static_cast<int64_t>(guard_bytes), static_cast<int64_t>(bytes_)}) {
-    DGRT_CU(cu, cuMemcpyDtoHAsync(guard.data(), address(data_ + start), guard_bytes,
+  for (const int64_t start : {-static_cast<int64_t>(guard_bytes_), static_cast<int64_t>(bytes_)}) {
+    DGRT_CU(cu, cuMemcpyDtoHAsync(guard.data(), address(data_ + start), guard_bytes_,
                                   device_->stream()));
     DGRT_CU(cu, cuStreamSynchronize(device_->stream()));
-    for (size_t i = 0; i < guard_bytes; ++i) {
+    for (size_t i = 0; i < guard_bytes_; ++i) {
       if (guard[i] == guard_byte) continue;
       return error(DGRT_INTERNAL, "byte {} of a buffer of {} bytes was overwritten with {:#04x}",
                    start + static_cast<int64_t>(i), bytes_, guard[i]);

@@ -73,12 +73,11 @@ class Device {
   mutable std::map<std::string, LoadedKernel> kernels_;  // guarded by mutex_; by entry name
 };
 
-// Device memory between two guards of known bytes. Fresh memory is poisoned with 0xff bytes (NaN in
+// Device memory between two guards of known bytes; where there are none (info().name is the emulated GPU's), who touches
+// a byte beside it fails at once, readers too. Fresh memory is poisoned with 0xff bytes (NaN in
 // every float format), so that what a kernel reads without writing, or leaves unwritten, shows.
 class DeviceBuffer {
  public:
-  static constexpr size_t guard_bytes = 4096;
-
   DeviceBuffer() = default;
   static Result<DeviceBuffer> make(const Device& device, size_t bytes);  // 256-byte aligned data
   ~DeviceBuffer();
@@ -107,7 +106,7 @@ class DeviceBuffer {
  private:
   const Device* device_ = nullptr;
   std::byte* data_ = nullptr;
-  size_t bytes_ = 0;
+  size_t bytes_ = 0, guard_bytes_ = 0;
 };
 
 // A stream of its own, for tests that need more than one.
