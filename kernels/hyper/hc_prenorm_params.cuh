@@ -16,16 +16,18 @@ struct Params {
   uint64_t ldx, ldw;            // elements
   Sums out;
   float* parts;        // [row tile][group][part_floats]; null: what the groups add up is the result
-  uint32_t* counters;  // [row tile], zero; with parts
-  uint32_t m, num_k_blocks;
+  uint32_t* counters;  // [row tile], zero; tiles through shared memory, with parts
+  uint32_t m;
+  // Parts of k get as many blocks as others, the first ones one more.
+  uint32_t least_k_blocks, num_longer_parts;
   uint32_t num_groups;     // CTAs that share the k of a row tile
+  uint32_t num_adders;     // CTAs that add up their parts, which are zero before and after; or 0
   uint32_t parts_per_cta;  // parts of k that a CTA adds up apart, then in order
   uint32_t max_slices;     // at most most_slices; ranges of parts that may be added up apart
 };
 
 constexpr uint32_t block_k = 64;  // one swizzle row of 128 bytes
 constexpr uint32_t row_bytes = block_k * 2;
-constexpr uint32_t register_warps = 12;
 constexpr uint32_t tile_warpgroups = 2;
 
 constexpr uint32_t most_slices = 8;
@@ -33,12 +35,9 @@ constexpr uint32_t most_slices = 8;
 // Tiles of fewer rows go from global memory to registers.
 DGRT_HD constexpr bool in_registers(uint32_t block_m) { return block_m < 64; }
 DGRT_HD constexpr uint32_t padded(uint32_t n) { return align_up(n, 8); }
-// Threads that multiply and add.
-DGRT_HD constexpr uint32_t num_math_threads(uint32_t block_m) {
-  return in_registers(block_m) ? register_warps * 32 : tile_warpgroups * 128;
-}
-DGRT_HD constexpr uint32_t num_threads(uint32_t block_m) {
-  return num_math_threads(block_m) + (in_registers(block_m) ? 0 : 32);
+// `warps` multiply and add; tiles in shared memory have one more, which loads.
+DGRT_HD constexpr uint32_t num_threads(uint32_t block_m, uint32_t warps) {
+  return warps * 32 + (in_registers(block_m) ? 0 : 32);
 }
 DGRT_HD constexpr uint32_t stage_bytes(uint32_t block_m, uint32_t n) {
   return (block_m + 2 * padded(n)) * row_bytes;
@@ -55,15 +54,19 @@ DGRT_HD constexpr uint32_t staging_pitch(uint32_t n) {
 DGRT_HD constexpr uint32_t copy_bytes(uint32_t block_m, uint32_t n) {
   return block_m * (staging_pitch(n) + 1) * 4;
 }
-// Sums of every warp that has its own, later those of slices of parts.
-DGRT_HD constexpr uint32_t staging_bytes(uint32_t block_m, uint32_t n) {
-  const uint32_t copies = (in_registers(block_m) ? register_warps : 1) * copy_bytes(block_m, n);
-  const uint32_t slices = num_math_threads(block_m) * 16;
+// What an adder's threads tell each other in one pass over the parts: sums of slices, and each warp's word.
+DGRT_HD constexpr uint32_t pass_bytes(uint32_t warps) { return warps * (32 * 16 + 4); }
+// Sums of every warp that has its own, later those of slices of parts; an adder's last two passes.
+DGRT_HD constexpr uint32_t staging_bytes(uint32_t block_m, uint32_t n, uint32_t warps) {
+  const bool registers = in_registers(block_m);
+  const uint32_t copies = (registers ? warps : 1) * copy_bytes(block_m, n);
+  const uint32_t slices = registers ? 2 * pass_bytes(warps) : warps * 32 * 16;
   return copies > slices ? copies : slices;
 }
 // `stages` 0: in registers. 16 bytes at the end are the last arriver's.
-DGRT_HD constexpr uint32_t smem_bytes(uint32_t block_m, uint32_t n, uint32_t stages) {
-  return align_up(stages * (stage_bytes(block_m, n) + 16) + staging_bytes(block_m, n) + 16,
+DGRT_HD constexpr uint32_t smem_bytes(uint32_t block_m, uint32_t n, uint32_t stages,
+                                      uint32_t warps) {
+  return align_up(stages * (stage_bytes(block_m, n) + 16) + staging_bytes(block_m, n, warps) + 16,
                   smem_alignment);
 }
 

@@ -5,7 +5,7 @@
 #include "device/ptx/grid.cuh"
 #include "device/ptx/half_format.cuh"
 #include "device/ptx/mma.cuh"
-#include "hyper/hc_prenorm_sums.cuh"
+#include "hyper/hc_prenorm_adders.cuh"
 
 namespace dgrt::sm90::hc_prenorm {
 
@@ -113,35 +113,45 @@ struct WarpCopies {
   __device__ __forceinline__ float4 sum(uint32_t address) const {
     float4 total = ptx::load_shared_f32x4(address);
 #pragma unroll
-    for (uint32_t warp = 1; warp < register_warps; ++warp)
+    for (uint32_t warp = 1; warp < Cfg::warps; ++warp)
       total = plus(total, ptx::load_shared_f32x4(address + warp * copy));
     return total;
   }
 };
 
+// A CTA that multiplies.
 template <class Cfg>
-__device__ __forceinline__ void run_in_registers(const Params& p) {
-  ptx::grid_dependency_wait();
-  ptx::grid_launch_dependents();
-  const Share share(p);
+__device__ __forceinline__ void multiply(const Params& p, const Share& share, uint32_t smem) {
   RegisterTile<Cfg> tile;
   const uint32_t end = Share::first_block(p, share.group + 1);
 #pragma unroll 1
-  for (uint32_t kb = Share::first_block(p, share.group) + tile.warp; kb < end;
-       kb += register_warps) {
+  for (uint32_t kb = Share::first_block(p, share.group) + tile.warp; kb < end; kb += Cfg::warps) {
     typename RegisterTile<Cfg>::Operands operands;
     tile.load(p, share.tile * Cfg::block_m, kb, operands);
     tile.add(operands);
   }
-  const uint32_t smem = ptx::dynamic_shared_address();
   const WarpCopies<Cfg> copies{smem};
   copies.write(tile);
   __syncthreads();
   const TileSums<Cfg> sums(p, share.tile);
-  store_sums<Cfg>(p, share, smem, smem + staging_bytes(Cfg::block_m, Cfg::n), [&](uint32_t i) {
+  const auto own = [&](uint32_t i) {
     return copies.sum(i < sums.num_z ? copies.z(i / sums.per_row, i % sums.per_row * 4)
                                      : copies.q((i - sums.num_z) * 4));
-  });
+  };
+  store_sums<Cfg>(p, share, sums, own, [](float* to, float4 v) { send(to, v); });
+}
+
+// blockIdx.x: row tile; blockIdx.y: group, then adder, so that all adders come last.
+template <class Cfg>
+__device__ __forceinline__ void run_in_registers(const Params& p) {
+  ptx::grid_dependency_wait();
+  ptx::grid_launch_dependents();
+  const uint32_t smem = ptx::dynamic_shared_address();
+  uint32_t number = blockIdx.y;
+  if (number < p.num_groups) multiply<Cfg>(p, {blockIdx.x, number}, smem);
+  ptx::renew(
+      number);  // else adders' code stands in front, and those who multiply must fetch more before they load
+  if (number >= p.num_groups) add_parts<Cfg>(p, blockIdx.x, number - p.num_groups, smem);
 }
 
 }  // namespace dgrt::sm90::hc_prenorm

@@ -1,5 +1,6 @@
 // How the sums of CTAs that share the k of a row tile become one result. Each CTA leaves its part in
-// the workspace; the one that comes last at the tile's counter adds all of them, in order. One SM
+// the workspace. Of few rows, CTAs of their own add them up as they come (hc_prenorm_adders.cuh). Of many, the
+// one that comes last at the tile's counter adds all of them, in order. One SM
 // reads those parts: how long that takes is in their bytes, and in how many loads are under way.
 #pragma once
 #include "device/epilogue/last_arriver.cuh"
@@ -13,14 +14,9 @@ namespace dgrt::sm90::hc_prenorm {
 struct Share {
   uint32_t tile, group;
 
-  __device__ explicit Share(const Params& p)
-      : tile(blockIdx.x / p.num_groups), group(blockIdx.x % p.num_groups) {}
-
-  // First block of a part of k. Parts get as many blocks as others, the first ones one more.
+  // First block of a part of k.
   static __device__ uint32_t first_block(const Params& p, uint32_t part) {
-    const uint32_t num_parts = p.num_groups * p.parts_per_cta;
-    const uint32_t least = p.num_k_blocks / num_parts, extra = p.num_k_blocks % num_parts;
-    return part * least + (part < extra ? part : extra);
+    return part * p.least_k_blocks + (part < p.num_longer_parts ? part : p.num_longer_parts);
   }
   __device__ uint32_t first_part(const Params& p) const { return group * p.parts_per_cta; }
 };
@@ -38,6 +34,9 @@ struct TileSums {
         num_z(rows * per_row),
         count(num_z + ceil_div(rows, 4)) {}
 
+  static __device__ float* parts(const Params& p, uint32_t tile) {
+    return p.parts + uint64_t{tile} * p.num_groups * part;
+  }
   // Where group i lies in a part, in floats.
   __device__ uint32_t offset(uint32_t i) const {
     return i < num_z ? i * 4 : Cfg::block_m * Cfg::n + (i - num_z) * 4;
@@ -59,11 +58,24 @@ struct TileSums {
   }
 };
 
+// Slices' sums of four floats lie side by side in shared memory: for the i-th of `count` fours, the sum over slices.
+__device__ __forceinline__ float4 sum_of_slices(uint32_t scratch, uint32_t slices, uint32_t count,
+                                                uint32_t i) {
+  float4 total = ptx::load_shared_f32x4(scratch + i * 16);
+#pragma unroll
+  for (uint32_t slice = 1; slice < most_slices; ++slice) {
+    float4 term = no_term();
+    if (slice < slices) term = ptx::load_shared_f32x4(scratch + (slice * count + i) * 16);
+    total = plus(total, term);
+  }
+  return total;
+}
+
 // The last CTA: all parts of the tile, cut into slices so that every thread has some to load.
 template <class Cfg>
 __device__ __forceinline__ void store_total(const Params& p, const TileSums<Cfg>& sums,
                                             const float* parts, uint32_t scratch) {
-  constexpr uint32_t num_threads = num_math_threads(Cfg::block_m);
+  constexpr uint32_t num_threads = Cfg::warps * 32;
   const uint32_t fitting = num_threads / sums.count;
   const uint32_t slices = fitting == 0 ? 1 : fitting < p.max_slices ? fitting : p.max_slices;
 #pragma unroll 1
@@ -81,33 +93,23 @@ __device__ __forceinline__ void store_total(const Params& p, const TileSums<Cfg>
   if (slices == 1) return;
   ptx::named_barrier_sync(1, num_threads);
   const uint32_t i = threadIdx.x;
-  if (i >= sums.count) return;
-  float4 total = ptx::load_shared_f32x4(scratch + i * 16);
-#pragma unroll
-  for (uint32_t slice = 1; slice < most_slices; ++slice)
-    if (slice < slices)
-      total = plus(total, ptx::load_shared_f32x4(scratch + (slice * sums.count + i) * 16));
-  sums.store(p.out, 0, i, total);
+  if (i < sums.count) sums.store(p.out, 0, i, sum_of_slices(scratch, slices, sums.count, i));
 }
 
-// Math threads, when own(i) gives the i-th four of the CTA's sums. `scratch`: staging_bytes() of shared
-// memory that own() may read; `flag`: a word of it that nothing else uses.
-template <class Cfg, class Own>
-__device__ __forceinline__ void store_sums(const Params& p, const Share& share, uint32_t scratch,
-                                           uint32_t flag, const Own& own) {
-  constexpr uint32_t num_threads = num_math_threads(Cfg::block_m);
-  const TileSums<Cfg> sums(p, share.tile);
-  float* parts = p.parts + uint64_t{share.tile} * p.num_groups * sums.part;
+// Math threads, when own(i) gives the i-th four of the CTA's sums: leave(address, four) those where parts
+// are added up, or the result.
+template <class Cfg, class Own, class Leave>
+__device__ __forceinline__ void store_sums(const Params& p, const Share& share,
+                                           const TileSums<Cfg>& sums, const Own& own,
+                                           const Leave& leave) {
+  float* part = sums.parts(p, share.tile) + share.group * sums.part;
 #pragma unroll 1
-  for (uint32_t i = threadIdx.x; i < sums.count; i += num_threads) {
+  for (uint32_t i = threadIdx.x; i < sums.count; i += Cfg::warps * 32) {
     if (p.parts)
-      ptx::store_f32x4(parts + share.group * sums.part + sums.offset(i), own(i));
+      leave(part + sums.offset(i), own(i));
     else
       sums.store(p.out, share.group, i, own(i));
   }
-  if (!p.parts) return;
-  if (arrives_last(p.counters + share.tile, p.num_groups, flag, 1, num_threads))
-    store_total<Cfg>(p, sums, parts, scratch);
 }
 
 }  // namespace dgrt::sm90::hc_prenorm

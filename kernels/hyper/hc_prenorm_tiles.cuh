@@ -33,7 +33,9 @@ struct TileSmem {
     return staging() + row * pitch + column * 4;
   }
   __device__ uint32_t q(uint32_t row) const { return staging() + Cfg::block_m * pitch + row * 4; }
-  __device__ uint32_t barriers() const { return staging() + staging_bytes(Cfg::block_m, Cfg::n); }
+  __device__ uint32_t barriers() const {
+    return staging() + staging_bytes(Cfg::block_m, Cfg::n, Cfg::warps);
+  }
   __device__ uint32_t flag() const { return barriers() + Cfg::stages * 16; }
 };
 
@@ -144,7 +146,7 @@ __device__ __forceinline__ void add_block(const TileSmem<Cfg>& smem, const Ring<
 template <class Cfg>
 __device__ void math(const Params& p, const TileSmem<Cfg>& smem, const Share& share) {
   constexpr uint32_t k_ranks = tile_warpgroups;
-  constexpr uint32_t num_math = num_math_threads(Cfg::block_m);
+  constexpr uint32_t num_math = Cfg::warps * 32;
   const uint32_t k_rank = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
   Ring<Cfg::stages> ring(smem.barriers());
   Fragments<Cfg> total;
@@ -176,7 +178,8 @@ __device__ void math(const Params& p, const TileSmem<Cfg>& smem, const Share& sh
 
 template <class Cfg>
 __device__ __forceinline__ void run_in_tiles(const Params& p) {
-  constexpr uint32_t math_warps = num_math_threads(Cfg::block_m) / 32;
+  constexpr uint32_t math_warps = Cfg::warps;
+  static_assert(math_warps == tile_warpgroups * 4, "two warpgroups take k blocks in turn");
   const TileSmem<Cfg> smem{ptx::dynamic_shared_address()};
   const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
   if (warp == math_warps && ptx::elect_one()) {
@@ -188,17 +191,21 @@ __device__ __forceinline__ void run_in_tiles(const Params& p) {
   __syncthreads();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
-  const Share share(p);
+  const Share share{blockIdx.x / p.num_groups, blockIdx.x % p.num_groups};
   if (warp == math_warps) {
     if (ptx::elect_one()) load<Cfg>(p, smem, share);
     return;
   }
   math<Cfg>(p, smem, share);
   const TileSums<Cfg> sums(p, share.tile);
-  store_sums<Cfg>(p, share, smem.staging(), smem.flag(), [&](uint32_t i) {
+  const auto own = [&](uint32_t i) {
     return ptx::load_shared_f32x4(i < sums.num_z ? smem.z(i / sums.per_row, i % sums.per_row * 4)
                                                  : smem.q((i - sums.num_z) * 4));
-  });
+  };
+  store_sums<Cfg>(p, share, sums, own, [](float* to, float4 v) { ptx::store_f32x4(to, v); });
+  if (p.parts &&
+      arrives_last(p.counters + share.tile, p.num_groups, smem.flag(), 1, math_warps * 32))
+    store_total<Cfg>(p, sums, sums.parts(p, share.tile), smem.staging());
 }
 
 }  // namespace dgrt::sm90::hc_prenorm

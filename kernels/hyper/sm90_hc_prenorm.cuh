@@ -6,7 +6,7 @@
 //           bound by its bandwidth.
 // Split     k blocks of a row tile are dealt to num_groups CTAs. What several wrote is a result of its
 //           own (the caller's split), or is added up as hc_prenorm_sums.cuh says.
-// Source    PTX ISA: mma.m16n8k16, wgmma.mma_async, cp.async.bulk.tensor, atom.inc.
+// Source    PTX ISA: mma.m16n8k16, wgmma.mma_async, cp.async.bulk.tensor, ld.relaxed, atom.inc.
 #pragma once
 #include "hyper/hc_prenorm_params.cuh"
 
@@ -16,7 +16,7 @@
 
 namespace dgrt::sm90::hc_prenorm {
 
-// Cfg: block_m (16, 32 or 64), n, stages.
+// Cfg: block_m (16, 32 or 64), n, stages, warps (that multiply).
 template <class Cfg>
 __device__ void run(const Params& p) {
   static_assert(Cfg::block_m % 16 == 0 && Cfg::block_m <= 64, "whole slabs of 16 rows, or of 64");

@@ -1,4 +1,4 @@
-// ld and st: every state space, up to four values per lane.
+// ld and st: every state space, up to four values per lane. One of 128 bits is two registers in a row.
 #include <algorithm>
 #include <cstring>
 
@@ -99,6 +99,8 @@ const Operand& element(const Operand& operand, uint32_t i) {
   return operand.kind == Operand::Kind::vector ? operand.elements[i] : operand;
 }
 
+uint32_t half_of(const Operand& operand, uint32_t i) { return operand.bits == 128 ? i : 0; }
+
 // A lane's address in shared memory; false: in another.
 template <Space space>
 bool is_shared(uint64_t& address) {
@@ -152,7 +154,7 @@ Step load(Warp& warp, const Instr& instr, uint32_t lanes) {
   Lanes dropped;
   for (uint32_t i = 0; i < count; ++i) {
     const Operand& operand = element(instr.operands[0], i);
-    to[i] = operand.reg == no_reg ? &dropped : &warp.regs[operand.reg];
+    to[i] = operand.reg == no_reg ? &dropped : &warp.regs[operand.reg + half_of(operand, i)];
     masks[i] = operand.bits >= 64 || operand.bits == 0 ? ~uint64_t{0} : (uint64_t{1} << operand.bits) - 1;
   }
   const Extent extent = extent_of(addresses, lanes);
@@ -174,7 +176,11 @@ Step store(Warp& warp, const Instr& instr, uint32_t lanes) {
   constexpr uint32_t bytes = count * sizeof(T);
   check_aligned(warp, addresses, lanes, bytes);
   const uint64_t* from[count];
-  for (uint32_t i = 0; i < count; ++i) from[i] = source(warp, element(instr.operands[1], i));
+  for (uint32_t i = 0; i < count; ++i) {
+    const Operand& operand = element(instr.operands[1], i);
+    const uint32_t half = half_of(operand, i);
+    from[i] = half == 0 ? source(warp, operand) : warp.regs[operand.reg + half].data();
+  }
   const Extent extent = extent_of(addresses, lanes);
   std::byte* memory = memory_of<space>(warp, extent, bytes);
   uint32_t changing = 0;
@@ -231,6 +237,7 @@ Handler memory_handler(const Instr& instr) {
   const std::string& type = instr.parts.back();
   if (type == "b32" || type == "u32" || type == "f32") return of_type<uint32_t>(instr);
   if (type == "b64" || type == "u64" || type == "s64" || type == "f64") return of_type<uint64_t>(instr);
+  if (type == "b128") return of_count<uint64_t, 2>(instr);
   if (type == "s32") return of_type<int32_t>(instr);
   if (type == "b16" || type == "u16" || type == "f16" || type == "bf16") return of_type<uint16_t>(instr);
   if (type == "s16") return of_type<int16_t>(instr);

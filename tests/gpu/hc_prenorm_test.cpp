@@ -322,7 +322,7 @@ TEST_CASE("hc_prenorm: zeros, infinities and NaN", "[gpu]") {
 TEST_CASE("hc_prenorm: small sizes", "[gpu][emulated]") {
   Gpu* gpu = gpu_for("hc_prenorm: small sizes");
   if (!gpu) return;
-  run_sizes(*gpu, {24, 192, 130, 300, 0, 3}, {1, 65, 130}, {0, 1, 3});
+  run_sizes(*gpu, {24, 1088, 130, 300, 0, 3}, {1, 20, 130}, {0, 1, 3});  // 17 blocks of k
 }
 
 }  // namespace dgrt::test

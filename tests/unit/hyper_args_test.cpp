@@ -122,13 +122,26 @@ void check_descs(const Desc& good, const std::vector<Breach<Desc>>& breaches) {
 
 namespace {
 
-// Counters lie in the state, parts behind it and inside the workspace.
+constexpr uint64_t counter_bytes = 1280;  // two for each of 132 SMs, a multiple of 256 bytes
+
+// Counters lie in the state, in front of what is sent to adders; parts that a last CTA adds up lie behind it.
 void check_shared(const Plan& plan, const dgrt_call_info& info, const Params& p, uint64_t tiles) {
-  CHECK(reinterpret_cast<uintptr_t>(p.counters) == 0x10000);
-  CHECK(tiles * sizeof(uint32_t) <= plan.state_bytes());
   const auto start = reinterpret_cast<uintptr_t>(p.parts) - 0x10000;
-  CHECK(start == plan.state_bytes());
-  CHECK(start + tiles * p.num_groups * info.block_m * 25 * sizeof(float) <= info.workspace_bytes);
+  const uint64_t end = start + tiles * p.num_groups * info.block_m * 25 * sizeof(float);
+  CHECK(end <= info.workspace_bytes);
+  CHECK(plan.state_bytes() <= info.workspace_bytes);
+  if (p.num_adders > 0) {
+    CHECK(p.counters == nullptr);
+    CHECK(start == counter_bytes);
+    CHECK(end <= plan.state_bytes());
+    CHECK(FakeCuda::last_config.gridDimX == tiles);
+    CHECK(FakeCuda::last_config.gridDimY == p.num_groups + p.num_adders);
+  } else {
+    CHECK(reinterpret_cast<uintptr_t>(p.counters) == 0x10000);
+    CHECK(tiles * sizeof(uint32_t) <= counter_bytes);
+    CHECK(start == plan.state_bytes());
+    CHECK(FakeCuda::last_config.gridDimX == tiles * p.num_groups);
+  }
 }
 
 }  // namespace
@@ -153,8 +166,9 @@ TEST_CASE("hc_prenorm: any m, whole and in splits, without an allocation", "[uni
       dgrt_call_info info = DGRT_CALL_INFO;
       REQUIRE(plan->query(&args.op, &info).is_ok());
       const uint64_t tiles = ceil_div(static_cast<uint32_t>(m), info.block_m);
-      CHECK(FakeCuda::last_config.gridDimX == tiles * p.num_groups);
-      CHECK(p.num_k_blocks == 448);
+      const auto& config = FakeCuda::last_config;
+      CHECK(config.gridDimX * config.gridDimY == tiles * (p.num_groups + p.num_adders));
+      CHECK(p.num_groups * p.least_k_blocks + p.num_longer_parts == 448);
       CHECK(p.parts_per_cta == 1);
       CHECK(p.out.z == args.z);
       CHECK(p.out.q == args.q);
@@ -182,9 +196,11 @@ TEST_CASE("hc_prenorm: few rows are spread over the device", "[unit]") {
   for (const int64_t m : {1, 13, 64, 137, 512, 2048, 4096, 8192}) {
     const dgrt_hc_prenorm_args args = prenorm_args(m, 0);
     REQUIRE(fixture.launch(*plan, &args.op).is_ok());
-    INFO("m=" << m << ": " << FakeCuda::last_config.gridDimX << " CTAs");
-    CHECK(FakeCuda::last_config.gridDimX >= 448 / 12);  // a k block for each warp
-    CHECK(FakeCuda::last_config.gridDimX <= 264);
+    const auto& config = FakeCuda::last_config;
+    const uint32_t ctas = config.gridDimX * config.gridDimY;
+    INFO("m=" << m << ": " << ctas << " CTAs");
+    CHECK(ctas >= 448 / 12);               // a k block for each warp
+    CHECK(ctas * config.blockDimX <= 132 * 576);  // and all of them at once
   }
 }
 

@@ -26,6 +26,9 @@ __device__ __forceinline__ float4 plus(float4 x, float4 y) {
   return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w);
 }
 
+// What changes no sum: for terms that a branch would leave out.
+__device__ __forceinline__ float4 no_term() { return make_float4(-0.0f, -0.0f, -0.0f, -0.0f); }
+
 // part(first) + part(first + 1) + ... + part(end - 1), in this order; up to 16 are loaded side by side.
 template <class Part>
 __device__ __forceinline__ float4 sum_in_order(uint32_t first, uint32_t end, const Part& part) {

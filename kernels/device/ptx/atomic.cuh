@@ -1,5 +1,5 @@
-// Global memory that several CTAs of a grid share: counters, and loads that see what other CTAs wrote
-// before they touched a counter.
+// Global memory that several CTAs of a grid share: counters, loads that see what other CTAs wrote before
+// they touched a counter, and words that are looked at until they have come.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#parallel-synchronization-and-communication-instructions-atom
 #pragma once
 #include "device/common/interface.cuh"
@@ -54,6 +54,35 @@ __device__ __forceinline__ float4 load_relaxed_f32x4(const void* from) {
                : "l"(from)
                : "memory");
   return v;
+}
+
+// 16 bytes at once: who loads them so finds all of a store or nothing of it. Aligned to 16 bytes.
+__device__ __forceinline__ float4 load_relaxed_b128(const void* from) {
+  uint64_t low, high;
+  asm volatile(
+      "{\n"
+      ".reg .b128 v;\n"
+      "ld.relaxed.gpu.global.b128 v, [%2];\n"
+      "mov.b128 {%0, %1}, v;\n"
+      "}"
+      : "=l"(low), "=l"(high)
+      : "l"(from)
+      : "memory");
+  return make_float4(__uint_as_float(static_cast<uint32_t>(low)), __uint_as_float(static_cast<uint32_t>(low >> 32)),
+                     __uint_as_float(static_cast<uint32_t>(high)), __uint_as_float(static_cast<uint32_t>(high >> 32)));
+}
+__device__ __forceinline__ void store_relaxed_b128(void* to, float4 v) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 low, high;\n"
+      ".reg .b128 v;\n"
+      "mov.b64 low, {%1, %2};\n"
+      "mov.b64 high, {%3, %4};\n"
+      "mov.b128 v, {low, high};\n"
+      "st.relaxed.gpu.global.b128 [%0], v;\n"
+      "}" ::"l"(to),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+      : "memory");
 }
 
 }  // namespace dgrt::ptx

@@ -22,6 +22,7 @@ __device__ __forceinline__ uint32_t redux_max_u32(uint32_t value) {
 
 // No instruction. The compiler takes the value for a new one: what follows from it is not computed in front of a loop.
 __device__ __forceinline__ void renew(uint32_t& value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void renew(const float*& value) { asm volatile("" : "+l"(value)); }
 
 // The sum over a converged warp.
 __device__ __forceinline__ uint32_t redux_add_u32(uint32_t value) {
