@@ -10,20 +10,21 @@ struct Sums {
   uint64_t ldz, z_split, q_split;  // elements
 };
 
+// What must be there before a CTA can load anything stands together: constants come in lines of 64 bytes.
 struct Params {
   TensorMap x, w;               // tiles through shared memory: [m, k], [2 * padded n, k]
   const void *x_rows, *w_rows;  // tiles through registers: the same
   uint64_t ldx, ldw;            // elements
-  Sums out;
-  float* parts;        // [row tile][group][part_floats]; null: what the groups add up is the result
-  uint32_t* counters;  // [row tile], zero; tiles through shared memory, with parts
   uint32_t m;
+  uint32_t num_groups;  // CTAs that share the k of a row tile
   // Parts of k get as many blocks as others, the first ones one more.
   uint32_t least_k_blocks, num_longer_parts;
-  uint32_t num_groups;     // CTAs that share the k of a row tile
   uint32_t num_adders;     // CTAs that add up their parts, which are zero before and after; or 0
   uint32_t parts_per_cta;  // parts of k that a CTA adds up apart, then in order
   uint32_t max_slices;     // at most most_slices; ranges of parts that may be added up apart
+  float* parts;        // [row tile][group][part_floats]; null: what the groups add up is the result
+  uint32_t* counters;  // [row tile], zero; tiles through shared memory, with parts
+  Sums out;
 };
 
 constexpr uint32_t block_k = 64;  // one swizzle row of 128 bytes
