@@ -136,6 +136,8 @@ void check_shared(const Plan& plan, const dgrt_call_info& info, const Params& p,
     CHECK(end <= plan.state_bytes());
     CHECK(FakeCuda::last_config.gridDimX == tiles);
     CHECK(FakeCuda::last_config.gridDimY == p.num_groups + p.num_adders);
+    // A thread for every four sums of a tile.
+    CHECK(p.num_adders * FakeCuda::last_config.blockDimX * 4 >= info.block_m * 25);
   } else {
     CHECK(reinterpret_cast<uintptr_t>(p.counters) == 0x10000);
     CHECK(tiles * sizeof(uint32_t) <= counter_bytes);
