@@ -1,10 +1,11 @@
 // The loading half of MLA over a paged e4m3 cache, which becomes 16 bits in place: four warps load queries and keys.
-// There is no room beside the tiles, so a lane's 16 bytes are copied to where their first half will be as 16 bits, and the
-// same lane converts them when they are there.
 //
-// Order     Two warps fill each slot, with half of a tile's rows each, so that no slot waits for the other. Eight lanes
-//           have 64 columns of two rows, 16 each: their stores meet in no bank. A warp copies two rows of the four
-//           boxes of a slot's half (mla_load.cuh) at a time, and eight rows of the rotary columns.
+// In place  There is no room beside the tiles. A warp copies 128 bytes of a row, the columns of two boxes, to where the
+//           first of the two will have that row, and the rotary columns' 64 to either half of their row; it has read
+//           all of a row before it writes what becomes of it. 16-byte neighbours in memory are neighbours in shared
+//           memory: apart, each would be a request of its own to L2, and those bind (docs/notes/2026-11-27-mla-decode-fp8.md).
+// Order     Two warps fill each slot, with half of a tile's rows each, so that no slot waits for the other. Two boxes
+//           of a slot's half (mla_load.cuh) are copied at a time, and made 16 bits as they come.
 // Pages     Of any size: rows are found one by one, a tile ahead.
 #pragma once
 #include "device/main_loop/paged_upcast.cuh"
@@ -16,8 +17,9 @@ namespace dgrt {
 template <class Cfg>
 class MlaUpcastLoader {
   static constexpr uint32_t slot_warps = 2, rows = mla_keys / slot_warps;  // of a warp
+  static constexpr uint32_t pairs = (mla_boxes - 1) / 2, half_pairs = mla_half_boxes / 2;  // of boxes
+  static constexpr uint32_t steps = rows / 4;  // a warp has 128 bytes of four rows at a time
   static_assert(rows == 32, "a lane finds one row");
-  static_assert(mla_half_boxes == 4, "eight lanes for each box of a half");
 
  public:
   static constexpr uint32_t num_threads = mla_slots * slot_warps * 32, box_fills = slot_warps;
@@ -56,66 +58,108 @@ class MlaUpcastLoader {
   }
 
   __device__ __forceinline__ void load_tile(int32_t tile) {
-    const uint64_t row = page_ < p_.num_pages ? reinterpret_cast<uint64_t>(p_.k) + segment_.kv_head * p_.k_head +
-                                                    page_ * p_.k_page + token_ * p_.k_token
-                                              : 0;
+    const bool exists = page_ < p_.num_pages;
+    const uint64_t row = exists ? reinterpret_cast<uint64_t>(p_.k) + segment_.kv_head * p_.k_head +
+                                      page_ * p_.k_page + token_ * p_.k_token
+                                : 0;
     find(tile + static_cast<int32_t>(mla_slots));
-#pragma unroll 1
-    for (uint32_t half = 0; half < 2; ++half) {
-      while (!ptx::mbarrier_try_wait(smem_.empty(slot_, half), phase_ ^ 1)) {
-      }
-      copy(row, half);
-      ptx::copy_async_commit();
-    }
+    copy_tile(row, __ballot_sync(0xffffffff, exists));
     phase_ ^= 1;
+    const uint32_t lane = threadIdx.x % 32;
 #pragma unroll 1
-    for (uint32_t half = 0; half < 2; ++half) {
-      if (half == 0)
-        ptx::copy_async_wait<1>();
-      else
-        ptx::copy_async_wait<0>();
-      convert(half);
+    for (uint32_t pair = 0; pair < pairs; ++pair) {
+      if (pair % half_pairs == 0) wait_copies(pair / half_pairs);
+      convert_pair(pair_box(pair));
+      const bool last = pair + 1 == pairs;
+      if (last) convert_rotary();
       ptx::fence_proxy_async();
       __syncwarp();
-      const uint32_t lane = threadIdx.x % 32;
-      if (lane < mla_half_boxes + half) ptx::mbarrier_arrive(smem_.full(slot_, mla_half_box(slot_, half, lane)));
+      if (lane < (last ? 3 : 2))
+        ptx::mbarrier_arrive(smem_.full(slot_, lane == 2 ? mla_boxes - 1 : pair_box(pair) + lane));
     }
   }
 
-  // Rows that do not exist are zeros.
-  __device__ __forceinline__ void copy(uint64_t row, uint32_t half) const {
-    const uint32_t lane = threadIdx.x % 32, part = lane % 4 * 16, box = mla_half_box(slot_, half, lane / 8);
-    const auto copy_chunk = [&](uint32_t to, uint32_t in_warp, uint32_t column) {
-      const uint64_t from = __shfl_sync(0xffffffff, row, in_warp);
-      ptx::copy_async_b128(to, reinterpret_cast<const uint8_t*>(from) + column + part, from != 0 ? 16 : 0);
-    };
-#pragma unroll 4
-    for (uint32_t i = 0; i < rows; i += 2)
-      copy_chunk(chunk_of(box, i + lane / 4 % 2), i + lane / 4 % 2, box * attn_box_columns);
-    if (half == 0) return;
-#pragma unroll
-    for (uint32_t i = 0; i < rows; i += 8)
-      copy_chunk(chunk_of(mla_boxes - 1, i + lane / 4), i + lane / 4, mla_head_dim_v);
+  // The first box of a pair, in the order in which a slot's halves become free.
+  __device__ uint32_t pair_box(uint32_t pair) const {
+    return mla_half_box(slot_, pair / half_pairs, pair % half_pairs * 2);
   }
-  __device__ __forceinline__ void convert(uint32_t half) const {
-    const uint32_t lane = threadIdx.x % 32, box = mla_half_box(slot_, half, lane / 8);
-#pragma unroll 1
-    for (uint32_t i = 0; i < rows; i += 8)
-      upcast_4([&](uint32_t j) { return chunk_of(box, i + j * 2 + lane / 4 % 2); });
-    if (half == 1) upcast_4([&](uint32_t j) { return chunk_of(mla_boxes - 1, j * 8 + lane / 4); });
+  // Where 16 bytes of one of the warp's rows are in a box.
+  __device__ uint32_t chunk_of(uint32_t box, uint32_t row, uint32_t chunk) const {
+    return smem_.box(slot_, box) + first_row_ * attn_row_bytes + attn_chunk_offset(mla_keys, row, chunk);
   }
-  template <class ChunkOf>
-  __device__ __forceinline__ void upcast_4(const ChunkOf& chunk_of) const {
-    uint4 codes[4];
-#pragma unroll
-    for (uint32_t j = 0; j < 4; ++j) codes[j] = ptx::load_shared_b32x4(chunk_of(j));
-#pragma unroll
-    for (uint32_t j = 0; j < 4; ++j) upcast_chunk<mla_dtype<Cfg>>(codes[j], chunk_of(j), false);
+  // The same of a row 4 * step below one of the first four: few registers hold all addresses.
+  __device__ static uint32_t below(uint32_t chunk_of_row, uint32_t step) {
+    return (chunk_of_row ^ step % 2 * 64) + step * 4 * attn_row_bytes;
   }
 
-  // Where this lane's 16 columns of a row of the warp begin, as 16 bits.
-  __device__ __forceinline__ uint32_t chunk_of(uint32_t box, uint32_t in_warp) const {
-    return smem_.box(slot_, box) + attn_chunk_offset(mla_keys, first_row_ + in_warp, threadIdx.x % 4 * 2);
+  // row: of this lane. Rows that do not exist are zeros.
+  __device__ __forceinline__ void copy_tile(uint64_t row, uint32_t exist) const {
+    const uint32_t lane = threadIdx.x % 32;
+    const auto copy = [](uint32_t to, uint64_t from, uint32_t exists) {
+      ptx::copy_async_b128(to, reinterpret_cast<const uint8_t*>(from), exists % 2 * 16);
+    };
+    uint64_t from[steps];
+#pragma unroll
+    for (uint32_t i = 0; i < steps; ++i)
+      from[i] = __shfl_sync(0xffffffff, row, i * 4 + lane / 8) + lane % 8 * 16;
+#pragma unroll 1
+    for (uint32_t pair = 0; pair < pairs; ++pair) {
+      if (pair % half_pairs == 0)
+        while (!ptx::mbarrier_try_wait(smem_.empty(slot_, pair / half_pairs), phase_ ^ 1)) {
+        }
+      const uint32_t box = pair_box(pair), to = chunk_of(box, lane / 8, lane % 8);
+#pragma unroll
+      for (uint32_t i = 0; i < steps; ++i)
+        copy(below(to, i), from[i] + box * attn_box_columns, exist >> lane / 8 >> i * 4);
+      if (pair + 1 == half_pairs) ptx::copy_async_commit();
+      if (pair + 1 == pairs) {
+#pragma unroll
+        for (uint32_t i = 0; i < rows / 8; ++i)
+          copy(rotary_chunk() + i * 8 * attn_row_bytes,
+               __shfl_sync(0xffffffff, row, i * 8 + lane / 4) + mla_head_dim_v + lane % 4 * 16,
+               exist >> lane / 4 >> i * 8);
+      }
+    }
+    ptx::copy_async_commit();
+  }
+  // Of row lane / 4: two rows that follow each other meet in no bank.
+  __device__ uint32_t rotary_chunk() const {
+    const uint32_t lane = threadIdx.x % 32;
+    return chunk_of(mla_boxes - 1, lane / 4, lane % 4 + lane / 4 % 2 * 4);
+  }
+
+  // Those of a half: of all the warp.
+  __device__ __forceinline__ static void wait_copies(uint32_t half) {
+    if (half == 0)
+      ptx::copy_async_wait<1>();
+    else
+      ptx::copy_async_wait<0>();
+    __syncwarp();
+  }
+
+  // Eight lanes have 64 columns of two rows, of the first box in one and of the second in the other: neither what they
+  // read nor what they write meets in a bank.
+  __device__ __forceinline__ void convert_pair(uint32_t box) const {
+    const uint32_t lane = threadIdx.x % 32, second = lane / 4 % 2;
+    const uint32_t row = lane / 16 * 2 + (second ^ lane / 8 % 2);
+    const uint32_t from = chunk_of(box, row, second * 4 + lane % 4);
+    const uint32_t to = chunk_of(box, row, lane % 4 * 2) + second * mla_box_bytes;
+    convert<steps>([&](uint32_t i) { return below(from, i); }, [&](uint32_t i) { return below(to, i); });
+  }
+  __device__ __forceinline__ void convert_rotary() const {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t from = rotary_chunk(), to = chunk_of(mla_boxes - 1, lane / 4, lane % 4 * 2);
+    convert<rows / 8>([&](uint32_t i) { return from + i * 8 * attn_row_bytes; },
+                      [&](uint32_t i) { return to + i * 8 * attn_row_bytes; });
+  }
+  template <uint32_t count, class From, class To>
+  __device__ __forceinline__ static void convert(const From& from, const To& to) {
+    uint4 codes[count];
+#pragma unroll
+    for (uint32_t i = 0; i < count; ++i) codes[i] = ptx::load_shared_b32x4(from(i));
+    __syncwarp();
+#pragma unroll
+    for (uint32_t i = 0; i < count; ++i) upcast_chunk<mla_dtype<Cfg>>(codes[i], to(i), false);
   }
 
   const MlaParams& p_;

@@ -45,7 +45,7 @@ __device__ void run(const Params& p) {
   const EvenShare range = find_range<Cfg, mla_num_threads>(p, smem.scratch());
   const uint32_t warp = ptx::redux_max_u32(threadIdx.x / 32);
   if (warp >= mla_math_threads / 32) {
-    ptx::setmaxnreg_dec<upcasts ? 72 : 56>();
+    ptx::setmaxnreg_dec<upcasts ? 88 : 56>();
     if constexpr (upcasts)
       MlaUpcastLoader<Cfg>(p, smem, range, warp - mla_math_threads / 32).run();
     else if (warp == mla_math_threads / 32)
@@ -53,7 +53,7 @@ __device__ void run(const Params& p) {
     else
       MlaQueryLoader<Cfg>(p, smem, range).run();
   } else {
-    ptx::setmaxnreg_inc<upcasts ? 216 : 224>();
+    ptx::setmaxnreg_inc<upcasts ? 208 : 224>();
     mla_compute<Cfg, MlaPagedMask>(p, smem, warp / 4);
   }
 }
