@@ -11,6 +11,9 @@ constexpr uint32_t mla_rows = 64, mla_keys = 64;  // of a tile; both are what on
 constexpr uint32_t mla_boxes = attn_boxes(mla_head_dim_qk), mla_half_boxes = mla_head_dim_v / attn_box_columns / 2;
 constexpr uint32_t mla_box_bytes = mla_keys * attn_row_bytes;
 constexpr uint32_t mla_slots = 2;  // key tiles in shared memory
+// Key tiles that cost as much as what comes with two parts of a unit: 128 KB each, written and read, and queries loaded
+// once more. Sequences of one length are dealt out whole where that makes no CTA's range longer than that.
+constexpr uint32_t mla_range_slack = 3;
 constexpr uint32_t mla_math_threads = 256, mla_num_threads = mla_math_threads + 128;
 
 // The type of the products. fp16 has all values of e4m3, and is made of them in half the time that bf16 takes; queries
