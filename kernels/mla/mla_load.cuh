@@ -1,5 +1,5 @@
-// The loading half of MLA over a paged cache: one warp fetches key tiles, three fetch queries, and say what the
-// math warpgroups have to do.
+// The loading half of MLA over a paged cache: one warp fetches key tiles, another queries, and says what the math
+// warpgroups have to do.
 //
 // Order     A slot's boxes come in the order in which they become free and are read: first the columns of v of
 //           the warpgroup that computes the tile's scores, then the other's, with the rotary columns, whose box
@@ -149,51 +149,41 @@ class MlaKeyLoader {
   uint32_t pending_ = 0, pending_slot_ = 0;     // boxes that are being gathered
 };
 
-// Of a segment, by num_threads threads of which this is one; e4m3 becomes 16 bits. Queries of rows that do not exist are
-// not loaded: scores of whatever is there are not stored.
-template <class Cfg, uint32_t num_threads>
-__device__ __forceinline__ void load_mla_queries(const MlaParams& p, uint32_t to, const KeySegment& s, uint32_t thread) {
-  constexpr uint32_t columns = 16 / Cfg::q_bytes, chunks = mla_head_dim_qk / columns;  // of a chunk; of a row
-  const uint64_t first = static_cast<uint64_t>(s.q_begin + s.first_token) * p.q_token + s.first_head * p.q_head;
-  const auto* q = static_cast<const uint8_t*>(p.q) + first * Cfg::q_bytes;
-  const uint32_t count = s.tokens(p) * p.tile_heads * chunks;
-#pragma unroll 4
-  for (uint32_t i = thread; i < count; i += num_threads) {
-    const uint32_t row = i / chunks, chunk = i % chunks;
-    const uint32_t token = token_of_row(row, p.row_scale), head = row - token * p.tile_heads;
-    if (head >= s.heads) continue;
-    const uint8_t* from = q + (token * p.q_token + head * p.q_head + chunk * columns) * Cfg::q_bytes;
-    if constexpr (Cfg::q_bytes == 1)
-      upcast_chunk<mla_dtype<Cfg>>(ptx::load_stream_b32x4(from), to + attn_chunk_offset(mla_rows, row, chunk * 2),
-                               chunk / 4 % 2 != 0);
-    else
-      ptx::copy_async_b128(to + attn_chunk_offset(mla_rows, row, chunk), from, 16);
+// One thread: what the math warpgroups do next, and its queries by TMA. Rows that do not exist get whatever lies there
+// or nothing: their scores are not stored.
+__device__ __forceinline__ void send_mla_segment(const MlaParams& p, const MlaSmem& smem, uint32_t full,
+                                                 const KeySegment& s, uint32_t index) {
+  s.store(smem.segment(index));
+  const uint32_t boxes = s.is_end() ? 0 : ceil_div(s.tokens(p), p.q_box_tokens);
+  const uint32_t box_bytes = p.q_box_tokens * p.tile_heads * attn_row_bytes;
+  ptx::mbarrier_arrive_expect_tx(full, boxes * mla_boxes * box_bytes);
+  uint32_t token = s.q_begin + s.first_token, to = smem.q();
+#pragma unroll 1
+  for (uint32_t i = 0; i < boxes; ++i) {
+#pragma unroll 1
+    for (uint32_t box = 0; box < mla_boxes; ++box)
+      ptx::tma_load_3d(to + box * mla_box_bytes, &p.q_map, full, box * attn_box_columns, s.first_head, token);
+    token += p.q_box_tokens, to += box_bytes;
   }
-  ptx::copy_async_commit();
-  ptx::copy_async_wait<0>();
-  ptx::fence_proxy_async();
 }
 
-// Three warps.
+// One warp.
 template <class Cfg>
 class MlaQueryLoader {
  public:
-  static constexpr uint32_t num_threads = 96;
-
   __device__ MlaQueryLoader(const MlaParams& p, const MlaSmem& smem, const EvenShare& range)
-      : p_(p), smem_(smem), ring_(smem.q_ring()), walk_(p, range), thread_(threadIdx.x - mla_math_threads - 32) {}
+      : p_(p), smem_(smem), walk_(p, range) {}
 
   __device__ __forceinline__ void run() {
+    Ring<1> ring = smem_.q_ring();
 #pragma unroll 1
     for (uint32_t index = 0;; ++index) {
       KeySegment segment;
       const bool more = walk_.next(segment);
       if (!more) segment.parts = 0;
-      ring_.wait_empty();
-      if (thread_ == 0) segment.store(smem_.segment(index));
-      if (more) load_mla_queries<Cfg, num_threads>(p_, smem_.q(), segment, thread_);
-      ptx::mbarrier_arrive(ring_.full());
-      ring_.advance();
+      ring.wait_empty();
+      if (threadIdx.x % 32 == 0) send_mla_segment(p_, smem_, ring.full(), segment, index);
+      ring.advance();
       if (!more) return;
     }
   }
@@ -201,9 +191,7 @@ class MlaQueryLoader {
  private:
   const MlaParams& p_;
   const MlaSmem& smem_;
-  Ring<1> ring_;
   KeyWalk<Cfg> walk_;
-  uint32_t thread_;
 };
 
 }  // namespace dgrt

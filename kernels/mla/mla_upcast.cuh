@@ -29,25 +29,61 @@ class MlaUpcastLoader {
 
   __device__ __forceinline__ void run() {
     Ring<1> ring = smem_.q_ring();
-    const uint32_t thread = threadIdx.x % num_threads;
 #pragma unroll 1
     for (uint32_t index = 0;; ++index) {
       const bool more = walk_.next(segment_);
       if (!more) segment_.parts = 0;
+      const int32_t first = segment_.begin + static_cast<int32_t>(slot_);
+      if (more) find(first);
       ring.wait_empty();
-      if (thread == 0) segment_.store(smem_.segment(index));
-      if (more) load_mla_queries<Cfg, num_threads>(p_, smem_.q(), segment_, thread);
-      ptx::mbarrier_arrive(ring.full());
+      load_segment(ring.full(), index);
       ring.advance();
       if (!more) return;
-      const int32_t first = segment_.begin + static_cast<int32_t>(slot_);
-      find(first);
 #pragma unroll 1
       for (int32_t tile = first; tile < segment_.end; tile += mla_slots) load_tile(tile);
     }
   }
 
  private:
+  // All threads: what the math warpgroups do next, and its queries. Of e4m3 a thread's 16 bytes are copied to where one
+  // half of what becomes of them will be, all of them before it waits. Queries of rows that do not exist are not loaded:
+  // scores of whatever is there are not stored.
+  __device__ __forceinline__ void load_segment(uint32_t full, uint32_t index) const {
+    const uint32_t thread = threadIdx.x % num_threads;
+    if (thread == 0) segment_.store(smem_.segment(index));
+    if (!segment_.is_end()) {
+      const uint64_t first = static_cast<uint64_t>(segment_.q_begin + segment_.first_token) * p_.q_token +
+                             segment_.first_head * p_.q_head;
+      const auto* q = static_cast<const uint8_t*>(p_.q) + first * Cfg::q_bytes;
+      for_q_chunks(thread, [&](uint32_t token, uint32_t head, uint32_t chunk, uint32_t to) {
+        ptx::copy_async_b128(to, q + (token * p_.q_token + head * p_.q_head) * Cfg::q_bytes + chunk * 16, 16);
+      });
+      ptx::copy_async_commit();
+      ptx::copy_async_wait<0>();
+      if constexpr (Cfg::q_bytes == 1)
+        for_q_chunks(thread, [&](uint32_t, uint32_t, uint32_t chunk, uint32_t to) {
+          upcast_chunk<mla_dtype<Cfg>>(ptx::load_shared_b32x4(to), to ^ chunk / 4 % 2 * 16, chunk / 4 % 2 != 0);
+        });
+      ptx::fence_proxy_async();
+    }
+    ptx::mbarrier_arrive(full);
+  }
+  // use(token, head, chunk, to): 16 bytes of a query and where they come to; of e4m3 four of eight that lie side by side
+  // come to the first half of what becomes of them and four to the second, so that they meet in no bank.
+  template <class Use>
+  __device__ __forceinline__ void for_q_chunks(uint32_t thread, const Use& use) const {
+    constexpr uint32_t chunks = mla_head_dim_qk * Cfg::q_bytes / 16;  // of a row
+    const uint32_t count = segment_.tokens(p_) * p_.tile_heads * chunks;
+#pragma unroll 2
+    for (uint32_t i = thread; i < count; i += num_threads) {
+      const uint32_t row = i / chunks, chunk = i - row * chunks;
+      const uint32_t token = token_of_row(row, p_.row_scale), head = row - token * p_.tile_heads;
+      if (head < static_cast<uint32_t>(segment_.heads))
+        use(token, head, chunk,
+            smem_.q() + attn_chunk_offset(mla_rows, row, Cfg::q_bytes == 1 ? chunk * 2 + chunk / 4 % 2 : chunk));
+    }
+  }
+
   // The page of this lane's row of a tile: nobody waits for the table's entry here.
   __device__ __forceinline__ void find(int32_t tile) {
     const int32_t key = tile * static_cast<int32_t>(mla_keys) + static_cast<int32_t>(first_row_ + threadIdx.x % 32);

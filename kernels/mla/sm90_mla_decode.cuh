@@ -3,8 +3,8 @@
 //   s = scale q k^T; o = softmax(s) v, v the first 512 columns of k
 //
 // Rows      (token, query head) pairs of a sequence, 64 to a tile, as in attn_decode.
-// Roles     warpgroups 0 and 1: math. One warp loads keys, three load queries; of an e4m3 cache all four do both,
-//           and make it 16 bits.
+// Roles     warpgroups 0 and 1: math. One warp loads keys, one queries; of an e4m3 cache four do both, and make it
+//           16 bits.
 // Split     key_split.cuh says which keys a CTA takes; attn_parts.cuh adds up what was split.
 #pragma once
 #include "device/common/mla_tile.cuh"
@@ -37,7 +37,7 @@ __device__ void run(const Params& p) {
     if constexpr (upcasts)
       smem.init_barriers(MlaUpcastLoader<Cfg>::num_threads, MlaUpcastLoader<Cfg>::box_fills);
     else
-      smem.init_barriers(MlaQueryLoader<Cfg>::num_threads, MlaKeyLoader<Cfg>::box_fills);
+      smem.init_barriers(1, MlaKeyLoader<Cfg>::box_fills);
     ptx::fence_mbarrier_init();
   }
   ptx::grid_dependency_wait();
@@ -50,7 +50,7 @@ __device__ void run(const Params& p) {
       MlaUpcastLoader<Cfg>(p, smem, range, warp - mla_math_threads / 32).run();
     else if (warp == mla_math_threads / 32)
       MlaKeyLoader<Cfg>(p, smem, range).run();
-    else
+    else if (warp == mla_math_threads / 32 + 1)
       MlaQueryLoader<Cfg>(p, smem, range).run();
   } else {
     ptx::setmaxnreg_inc<upcasts ? 208 : 224>();

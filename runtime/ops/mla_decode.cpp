@@ -117,6 +117,7 @@ struct MlaDecode {
   static Status check_scales(const Desc& d, const Args& x);
   static uint32_t row_lanes(const Desc& d, const Args& x, uint32_t max_ctas);
   static Status encode_rows(const Desc& d, const Args& x, const Driver& driver, k90::Params* p);
+  static Status encode_queries(const Desc& d, const Args& x, const Driver& driver, k90::Params* p);
 };
 
 Status MlaDecode::check_desc(const Desc& d) {
@@ -210,6 +211,18 @@ Status MlaDecode::encode_rows(const Desc& d, const Args& x, const Driver& driver
       &p->rows);
 }
 
+// A token's heads, or, where they are no whole patterns of the swizzle, those of all tokens of a row tile. Over e4m3
+// whole warps load queries.
+Status MlaDecode::encode_queries(const Desc& d, const Args& x, const Driver& driver, k90::Params* p) {
+  const auto u64 = [](int64_t value) { return static_cast<uint64_t>(value); };
+  if (attention::has_fp8_cache(d)) return ok();
+  p->q_box_tokens = p->tile_heads % 8 == 0 ? 1 : p->tile_tokens;
+  TmaMatrix q{d.dtype, x.q, u64(d.num_q_heads), mla_head_dim_qk, u64(x.q_head_stride), p->tile_heads, attn_box_columns,
+              Swizzle::b128, p->total_q, u64(x.q_token_stride)};
+  q.box_groups = p->q_box_tokens;
+  return encode_tensor_map(driver, q, &p->q_map);
+}
+
 Status MlaDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, const Driver& driver,
                        void* workspace, Launch* launch) {
   if (is_empty(x)) return ok();
@@ -243,6 +256,7 @@ Status MlaDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, c
   p.q_scale = x.q_scale, p.k_scale = p.v_scale = x.kv_scale;
   p.lse_form = mla::lse_form(d.flags);
   DGRT_TRY(encode_rows(d, x, driver, &p));
+  DGRT_TRY(encode_queries(d, x, driver, &p));
   mla::set_launch(s.max_ctas / p.row_lanes * p.row_lanes, mla_smem_bytes, d.flags, launch);
   return ok();
 }

@@ -135,8 +135,14 @@ TEST_CASE("mla_decode: small sizes", "[gpu][emulated]") {
   MlaCase test;
   test.num_q_heads = 9, test.lens = {{2, 140}, {1, 20}, {0, 33}, {1, 0}, {2, 1}};
   run_mla(*gpu, test);
+  // Queries of one token to a box; row tiles side by side that do not fill their boxes.
+  test.num_q_heads = 16, test.lens = {{3, 70}, {1, 64}};
+  run_mla(*gpu, test);
+  test.num_q_heads = 144, test.num_kv_heads = 2, test.lens = {{1, 20}};
+  run_mla(*gpu, test);
   // Dealt out whole, and cut although the first has the average number of tiles.
-  test.num_q_heads = 2, test.lens = {{1, 100}, {1, 100}, {1, 100}, {1, 100}, {1, 100}}, test.sm_budget = 3;
+  test.num_q_heads = 2, test.num_kv_heads = 1, test.sm_budget = 3;
+  test.lens = {{1, 100}, {1, 100}, {1, 100}, {1, 100}, {1, 100}};
   run_mla(*gpu, test);
   test.lens = {{1, 100}, {1, 40}, {1, 160}}, test.sm_budget = 2;
   run_mla(*gpu, test);

@@ -37,6 +37,8 @@ static_assert(mla_smem_bytes <= sm90_max_smem_bytes);
 struct MlaParams : AttnPagedParams {
   TensorMap rows;     // [pages, key heads, page_size, columns]; boxes of 64 columns
   uint32_t box_rows;  // divides page_size and a tile; 0: pages are too odd for boxes
+  TensorMap q_map;    // [tokens, heads, columns]; boxes of q_box_tokens, tile_heads and 64 columns. Unset: e4m3 caches
+  uint32_t q_box_tokens;
   const float* q_scale;  // of e4m3 queries, or null: 1. The cache's is k_scale and v_scale
 };
 
