@@ -96,6 +96,10 @@ TEST_CASE("mla_decode e4m3: small sizes", "[gpu][emulated]") {
   run_mla(*gpu, test);
   test.lens = {{3, 200}}, test.num_q_heads = 2, test.page_size = 7, test.dtype = test.dtype_q = DGRT_FP16;
   run_mla(*gpu, test);
+  // Full row tiles, two segments for each CTA.
+  test = e4m3({{1, 150}, {1, 70}});
+  test.num_q_heads = 128, test.sm_budget = 2;
+  run_mla(*gpu, test);
 }
 
 }  // namespace dgrt::test
