@@ -109,8 +109,10 @@ void end_warp(Warp& warp) {
   for (NamedBarrier& barrier : cta.barriers)
     if (barrier.expected == NamedBarrier::all_warps) complete_if_full(cta, barrier);
   complete_if_full(cluster);
+  if (cta.live_warps > 0) return;
+  check_registers(cta);
   // Who reads it now has not waited long enough.
-  if (cta.live_warps == 0) std::fill(cta.shared.begin(), cta.shared.end(), std::byte{0xff});
+  std::fill(cta.shared.begin(), cta.shared.end(), std::byte{0xff});
 }
 
 Handler named_barrier_handler(const Instr& instr) {

@@ -29,11 +29,6 @@ uint32_t thread_limit(const Kernel& kernel) {
   return kernel.max_threads == 0 ? max_threads : std::min(kernel.max_threads, max_threads);
 }
 
-// As ptxas would have them at most: a multiple of 8, 64 Ki for all threads of the block.
-int register_limit(const Kernel& kernel) {
-  return static_cast<int>(std::min(255u, 65536 / thread_limit(kernel) / 8 * 8));
-}
-
 // Of the config's own values and the kernel's; fills in the cluster.
 CUresult check_launch(const CUkern_st& kernel, const CUlaunchConfig& config, Launch* launch) {
   const Kernel& code = *kernel.code;
@@ -135,7 +130,7 @@ CUresult cuKernelGetAttribute(int* value, CUfunction_attribute attribute, CUkern
       *value = 0;  // not known before a launch
       return CUDA_SUCCESS;
     case CU_FUNC_ATTRIBUTE_NUM_REGS:
-      *value = register_limit(*kernel->code);
+      *value = static_cast<int>(std::min(255u, kernel->code->registers));
       return CUDA_SUCCESS;
     case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
       *value = kernel->max_dynamic_shared_bytes;

@@ -53,6 +53,7 @@ struct Warp {
   uint64_t phase = 0;           // of that barrier when it arrived
   uint64_t cluster_phase = 0;   // of the cluster's barrier when it arrived there
   bool cluster_arrived = false; // and has not waited since
+  uint32_t registers = 0;       // of a thread, on a GPU
 };
 
 struct NamedBarrier {
@@ -70,6 +71,7 @@ struct Cta {
   SharedWrites writes;
   std::vector<Warp> warps;
   uint32_t live_warps = 0;
+  uint32_t free_registers = 0;  // of all that it began with
   std::array<NamedBarrier, 16> barriers{};
   std::shared_ptr<TensorState> tensor;  // of tensor_handler's instructions, made by the first of them
 };
@@ -134,6 +136,8 @@ std::byte* generic_at(Cta& cta, uint64_t address, size_t bytes);
 Handler tensor_handler(const Instr& instr);
 // bar and barrier, but not bar.warp.
 Handler named_barrier_handler(const Instr& instr);
+// setmaxnreg
+Handler register_pool_handler(const Instr& instr);
 // Of all others. Null: unknown.
 Handler scalar_handler(const Instr& instr);
 
@@ -167,6 +171,10 @@ void end_warp(Warp& warp);
 bool can_run(Warp& warp);
 // "at bar.sync 0 (line 12)" and the like, of each group.
 std::string describe(const Warp& warp);
+// Of a warp that waits at setmaxnreg: what it wants, and what there is. Empty elsewhere.
+std::string describe_registers(const Warp& warp, const Instr& instr);
+// Throws Fault if not all warps of each warpgroup have taken part in setmaxnreg. They have all ended.
+void check_registers(const Cta& cta);
 // What each mbarrier of the CTA waits for.
 std::string describe_barriers(Cta& cta);
 

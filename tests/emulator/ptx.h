@@ -88,6 +88,9 @@ struct Kernel {
   uint32_t num_regs = 0;
   uint32_t static_shared_bytes = 0;  // symbols of .shared have addresses below; dynamic memory is from here
   uint32_t max_threads = 0;          // 0: any
+  uint32_t min_ctas = 0;             // of an SM; 0: not said
+  uint32_t max_registers = 0;        // of a thread; 0: not said
+  uint32_t registers = 0;            // of a thread at the start, on a GPU: registers_at_start
   std::vector<Instr> code;
 };
 
@@ -109,6 +112,9 @@ struct Module {
 
 // Throws Fault, with the line, for what it does not know: nothing is skipped silently.
 std::unique_ptr<Module> parse_ptx(std::string_view text);
+
+// As many as the assembler takes if it can use them. Throws Fault where it would ignore setmaxnreg.
+uint32_t registers_at_start(const Kernel& kernel);
 
 // Numbers a kernel's registers anew.
 void share_registers(Kernel& kernel, const std::vector<uint8_t>& bits);

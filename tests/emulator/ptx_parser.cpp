@@ -168,6 +168,7 @@ class KernelParser {
       instr.operands[0].value = find_label(name, scope, instr.line);
     }
     kernel_.code.push_back(end_of_code());
+    kernel_.registers = registers_at_start(kernel_);
     share_registers(kernel_, bits_);
     kernel_.static_shared_bytes = shared_bytes_;
     module_.kernels.emplace(kernel_.name, std::move(kernel_));
@@ -205,6 +206,8 @@ class KernelParser {
       } while (at_.take(','));
     }
     if (name == "maxntid" || name == "reqntid") kernel_.max_threads = product;
+    if (name == "minnctapersm") kernel_.min_ctas = product;
+    if (name == "maxnreg") kernel_.max_registers = product;
   }
 
   Instr end_of_code() {
@@ -457,6 +460,7 @@ class KernelParser {
     if (instr.control != Control::branch && instr.control != Control::exit) {
       instr.run = tensor_handler(instr);
       if (!instr.run) instr.run = named_barrier_handler(instr);
+      if (!instr.run) instr.run = register_pool_handler(instr);
       if (!instr.run) instr.run = scalar_handler(instr);
       if (!instr.run) at_.fail("unknown instruction " + std::string(instr.text));
     }

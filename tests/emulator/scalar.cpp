@@ -12,8 +12,8 @@ Handler quiet_handler(const Instr& instr) {
   const std::string& name = instr.parts[0];
   if (name == "trap" || name == "brkpt") return trap;
   if (name == "nanosleep") return others_first;
-  const bool is_quiet = name == "griddepcontrol" || name == "setmaxnreg" || name == "membar" || name == "fence" ||
-                        name == "prefetch" || name == "prefetchu" || name == "discard" || name == "applypriority" ||
+  const bool is_quiet = name == "griddepcontrol" || name == "membar" || name == "fence" || name == "prefetch" ||
+                        name == "prefetchu" || name == "discard" || name == "applypriority" ||
                         (name == "bar" && instr.has("warp"));
   return is_quiet ? nothing : nullptr;
 }

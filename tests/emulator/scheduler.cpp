@@ -75,6 +75,7 @@ std::unique_ptr<Cta> make_cta(Cluster& cluster, uint32_t rank) {
     warp.cta = cta.get();
     warp.index = i;
     warp.regs.resize(cluster.kernel->num_regs);
+    warp.registers = cluster.kernel->registers;
     warp.live = threads - i * 32 >= 32 ? ~0u : (1u << (threads - i * 32)) - 1;
     warp.groups.push_back({.pc = 0, .lanes = warp.live});
   }

@@ -207,7 +207,7 @@ std::string describe(const Warp& warp) {
     const bool is_behind = warp.waits != Warp::Waits::no;  // it has arrived at the barrier and waits
     const Instr& instr = warp.cta->cluster->kernel->code[group.pc - (is_behind ? 1 : 0)];
     result += "\n  block " + coordinates(warp.cta->id) + " warp " + std::to_string(warp.index) + " lanes " + lanes +
-              (is_behind ? " wait in " : " at ") + place(instr);
+              (is_behind ? " wait in " : " at ") + place(instr) + describe_registers(warp, instr);
   }
   return result;
 }

@@ -36,12 +36,14 @@ inline CUtensorMap matrix_map(CUtensorMapDataType type, void* base, uint64_t row
 }
 
 // Parameters: a tensor map, then two pointers. %r1 is the thread, %rd1 the map, %rd2 and %rd3 the pointers; shared
-// memory begins at 0.
+// memory begins at 0. `bounds` are of threads and registers.
 struct TestKernel {
-  explicit TestKernel(const std::string& body)
+  explicit TestKernel(const std::string& body, const std::string& bounds = "")
       : module(parse_ptx(".version 8.0\n.target sm_90a\n.address_size 64\n"
                          ".extern .shared .align 1024 .b8 dynamic[];\n"
-                         ".visible .entry test(.param .align 64 .b8 map[128], .param .u64 x, .param .u64 y)\n{\n"
+                         ".visible .entry test(.param .align 64 .b8 map[128], .param .u64 x, .param .u64 y) " +
+                         bounds +
+                         "\n{\n"
                          ".reg .pred %p<8>;\n.reg .b32 %r<64>;\n.reg .b64 %rd<32>;\n.reg .f32 %f<64>;\n"
                          "mov.b64 %rd9, map;\ncvta.param.u64 %rd1, %rd9;\nld.param.u64 %rd2, [x];\n"
                          "ld.param.u64 %rd3, [y];\nmov.u32 %r1, %tid.x;\n" +
