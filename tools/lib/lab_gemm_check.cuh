@@ -24,7 +24,8 @@ struct Tile {
 // What one block found.
 struct Stats {
   double xy, xx, yy, ee;     // sums over finite pairs: d * ref, d^2, ref^2, (d - ref)^2
-  double worst, got, want;   // element with the largest |d - ref| / (|ref| + rms(ref))
+  double tt, tttt;           // the same: t^2 and t^4, where t^2 are the squares of the products that ref sums up
+  double worst, got, want;   // element with the largest |d - ref| / (|ref| + rms(ref)), where t may stand for ref
   double bad_got, bad_want;  // one pair of which not both are finite and which is not alike
   uint32_t worst_row, worst_col, bad_row, bad_col;
   uint32_t num_bad, num_checked;
@@ -88,10 +89,15 @@ struct Smem {
   uint32_t index[num_threads];
 };
 
+// What an element is the sum of: the sum, and the squares of its terms summed up.
+struct Sums {
+  double value = 0, squares = 0;
+};
+
 // sum[i][j] += over [first_k, first_k + step_k) of the tile at (tile.row, tile.col) of a product.
 template <int kind>
 __device__ __forceinline__ void add_step(const Params& p, Smem& smem, Tile tile, uint32_t product,
-                                         uint32_t first_k, double (&sum)[4][4]) {
+                                         uint32_t first_k, Sums (&sum)[4][4]) {
   const int64_t a = product * p.a_summed, b = product * p.b_summed;
   const uint32_t line = threadIdx.x / 4;
   __syncthreads();
@@ -111,7 +117,11 @@ __device__ __forceinline__ void add_step(const Params& p, Smem& smem, Tile tile,
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i)
 #pragma unroll
-      for (uint32_t j = 0; j < 4; ++j) sum[i][j] = fma(a[i], b[j], sum[i][j]);
+      for (uint32_t j = 0; j < 4; ++j) {
+        const double term = a[i] * b[j];
+        sum[i][j].value += term;
+        sum[i][j].squares = fma(term, term, sum[i][j].squares);
+      }
   }
 }
 
@@ -134,10 +144,10 @@ __device__ __forceinline__ int64_t d_column(const Params& p, uint32_t col) {
 // One product's share in the 16 elements of this thread. Elements outside the matrix are unspecified.
 template <int kind>
 __device__ __forceinline__ void add_product(const Params& p, Smem& smem, Tile tile,
-                                            uint32_t product, double (&total)[4][4]) {
+                                            uint32_t product, Sums (&total)[4][4]) {
   const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
   for (uint32_t first_k = 0; first_k < p.k; first_k += scale_k) {
-    double sum[4][4] = {};
+    Sums sum[4][4];
     for (uint32_t k = first_k; k < first_k + scale_k && k < p.k; k += step_k)
       add_step<kind>(p, smem, tile, product, k, sum);
 #pragma unroll
@@ -146,7 +156,8 @@ __device__ __forceinline__ void add_product(const Params& p, Smem& smem, Tile ti
       for (uint32_t j = 0; j < 4; ++j) {
         const uint32_t row = tile.row + ty + 16 * i, col = tile.col + tx + 16 * j;
         const double scale = p.scale_sums ? 1.0 : scale_of(p, row, col, first_k / scale_k);
-        total[i][j] = fma(scale, sum[i][j], total[i][j]);
+        total[i][j].value = fma(scale, sum[i][j].value, total[i][j].value);
+        total[i][j].squares = fma(scale * scale, sum[i][j].squares, total[i][j].squares);
       }
   }
 }
@@ -154,7 +165,7 @@ __device__ __forceinline__ void add_product(const Params& p, Smem& smem, Tile ti
 // The reference.
 template <int kind>
 __device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
-                                        double (&total)[4][4]) {
+                                        Sums (&total)[4][4]) {
   const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
   for (uint32_t product = 0; product < p.num_summed; ++product)
     add_product<kind>(p, smem, tile, product, total);
@@ -162,8 +173,11 @@ __device__ __forceinline__ void compute(const Params& p, Smem& smem, Tile tile,
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i)
 #pragma unroll
-    for (uint32_t j = 0; j < 4; ++j)
-      total[i][j] *= scale_of(p, tile.row + ty + 16 * i, tile.col + tx + 16 * j, 0);
+    for (uint32_t j = 0; j < 4; ++j) {
+      const double scale = scale_of(p, tile.row + ty + 16 * i, tile.col + tx + 16 * j, 0);
+      total[i][j].value *= scale;
+      total[i][j].squares *= scale * scale;
+    }
 }
 
 // Sum over the block, in every thread, in an order that does not change.
@@ -208,15 +222,16 @@ __device__ __forceinline__ bool is_finite(double value) { return fabs(value) < 1
 
 // One thread's part of Stats. got/want pairs are visited in a fixed order.
 struct Findings {
-  double xy = 0, xx = 0, yy = 0, ee = 0;
+  double xy = 0, xx = 0, yy = 0, ee = 0, tt = 0, tttt = 0;
   double bad_got = 0, bad_want = 0;
   uint32_t num_bad = 0, num_checked = 0, bad_row = 0, bad_col = 0;
 
-  __device__ __forceinline__ void add(double got, double want, uint32_t row, uint32_t col) {
+  __device__ __forceinline__ void add(double got, double want, double squares, uint32_t row, uint32_t col) {
     ++num_checked;
     if (is_finite(got) && is_finite(want)) {
       xy += got * want, xx += got * got, yy += want * want;
       ee += (got - want) * (got - want);
+      tt += squares, tttt += squares * squares;
     } else if (!(got == want || (got != got && want != want))) {
       if (num_bad++ == 0) bad_got = got, bad_want = want, bad_row = row, bad_col = col;
     }
@@ -230,8 +245,9 @@ __device__ void run(const Params& p) {
   const Tile tile = p.tiles ? p.tiles[block] : Tile{blockIdx.y * tile_size, blockIdx.x * tile_size};
   const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
 
+  Sums sums[4][4];
+  compute<Cfg::kind>(p, smem, tile, sums);
   double want[4][4] = {}, got[4][4] = {};
-  compute<Cfg::kind>(p, smem, tile, want);
   Findings found;
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i)
@@ -239,19 +255,21 @@ __device__ void run(const Params& p) {
     for (uint32_t j = 0; j < 4; ++j) {
       const uint32_t row = tile.row + ty + 16 * i, col = tile.col + tx + 16 * j;
       if (row >= p.m || col >= p.n) continue;
+      want[i][j] = sums[i][j].value;
       if (p.bias) want[i][j] += load_output(p.bias, col, p.output);
       if (p.c) want[i][j] += load_output(p.c, row * p.ldc + col, p.output);
       want[i][j] = clip(want[i][j], p.output);
       got[i][j] = load_output(p.d, row * p.ldd + d_column(p, col), p.output);
-      found.add(got[i][j], want[i][j], row, col);
+      found.add(got[i][j], want[i][j], sums[i][j].squares, row, col);
     }
   Stats s{};
   s.xy = block_sum(smem, found.xy), s.xx = block_sum(smem, found.xx);
   s.yy = block_sum(smem, found.yy), s.ee = block_sum(smem, found.ee);
+  s.tt = block_sum(smem, found.tt), s.tttt = block_sum(smem, found.tttt);
   s.num_checked = static_cast<uint32_t>(block_sum(smem, found.num_checked));
   s.num_bad = static_cast<uint32_t>(block_sum(smem, found.num_bad));
 
-  const double rms = sqrt(s.yy / (s.num_checked > 0 ? s.num_checked : 1));
+  const double rms = sqrt(fmax(s.yy, s.tt) / (s.num_checked > 0 ? s.num_checked : 1));
   s.worst = -1;
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i)

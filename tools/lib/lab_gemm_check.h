@@ -49,8 +49,8 @@ GemmProduct product_of(const dgrt_gemm_batched_desc& desc, const dgrt_gemm_batch
 
 struct GemmError {
   double calc_diff = 0;      // 1 - 2xy / (x^2 + y^2) over all checked elements; 0 if both are all 0
-  double worst_tile = 0;     // ||d - ref|| / ||ref|| of the worst tile
-  double worst_element = 0;  // |d - ref| / (|ref| + rms(ref of its tile)), the worst
+  double worst_tile = 0;     // ||d - ref|| / ||ref|| of the worst tile; more counts than ref where sums cancel
+  double worst_element = 0;  // |d - ref| / (|ref| + rms(ref of its tile)), the worst; where sums cancel, as above
   GemmTile worst_tile_at{};
   uint32_t worst_row = 0, worst_col = 0;  // of the worst element
   double worst_got = 0, worst_want = 0;
