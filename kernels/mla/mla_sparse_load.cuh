@@ -1,13 +1,18 @@
 // The loading half of MLA over lists of slots: one warpgroup gathers rows of a quantised cache, makes bf16 of them,
 // and leaves them as tiles of keys.
 //
-// Roles     A warp makes 16 rows of each tile, in two steps of 8 rows; four lanes have a row, and each 16 bytes of each
+// Roles     Of each tile 16 rows are a warp's, in two steps of 8 rows; four lanes have a row, and each 16 bytes of each
 //           of its boxes. As soon as a lane has converted half of a row, it loads the next step's in its place: loads are
 //           always on their way. A tile's indices are read while the tile before is converted, and found in the cache
 //           half a tile ahead; then scales are loaded. The first thread also fetches queries.
+// Clusters  The two CTAs of a cluster have the same lists: a CTA takes one of the two steps, and sends the rows that it
+//           made on to the other's shared memory, half a tile at a time. A CTA copies all rotary columns behind v:
+//           weights take their place while they might still be on their way to the other.
 // Order     As in mla_load.cuh: the half of a tile that becomes free first comes first.
-// Holes     Rows of indices that name no slot are zeros.
+// Holes     Rows of indices that name no slot are whatever finite numbers the codes of the first slot make with scales
+//           of 0, and have rotary columns of 0: they get no weight.
 #pragma once
+#include "device/ptx/cluster.cuh"
 #include "device/ptx/copy_async.cuh"
 #include "device/ptx/memory.cuh"
 #include "device/ptx/tma.cuh"
@@ -17,7 +22,8 @@
 
 namespace dgrt {
 
-// Boxes of one half of a slot have one barrier.
+// Boxes of one half of a slot have one barrier. Both CTAs of a cluster write to a half, after both have left it.
+template <class Cfg>
 struct MlaSparseSmem : MlaSmem {
   static constexpr uint32_t loader_warps = MlaSparseSmemLayout::warps;
 
@@ -42,13 +48,20 @@ struct MlaSparseSmem : MlaSmem {
     }
   }
 
+  __device__ void release(uint32_t slot, uint32_t half) const {
+    if constexpr (Cfg::cluster == 1)
+      MlaSmem::release(slot, half);
+    else
+      for (uint32_t cta = 0; cta < Cfg::cluster; ++cta) ptx::mbarrier_arrive_remote(ptx::mapa(empty(slot, half), cta));
+  }
+
   // One thread.
   __device__ void init_barriers() const {
     q_ring().init(mla_math_threads / 32, 1);
 #pragma unroll 1
     for (uint32_t i = 0; i < mla_slots * 2; ++i) {
       ptx::mbarrier_init(half_full(i / 2, i % 2), loader_warps);
-      ptx::mbarrier_init(empty(i / 2, i % 2), 4);
+      ptx::mbarrier_init(empty(i / 2, i % 2), 4 * Cfg::cluster);
     }
   }
 };
@@ -72,12 +85,13 @@ struct ListSequence : PagedSequence<Cfg> {
 };
 
 // Which keys of a segment there are.
+template <class Cfg>
 struct MlaListedMask {
   static constexpr bool may_cut_tiles = false;
 
   uint32_t exist;  // of slot 0
 
-  __device__ MlaListedMask(const MlaSparseParams&, const KeySegment&, const MlaSparseSmem& smem)
+  __device__ MlaListedMask(const MlaSparseParams&, const KeySegment&, const MlaSparseSmem<Cfg>& smem)
       : exist(smem.exist(0)) {}
   __device__ __forceinline__ void apply(float (&s)[mla_keys / 2], uint32_t, int32_t, uint32_t slot) const {
     mask_absent(s, ptx::load_shared_u64(exist + slot * (mla_keys / 8)));
@@ -93,41 +107,40 @@ __device__ __forceinline__ PagedScales mla_scales(const MlaSparseParams& p) {
 template <class Cfg>
 class LatentGather {
  public:
-  __device__ LatentGather(const MlaSparseParams& p, const MlaSparseSmem& smem, const EvenShare& range)
-      : p_(p), smem_(smem) {
+  __device__ LatentGather(const MlaSparseParams& p, const MlaSparseSmem<Cfg>& smem, const EvenShare& range)
+      : p_(p), smem_(smem), first_step_(Cfg::cluster == 1 ? 0 : ptx::cluster_cta_rank()) {
     static_assert(key_walk_bytes == MlaSparseSmemLayout::list - MlaSparseSmemLayout::walk, "room for a walk");
     Walk(p, range).store(smem.own_walk(warp()));
     ptx::store_shared_s32x4(smem.own_list(warp()), make_int4(0, 0, 0, 0));
   }
 
   __device__ __forceinline__ void run() {
-    Tile now{}, next{};
-    bool more = true;
+    Tile next{};
+    bool more = advance(next);
+    place(next);
+    load_half(next, 0, 0);
 #pragma unroll 1
-    for (bool first = true; more; first = false) {
+    while (more) {
       forget_addresses();
-      now = next;
-      if (!first) {
-        if (now.begins) publish_segment();
-        ptx::copy_async_wait<0>();  // scales
-        __syncwarp();
-      }
-      more = advance(next);
-      if (first) {
-        if (more) place(next), load_first(next);
-        ptx::copy_async_commit();  // scales
-        continue;
-      }
-#pragma unroll 1
-      for (uint32_t step = 0; step < 2; ++step) {
-        forget_addresses();
-        Source from = nullptr;
-        if (step == 0)
-          from = source(now, 1);
-        else if (more)
-          from = (place(next), source(next, 0));
-        ptx::copy_async_commit();  // scales
-        convert(now, step, from, step == 0 ? now.slot : next.slot);
+      const Tile now = next;
+      if (now.begins) publish_segment();
+      ptx::copy_async_wait<0>();  // scales
+      __syncwarp();
+#pragma unroll
+      for (uint32_t step = 0; step < steps; ++step) {
+        const bool is_last = step + 1 == steps;
+        if (step == 0) wait_empty(now.slot, 0), store_exist(now);
+        convert(now, step, 0, [&] {
+          load_half(now, step, 1);
+          if (is_last) more = advance(next);
+        });
+        if (is_last) announce<0>(now.slot);
+        if (step == 0) wait_empty(now.slot, 1);
+        convert(now, step, 1, [&] {
+          if (is_last) place(next);
+          load_half(is_last ? next : now, is_last ? 0 : step + 1, 0);
+        });
+        if (is_last) announce<1>(now.slot);
       }
       phases_ ^= 1u << now.slot;
     }
@@ -140,6 +153,7 @@ class LatentGather {
   static constexpr uint32_t boxes = attn_boxes(Row::columns), rotary_box = boxes - 1;
   static constexpr bool is_v4 = Row::is_planar;  // rotary columns are the last of v
   static constexpr uint32_t warp_rows = MlaSparseSmemLayout::warp_rows, step_rows = warp_rows / 2;
+  static constexpr uint32_t steps = 2 / Cfg::cluster;  // of the CTA
   static_assert(Row::columns == Cfg::head_dim_qk, "the format says how many columns a row has");
 
   // Of what a lane has of a tile: row lane % 16 of its warp's.
@@ -149,7 +163,6 @@ class LatentGather {
     uint32_t slot, number;
     uint32_t exist;       // a bit for each of the warp's rows
   };
-  // Where a lane reads its vectors of a step. Null: nowhere, there are zeros.
   using Source = const uint8_t*;
 
   __device__ uint32_t lane() const { return thread_ % 32; }
@@ -185,122 +198,143 @@ class LatentGather {
     return true;
   }
 
-  // The next tile of all segments, whose index is on its way then.
+  // The next tile of all segments, whose index is on its way then. False: there is none, and no rows of it.
   __device__ __forceinline__ bool advance(Tile& tile) {
-    ++tile_, slot_ ^= 1;
+    ++tile_, slot_ ^= 1, tile.number = ++tiles_;
+    tile.index = -1;
     tile.begins = tile_ >= List(smem_.own_list(warp())).end;
     if (tile.begins && !enter_segment()) return false;
     const List list(smem_.own_list(warp()));
-    tile.slot = slot_, tile.number = ++tiles_;
+    tile.slot = slot_;
     const int32_t key =
         tile_ * static_cast<int32_t>(mla_keys) + static_cast<int32_t>(warp() * warp_rows + lane() % warp_rows);
     tile.extra = key >= list.main_length;
-    tile.index = -1;
     if (key < list.length)
       tile.index = tile.extra ? p_.extra.indices[list.token * p_.extra.index_token + (key - list.main_length)]
                               : p_.main.indices[list.token * p_.main.index_token + key];
     return true;
   }
 
+  // Finds the rows. Scales are on their way then, and rotary columns come to the L2 cache.
   __device__ __forceinline__ void place(Tile& tile) const {
     const bool extra = tile.extra;
     const auto index = static_cast<uint32_t>(tile.index);
     const bool exists = index < (extra ? p_.extra.num_slots : p_.main.num_slots);
     const uint32_t page_size = extra ? p_.extra.page_size : p_.main.page_size;
-    const uint32_t page = index / page_size;
+    const uint32_t found = exists ? index : 0, page = found / page_size;
     const LatentPlace at =
         latent_place<Cfg::format>(extra ? p_.extra.cache : p_.main.cache,
                                   extra ? p_.extra.page_bytes : p_.main.page_bytes, page_size, page,
-                                  index - page * page_size);
+                                  found - page * page_size);
     if (lane() < warp_rows) {
       const uint32_t row = smem_.own_row(warp(), tile.number, lane());
-      ptx::store_shared_u64(row + 16, exists ? reinterpret_cast<uint64_t>(at.row) : 0);
+      ptx::store_shared_u64(row + 16, reinterpret_cast<uint64_t>(at.row));
       if constexpr (is_v4)
         ptx::copy_async_b64(row, at.scales, exists ? 8 : 0);
       else
         ptx::copy_async_b128(row, at.scales, exists ? 16 : 0);
+      if (exists) ptx::prefetch_l2(at.row + Row::rotary_at);
     }
+    ptx::copy_async_commit();
     tile.exist = __ballot_sync(0xffffffff, exists) & ((1u << warp_rows) - 1);
     __syncwarp();
   }
 
+  // step: of the CTA's.
+  __device__ uint32_t row_in_warp(uint32_t step) const {
+    return (first_step_ + step) * step_rows + row_in_step();
+  }
   __device__ uint32_t row_of(const Tile& tile, uint32_t step) const {
-    return smem_.own_row(warp(), tile.number, step * step_rows + row_in_step());
-  }
-  __device__ __forceinline__ Source source(const Tile& tile, uint32_t step) const {
-    return reinterpret_cast<Source>(ptx::load_shared_u64(row_of(tile, step) + 16));
+    return smem_.own_row(warp(), tile.number, row_in_warp(step));
   }
 
-  // Number `index` of 8 boxes in the order in which they come. Of V4 the last box is rotary.
-  __device__ static uint32_t box_at(uint32_t slot, uint32_t index) {
-    return (slot ^ index / mla_half_boxes) * mla_half_boxes + index % mla_half_boxes;
+  // Boxes of a half of the slot, four from this one on.
+  __device__ static uint32_t first_box(uint32_t slot, uint32_t half) { return (slot ^ half) * mla_half_boxes; }
+  // Box number i of a half: of V4 the last box is rotary.
+  __device__ static bool is_rotary(uint32_t slot, uint32_t half, uint32_t i) {
+    return is_v4 && i == mla_half_boxes - 1 && slot != half;
   }
-  __device__ static bool is_rotary(uint32_t slot, uint32_t index) {
-    return is_v4 && index % mla_half_boxes == mla_half_boxes - 1 && box_at(slot, index) == rotary_box;
+  __device__ static bool has_rotary(uint32_t slot, uint32_t half) { return is_v4 ? half != slot : half == 1; }
+
+  __device__ __forceinline__ Source source(const Tile& tile, uint32_t row) const {
+    return reinterpret_cast<Source>(ptx::load_shared_u64(smem_.own_row(warp(), tile.number, row) + 16));
   }
 
-  __device__ __forceinline__ void load_vector(Source from, uint32_t slot, uint32_t index) {
-    data_[index] = ptx::load_stream_b32x4_if(from != nullptr && !is_rotary(slot, index),
-                                             from + box_at(slot, index) * attn_box_columns + lane() % 4 * 16);
-  }
-  // Rotary columns of all the warp's rows go to their box as they are: four lanes have half of a row's at a time.
-  __device__ __forceinline__ void copy_rotary(const Tile& tile) const {
+  __device__ __forceinline__ void load_half(const Tile& tile, uint32_t step, uint32_t half) {
+    const Source from =
+        source(tile, row_in_warp(step)) + first_box(tile.slot, half) * attn_box_columns + lane() % 4 * 16;
 #pragma unroll
-    for (uint32_t step = 0; step < 2; ++step) {
-      const Source from = source(tile, step);
-      const uint32_t row = warp() * warp_rows + step * step_rows + row_in_step();
+    for (uint32_t i = 0; i < mla_half_boxes; ++i) data_[half][i] = ptx::load_stream_b32x4(from + i * attn_box_columns);
+  }
+
+  // Rotary columns go to their box as they are: of V3.2 those of all the warp's rows, of V4 those of the CTA's. Four
+  // lanes have half of a row's at a time.
+  __device__ __forceinline__ void copy_rotary(const Tile& tile) const {
+    constexpr uint32_t rounds = is_v4 ? steps : 2;
+    const uint32_t box = smem_.box(tile.slot, rotary_box);
+#pragma unroll
+    for (uint32_t round = 0; round < rounds; ++round) {
+      const uint32_t row = ((is_v4 ? first_step_ : 0) + round) * step_rows + row_in_step();
+      const Source from = source(tile, row) + Row::rotary_at;
+      const uint32_t bytes = (tile.exist >> row & 1) * 16;
 #pragma unroll
       for (uint32_t chunk = lane() % 4; chunk < 8; chunk += 4)
-        ptx::copy_async_b128(smem_.box(tile.slot, rotary_box) + attn_chunk_offset(mla_keys, row, chunk),
-                             from + Row::rotary_at + chunk * 16, from != nullptr ? 16 : 0);
+        ptx::copy_async_b128(box + attn_chunk_offset(mla_keys, warp() * warp_rows + row, chunk),
+                             from + chunk * 16, bytes);
     }
     ptx::copy_async_commit();
   }
 
-  __device__ __forceinline__ void load_first(const Tile& tile) {
-    const Source from = source(tile, 0);
-#pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) load_vector(from, tile.slot, i);
-  }
-
-  // What box number `index` of a row is multiplied by. scales: of the row.
-  __device__ static LatentFactor<Cfg::format> factor(uint32_t scales, uint32_t slot, uint32_t index) {
-    const uint32_t box = box_at(slot, index);
+  // What box number `box` of a row is multiplied by. scales: of the row.
+  __device__ static LatentFactor<Cfg::format> factor(uint32_t scales, uint32_t box) {
     return LatentFactor<Cfg::format>(is_v4 ? ptx::load_shared_u8(scales + box)
                                            : ptx::load_shared_u32(scales + box / 2 * 4));
   }
 
-  // Stores the rows of a step, which have been loaded, and loads those of `from`, which go to `next_slot`.
-  __device__ __forceinline__ void convert(const Tile& tile, uint32_t step, Source from, uint32_t next_slot) {
-    const uint32_t slot = tile.slot, row = warp() * warp_rows + step * step_rows + row_in_step();
-    const uint32_t to = smem_.box(slot, 0) + row * attn_row_bytes, swizzle = row_in_step();
-    const uint32_t vector = to + (lane() % 4 * 2 ^ swizzle) * 16;
-    const uint32_t scales = row_of(tile, step);
+  __device__ __forceinline__ void store_exist(const Tile& tile) const {
+    if (lane() == 0)
+      ptx::store_shared_u16(smem_.exist(tile.slot) + warp() * 2, static_cast<uint16_t>(tile.exist));
+  }
+
+  // Stores half of the rows of a step, which have been loaded; with the first step come rotary columns. load_next():
+  // what comes after this half. It must not be on its way when this half's registers are waited for: all loads have the
+  // same scoreboard.
+  template <class LoadNext>
+  __device__ __forceinline__ void convert(const Tile& tile, uint32_t step, uint32_t half, const LoadNext& load_next) {
+    const uint32_t slot = tile.slot, row = warp() * warp_rows + row_in_warp(step);
+    if (step == 0 && has_rotary(slot, half)) copy_rotary(tile);
+    const uint32_t box = first_box(slot, half), scales = row_of(tile, step);
+    const uint32_t first = smem_.box(slot, box) + row * attn_row_bytes + (lane() % 4 * 2 ^ row_in_step()) * 16;
+    const uint32_t second = first ^ 16;
 #pragma unroll
-    for (uint32_t half = 0; half < 2; ++half) {
-      if (step == 0) wait_empty(slot, half);
-      if (step == 0 && half == 0 && lane() == 0)
-        ptx::store_shared_u16(smem_.exist(slot) + warp() * 2, static_cast<uint16_t>(tile.exist));
-#pragma unroll
-      for (uint32_t i = half * mla_half_boxes; i < (half + 1) * mla_half_boxes; ++i) {
-        if (!is_rotary(slot, i)) {
-          const LatentFactor<Cfg::format> by = factor(scales, slot, i);
-          const uint32_t at = vector + box_at(slot, i) * mla_box_bytes;
-          ptx::store_shared_b32x4(at, dequantise_8(data_[i].x, data_[i].y, by));
-          ptx::store_shared_b32x4(at ^ 16, dequantise_8(data_[i].z, data_[i].w, by));
-        }
+    for (uint32_t i = 0; i < mla_half_boxes; ++i) {
+      if (i == 1) __syncwarp(), load_next();
+      if (is_rotary(slot, half, i)) continue;
+      const LatentFactor<Cfg::format> by = factor(scales + (is_v4 ? box : box * 2), i);
+      const uint4& codes = data_[half][i];
+      ptx::store_shared_b32x4(first + i * mla_box_bytes, dequantise_8(codes.x, codes.y, by));
+      ptx::store_shared_b32x4(second + i * mla_box_bytes, dequantise_8(codes.z, codes.w, by));
+    }
+  }
+
+  // Says that the half is there, and sends the other CTA the rows that this one made.
+  template <uint32_t half>
+  __device__ __forceinline__ void announce(uint32_t slot) const {
+    if (has_rotary(slot, half)) ptx::copy_async_wait<half>();  // not for scales of the next tile
+    ptx::fence_proxy_async();
+    __syncwarp();
+    const uint32_t full = smem_.half_full(slot, half);
+    if constexpr (Cfg::cluster == 1) {
+      if (lane() == 0) ptx::mbarrier_arrive(full);
+    } else {
+      constexpr uint32_t bytes = step_rows * attn_row_bytes;  // of a box
+      if (lane() == 0) ptx::mbarrier_arrive_expect_tx(full, mla_half_boxes * bytes);
+      if (lane() < mla_half_boxes) {
+        const uint32_t own = smem_.box(slot, first_box(slot, half) + lane()) +
+                             (warp() * warp_rows + first_step_ * step_rows) * attn_row_bytes;
+        const uint32_t other = first_step_ ^ 1;
+        ptx::bulk_copy_to_cluster(ptx::mapa(own, other), own, bytes, ptx::mapa(full, other));
       }
-      const bool has_rotary = is_v4 ? half != slot : half == 1;
-      if (step == 0 && has_rotary) copy_rotary(tile);
-      if (step == 1 && has_rotary) ptx::copy_async_wait<1>();  // not for the next tile's scales
-      if (step == 1) {
-        ptx::fence_proxy_async();
-        __syncwarp();
-        if (lane() == 0) ptx::mbarrier_arrive(smem_.half_full(slot, half));
-      }
-      // Behind the fence, which may wait for loads.
-#pragma unroll
-      for (uint32_t i = half * mla_half_boxes; i < (half + 1) * mla_half_boxes; ++i) load_vector(from, next_slot, i);
     }
   }
 
@@ -337,12 +371,13 @@ class LatentGather {
   }
 
   const MlaSparseParams& p_;
-  MlaSparseSmem smem_;
+  MlaSparseSmem<Cfg> smem_;
+  const uint32_t first_step_;  // of the own ones
   uint32_t thread_ = threadIdx.x % 128;
   int32_t tile_ = 0;
   uint32_t slot_ = 0, tiles_ = 0;
   uint32_t segments_ = 0, phases_ = 0;  // phases_: a bit for each slot
-  uint4 data_[8];
+  uint4 data_[2][mla_half_boxes];  // of either half
 };
 
 }  // namespace dgrt

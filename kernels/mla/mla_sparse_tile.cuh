@@ -7,7 +7,7 @@ namespace dgrt {
 
 // A cache, and each query token's list of slots of it.
 struct SlotPool {
-  const void* cache;
+  const void* cache;       // without slots: as many bytes as a row has codes, of anything
   const int32_t* indices;  // [tokens][index_token]
   const int32_t* lengths;  // of the lists of list_tokens tokens each; null: all of them are `top_k`
   uint64_t page_bytes;     // between pages

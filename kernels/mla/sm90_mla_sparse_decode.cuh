@@ -4,10 +4,12 @@
 //
 // Rows      The query heads of one token, 64 to a tile: tokens' lists differ.
 // Roles     warpgroups 0 and 1: math, as in mla_decode. Warpgroup 2 gathers rows, converts them, and fetches queries.
+// Clusters  The two CTAs of a cluster have neighbouring row tiles of one token, and the same share of its list: each
+//           gathers and converts half of the rows of a tile, and sends them on to the other's shared memory.
 // Split     key_split.cuh says which entries of lists a CTA takes; attn_parts.cuh adds up what was split.
-// Source    The division of labour is FlashMLA's (deepseek-ai/FlashMLA: docs/20250929-hopper-fp8-sparse-deep-dive.md),
-//           without its exchange of converted rows between two CTAs; the conversion and how loads are kept on
-//           their way are ours.
+// Source    The division of labour, between roles and between two CTAs, is FlashMLA's (deepseek-ai/FlashMLA:
+//           docs/20250929-hopper-fp8-sparse-deep-dive.md); the conversion, how loads are kept on their way, and that
+//           rows are sent on by bulk copies are ours.
 #pragma once
 #include "mla/mla_sparse_tile.cuh"
 
@@ -25,16 +27,24 @@ using Params = MlaSparseParams;
 
 namespace dgrt::sm90::mla_sparse_decode {
 
-// Cfg: block_m, block_n, head_dim_qk, head_dim_v, format, dtype, q_bytes (2), invariant, new_keys, row_lanes.
+// All threads: barriers are there, or nobody reaches for this CTA's shared memory any more.
+__device__ __forceinline__ void synchronize_cluster() {
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+}
+
+// Cfg: block_m, block_n, cluster, head_dim_qk, head_dim_v, format, dtype, q_bytes (2), invariant, new_keys, row_lanes.
 template <class Cfg>
 __device__ void run(const Params& p) {
   static_assert(Cfg::block_m == mla_rows && Cfg::block_n == mla_keys, "tiles are 64 rows and 64 keys");
   static_assert(Cfg::head_dim_v == mla_head_dim_v, "DeepSeek's latent rows");
-  const MlaSparseSmem smem{ptx::dynamic_shared_address()};
+  static_assert(Cfg::cluster == 1 || Cfg::cluster == 2, "a CTA sends its rows to one other");
+  const MlaSparseSmem<Cfg> smem{ptx::dynamic_shared_address()};
   if (threadIdx.x == 0) {
     smem.init_barriers();
     ptx::fence_mbarrier_init();
   }
+  if constexpr (Cfg::cluster > 1) synchronize_cluster();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
   const EvenShare range = find_range<Cfg, mla_num_threads, ListSequence<Cfg>, mla_range_slack>(p, smem.scratch());
@@ -44,8 +54,9 @@ __device__ void run(const Params& p) {
     LatentGather<Cfg>(p, smem, range).run();
   } else {
     ptx::setmaxnreg_inc<208>();
-    mla_compute<Cfg, MlaListedMask>(p, smem, warp / 4);
+    mla_compute<Cfg, MlaListedMask<Cfg>>(p, smem, warp / 4);
   }
+  if constexpr (Cfg::cluster > 1) synchronize_cluster();
 }
 
 }  // namespace dgrt::sm90::mla_sparse_decode

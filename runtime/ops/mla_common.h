@@ -52,10 +52,10 @@ void set_workspace(void* workspace, const SplitShape& shape, Params* p) {
   p->parts = reinterpret_cast<float*>(bytes + shape.state_bytes);
 }
 
-// The largest divisor that leaves CTAs.
-inline uint32_t row_lanes(int64_t row_tiles, uint32_t max_ctas) {
-  int64_t lanes = std::min<int64_t>(8, max_ctas);
-  while (row_tiles % lanes != 0) --lanes;
+// The largest divisor that leaves CTAs, made of whole clusters.
+inline uint32_t row_lanes(int64_t row_tiles, uint32_t max_ctas, uint32_t cluster = 1) {
+  int64_t lanes = std::min<int64_t>(8, max_ctas) / cluster * cluster;
+  while (row_tiles % lanes != 0) lanes -= cluster;
   return static_cast<uint32_t>(lanes);
 }
 

@@ -11,7 +11,9 @@ namespace {
 
 namespace k90 = sm90::mla_sparse_decode;
 
-using Shape = mla::SplitShape;
+struct Shape : mla::SplitShape {
+  uint32_t cluster;
+};
 
 // The lists of one cache: those of args' fields that begin with `prefix`.
 struct ListArgs {
@@ -39,9 +41,11 @@ struct MlaSparseDecode {
     return {{"num_q_heads", d.num_q_heads}, {"format", d.format}, {"split", splitting(d)}};
   }
 
-  static std::vector<Config> candidates(const Desc&, const Target& target, const Point&) {
+  // Where clusters of two divide a token's row tiles, they share its rows of the cache.
+  static std::vector<Config> candidates(const Desc& d, const Target& target, const Point&) {
     if (target.arch != "sm_90a") return {};
-    return {{{"block_m", mla_rows}, {"block_n", mla_keys}}};
+    const bool paired = head_tiles(d) % 2 == 0 && mla::num_sms(d.sm_budget, target) >= 2;
+    return {{{"block_m", mla_rows}, {"block_n", mla_keys}, {"cluster", paired ? 2 : 1}}};
   }
   static Status check_config(const Desc& d, const Target& target, const Config& c);
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c);
@@ -52,8 +56,8 @@ struct MlaSparseDecode {
     i.stem = stem;
     i.header = "mla/sm90_mla_sparse_decode.cuh";
     i.name_space = "dgrt::sm90::mla_sparse_decode";
-    i.entry = fmt::format("sm90_mla_sparse_decode_{}_{}x{}{}", sparse::format_name(d.format), c["block_m"],
-                          c["block_n"], splittings[splitting(d)]);
+    i.entry = fmt::format("sm90_mla_sparse_decode_{}_{}x{}_c{}{}", sparse::format_name(d.format), c["block_m"],
+                          c["block_n"], c["cluster"], splittings[splitting(d)]);
     i.arch = target.arch;
     i.cfg = c;
     i.cfg.set("head_dim_qk", columns(d));
@@ -65,8 +69,10 @@ struct MlaSparseDecode {
   }
 
   static uint32_t smem_bytes(const Desc&, const Config&) { return mla_sparse_smem_bytes; }
-  static Prepared prepare(const Desc& d, const Target& target, const Config&) {
-    return Prepared::of(Shape{mla::num_sms(d.sm_budget, target), state_bytes(d, target)});
+  static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
+    const auto cluster = static_cast<uint32_t>(c["cluster"]);
+    const uint32_t ctas = mla::num_sms(d.sm_budget, target) / cluster * cluster;
+    return Prepared::of(Shape{{ctas, state_bytes(d, target)}, cluster});
   }
 
   // Numbers that check_args() refuses by name pass here.
@@ -116,7 +122,7 @@ struct MlaSparseDecode {
             x.extra_indices, x.extra_lengths, x.extra_top_k, x.extra_indices_token_stride};
   }
   static Status check_list(const Desc& d, const ListArgs& x);
-  static SlotPool pool_of(const ListArgs& x);
+  static SlotPool pool_of(const ListArgs& x, const void* readable);
 };
 
 Status MlaSparseDecode::check_desc(const Desc& d) {
@@ -177,9 +183,10 @@ Status MlaSparseDecode::check_args(const Desc& d, const Args& x) {
   return ok();
 }
 
-SlotPool MlaSparseDecode::pool_of(const ListArgs& x) {
+// readable: what is loaded for entries that name no slot, where there is no first slot; a row's codes at least.
+SlotPool MlaSparseDecode::pool_of(const ListArgs& x, const void* readable) {
   SlotPool pool = {};
-  pool.page_size = 1;
+  pool.page_size = 1, pool.cache = readable;
   if (x.top_k == 0) return pool;
   pool.indices = x.indices, pool.lengths = x.lengths;
   pool.index_token = static_cast<uint64_t>(x.token_stride);
@@ -204,7 +211,7 @@ Status MlaSparseDecode::bind(const Desc& d, const Args& x, const Prepared& prepa
   mla::set_workspace(workspace, s, &p);
   p.o_token = u64(x.o_token_stride), p.o_head = u64(x.o_head_stride);
   p.lse_token = u64(x.lse_token_stride), p.lse_head = u64(x.lse_head_stride);
-  p.main = pool_of(main_list(x)), p.extra = pool_of(extra_list(x));
+  p.main = pool_of(main_list(x), x.q), p.extra = pool_of(extra_list(x), x.q);
   // Lists of one length are a sequence.
   p.list_tokens = x.lengths_per_token != 0 ? 1 : u32(x.q_len);
   p.batch = u32(tokens) / p.list_tokens;
@@ -213,7 +220,7 @@ Status MlaSparseDecode::bind(const Desc& d, const Args& x, const Prepared& prepa
   p.tile_heads = u32(tile_heads(d)), p.tile_tokens = 1;
   p.head_tiles = u32(head_tiles(d));
   // A token's row tiles read the same rows of the cache side by side.
-  p.row_lanes = mla::row_lanes(p.head_tiles, s.max_ctas);
+  p.row_lanes = mla::row_lanes(p.head_tiles, s.max_ctas, s.cluster);
   p.row_scale = attn_row_scale(p.tile_heads);
   attention::set_softmax(0, x.scale, 0.0f, -1, -1, &p);
   p.lse_form = mla::lse_form(d.flags);
@@ -223,6 +230,7 @@ Status MlaSparseDecode::bind(const Desc& d, const Args& x, const Prepared& prepa
        Swizzle::b128, u32(tokens), u64(x.q_token_stride)},
       &p.q_map));
   mla::set_launch(s.max_ctas / p.row_lanes * p.row_lanes, mla_sparse_smem_bytes, d.flags, launch);
+  launch->cluster[0] = s.cluster;
   return ok();
 }
 

@@ -40,18 +40,19 @@ TEST_CASE("mla_sparse_decode: every kernel compiles", "[compile]") {
   const Target target{"sm_90a", 132};
   std::map<std::string, Instance> kernels;
   for (const dgrt_mla_kv_format format : {DGRT_MLA_KV_V32, DGRT_MLA_KV_V4})
-    for (const uint32_t flags : {0u, uint32_t{DGRT_FLAG_BATCH_INVARIANT}, uint32_t{DGRT_MLA_NO_SPLIT}}) {
-      dgrt_mla_sparse_decode_desc desc = DGRT_MLA_SPARSE_DECODE_DESC;
-      desc.num_q_heads = 128, desc.max_tokens = 256, desc.max_keys = 2048;
-      desc.format = format, desc.flags = flags;
-      const OpImpl& op = *find_op(&desc.op).value();
-      REQUIRE(op.check_desc(&desc.op).is_ok());
-      for (const Config& config : op.candidates(&desc.op, target, Point{256, 2048})) {
-        const Instance instance = op.instance(&desc.op, target, config);
-        kernels.emplace(instance.entry, instance);
+    for (const uint32_t flags : {0u, uint32_t{DGRT_FLAG_BATCH_INVARIANT}, uint32_t{DGRT_MLA_NO_SPLIT}})
+      for (const int64_t heads : {64, 128}) {
+        dgrt_mla_sparse_decode_desc desc = DGRT_MLA_SPARSE_DECODE_DESC;
+        desc.num_q_heads = heads, desc.max_tokens = 256, desc.max_keys = 2048;
+        desc.format = format, desc.flags = flags;
+        const OpImpl& op = *find_op(&desc.op).value();
+        REQUIRE(op.check_desc(&desc.op).is_ok());
+        for (const Config& config : op.candidates(&desc.op, target, Point{256, 2048})) {
+          const Instance instance = op.instance(&desc.op, target, config);
+          kernels.emplace(instance.entry, instance);
+        }
       }
-    }
-  CHECK(kernels.size() == 6);
+  CHECK(kernels.size() == 12);
   compile_all(kernels, budget_ms);
 }
 

@@ -17,6 +17,10 @@ TEST_CASE("mla_sparse_decode: small sizes", "[gpu][emulated]") {
   run_sparse(*gpu, test);
   test.format = DGRT_MLA_KV_V4, test.extra_top_k = 40, test.q_len = 1, test.lengths = ListLengths::of_requests;
   run_sparse(*gpu, test);
+  test.heads = 72, test.sm_budget = 5;  // clusters
+  run_sparse(*gpu, test);
+  test.format = DGRT_MLA_KV_V32, test.top_k = 170;
+  run_sparse(*gpu, test);
 }
 
 TEST_CASE("mla_sparse_decode: one token", "[gpu]") {

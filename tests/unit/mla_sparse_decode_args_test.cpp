@@ -73,7 +73,8 @@ TEST_CASE("mla_sparse_decode: lanes are row tiles of one token, and leave CTAs",
   const struct {
     int64_t heads;
     uint32_t sms, lanes, tile_heads;
-  } cases[] = {{8, 0, 1, 8}, {64, 0, 1, 64}, {128, 1, 1, 64}, {192, 0, 3, 64}, {192, 2, 1, 64}, {1024, 0, 8, 64}};
+  } cases[] = {{8, 0, 1, 8},    {64, 0, 1, 64},  {128, 1, 1, 64}, {128, 3, 2, 64},
+               {192, 0, 3, 64}, {192, 2, 1, 64}, {896, 0, 2, 64}, {1024, 0, 8, 64}};
   for (const auto& x : cases) {
     Desc desc = good_desc();
     desc.num_q_heads = x.heads, desc.sm_budget = x.sms;
