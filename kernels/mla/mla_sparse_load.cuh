@@ -117,6 +117,7 @@ class LatentGather {
   __device__ __forceinline__ void run() {
     Tile next{};
     bool more = advance(next);
+    read_index(next, more);
     place(next);
     load_half(next, 0, 0);
 #pragma unroll 1
@@ -126,13 +127,14 @@ class LatentGather {
       if (now.begins) publish_segment();
       ptx::copy_async_wait<0>();  // scales
       __syncwarp();
+      more = advance(next);
 #pragma unroll
       for (uint32_t step = 0; step < steps; ++step) {
         const bool is_last = step + 1 == steps;
         if (step == 0) wait_empty(now.slot, 0), store_exist(now);
         convert(now, step, 0, [&] {
           load_half(now, step, 1);
-          if (is_last) more = advance(next);
+          if (is_last) read_index(next, more);
         });
         if (is_last) announce<0>(now.slot);
         if (step == 0) wait_empty(now.slot, 1);
@@ -144,6 +146,7 @@ class LatentGather {
       }
       phases_ ^= 1u << now.slot;
     }
+    ptx::copy_async_wait<0>();
     publish_end();
   }
 
@@ -158,9 +161,9 @@ class LatentGather {
 
   // Of what a lane has of a tile: row lane % 16 of its warp's.
   struct Tile {
-    int32_t index;        // in the pool
+    uint32_t index;       // in the pool
     bool extra, begins;   // begins: a segment
-    uint32_t slot, number;
+    uint32_t slot, number;  // number: from 0 to 1 and back
     uint32_t exist;       // a bit for each of the warp's rows
   };
   using Source = const uint8_t*;
@@ -194,34 +197,38 @@ class LatentGather {
     walk.store(smem_.own_walk(warp()));
     segment.store(smem_.own_segment(warp()));
     List(segment, list_length(p_.main, segment.sequence)).store(smem_.own_list(warp()));
-    tile_ = segment.begin, slot_ = 0;
+    tile_ = segment.begin;
     return true;
   }
 
-  // The next tile of all segments, whose index is on its way then. False: there is none, and no rows of it.
+  // From a tile to the next of all segments. False: there is none.
   __device__ __forceinline__ bool advance(Tile& tile) {
-    ++tile_, slot_ ^= 1, tile.number = ++tiles_;
-    tile.index = -1;
+    ++tile_, tile.slot ^= 1, tile.number ^= 1;
     tile.begins = tile_ >= List(smem_.own_list(warp())).end;
-    if (tile.begins && !enter_segment()) return false;
+    if (tile.begins) {
+      if (!enter_segment()) return false;
+      tile.slot = 0;
+    }
+    return true;
+  }
+
+  // The tile's index is on its way then. Without the tile there is no index.
+  __device__ __forceinline__ void read_index(Tile& tile, bool exists) {
     const List list(smem_.own_list(warp()));
-    tile.slot = slot_;
     const int32_t key =
         tile_ * static_cast<int32_t>(mla_keys) + static_cast<int32_t>(warp() * warp_rows + lane() % warp_rows);
     tile.extra = key >= list.main_length;
-    if (key < list.length)
-      tile.index = tile.extra ? p_.extra.indices[list.token * p_.extra.index_token + (key - list.main_length)]
-                              : p_.main.indices[list.token * p_.main.index_token + key];
-    return true;
+    const int32_t* from = tile.extra ? p_.extra.indices + list.token * p_.extra.index_token + (key - list.main_length)
+                                     : p_.main.indices + list.token * p_.main.index_token + key;
+    tile.index = ptx::load_b32_if(exists && key < list.length, from, ~0u);
   }
 
   // Finds the rows. Scales are on their way then, and rotary columns come to the L2 cache.
   __device__ __forceinline__ void place(Tile& tile) const {
     const bool extra = tile.extra;
-    const auto index = static_cast<uint32_t>(tile.index);
-    const bool exists = index < (extra ? p_.extra.num_slots : p_.main.num_slots);
+    const bool exists = tile.index < (extra ? p_.extra.num_slots : p_.main.num_slots);
     const uint32_t page_size = extra ? p_.extra.page_size : p_.main.page_size;
-    const uint32_t found = exists ? index : 0, page = found / page_size;
+    const uint32_t found = exists ? tile.index : 0, page = found / page_size;
     const LatentPlace at =
         latent_place<Cfg::format>(extra ? p_.extra.cache : p_.main.cache,
                                   extra ? p_.extra.page_bytes : p_.main.page_bytes, page_size, page,
@@ -285,12 +292,6 @@ class LatentGather {
     ptx::copy_async_commit();
   }
 
-  // What box number `box` of a row is multiplied by. scales: of the row.
-  __device__ static LatentFactor<Cfg::format> factor(uint32_t scales, uint32_t box) {
-    return LatentFactor<Cfg::format>(is_v4 ? ptx::load_shared_u8(scales + box)
-                                           : ptx::load_shared_u32(scales + box / 2 * 4));
-  }
-
   __device__ __forceinline__ void store_exist(const Tile& tile) const {
     if (lane() == 0)
       ptx::store_shared_u16(smem_.exist(tile.slot) + warp() * 2, static_cast<uint16_t>(tile.exist));
@@ -303,17 +304,34 @@ class LatentGather {
   __device__ __forceinline__ void convert(const Tile& tile, uint32_t step, uint32_t half, const LoadNext& load_next) {
     const uint32_t slot = tile.slot, row = warp() * warp_rows + row_in_warp(step);
     if (step == 0 && has_rotary(slot, half)) copy_rotary(tile);
-    const uint32_t box = first_box(slot, half), scales = row_of(tile, step);
+    const uint32_t box = first_box(slot, half);
     const uint32_t first = smem_.box(slot, box) + row * attn_row_bytes + (lane() % 4 * 2 ^ row_in_step()) * 16;
     const uint32_t second = first ^ 16;
+    const LatentScales<Cfg::format> scales(row_of(tile, step), slot ^ half);
+    const bool any_large = __any_sync(0xffffffff, scales.any_large());
 #pragma unroll
     for (uint32_t i = 0; i < mla_half_boxes; ++i) {
       if (i == 1) __syncwarp(), load_next();
       if (is_rotary(slot, half, i)) continue;
-      const LatentFactor<Cfg::format> by = factor(scales + (is_v4 ? box : box * 2), i);
+      const LatentFactor<Cfg::format> by = scales.of_box(i);
       const uint4& codes = data_[half][i];
       ptx::store_shared_b32x4(first + i * mla_box_bytes, dequantise_8(codes.x, codes.y, by));
       ptx::store_shared_b32x4(second + i * mla_box_bytes, dequantise_8(codes.z, codes.w, by));
+    }
+    if (any_large) enlarge(LatentScales<Cfg::format>(row_of(tile, step), slot ^ half), first);
+  }
+
+  // Multiplies what is stored by what LatentFactor left out.
+  __device__ __forceinline__ void enlarge(const LatentScales<Cfg::format>& scales, uint32_t first) const {
+#pragma unroll 1
+    for (uint32_t i = 0; i < mla_half_boxes; ++i) {
+      if (!scales.is_large(i)) continue;
+#pragma unroll 1
+      for (uint32_t chunk = 0; chunk < 32; chunk += 16) {
+        const uint32_t at = (first ^ chunk) + i * mla_box_bytes;
+        const uint4 v = ptx::load_shared_b32x4(at);
+        ptx::store_shared_b32x4(at, make_uint4(times_2_120(v.x), times_2_120(v.y), times_2_120(v.z), times_2_120(v.w)));
+      }
     }
   }
 
@@ -328,13 +346,16 @@ class LatentGather {
       if (lane() == 0) ptx::mbarrier_arrive(full);
     } else {
       constexpr uint32_t bytes = step_rows * attn_row_bytes;  // of a box
-      if (lane() == 0) ptx::mbarrier_arrive_expect_tx(full, mla_half_boxes * bytes);
-      if (lane() < mla_half_boxes) {
-        const uint32_t own = smem_.box(slot, first_box(slot, half) + lane()) +
+      if (ptx::elect_one()) {
+        ptx::mbarrier_arrive_expect_tx(full, mla_half_boxes * bytes);
+        const uint32_t own = smem_.box(slot, first_box(slot, half)) +
                              (warp() * warp_rows + first_step_ * step_rows) * attn_row_bytes;
-        const uint32_t other = first_step_ ^ 1;
-        ptx::bulk_copy_to_cluster(ptx::mapa(own, other), own, bytes, ptx::mapa(full, other));
+        const uint32_t to = ptx::mapa(own, first_step_ ^ 1), to_full = ptx::mapa(full, first_step_ ^ 1);
+#pragma unroll
+        for (uint32_t at = 0; at < mla_half_boxes * mla_box_bytes; at += mla_box_bytes)
+          ptx::bulk_copy_to_cluster(to + at, own + at, bytes, to_full);
       }
+      __syncwarp();
     }
   }
 
@@ -375,7 +396,6 @@ class LatentGather {
   const uint32_t first_step_;  // of the own ones
   uint32_t thread_ = threadIdx.x % 128;
   int32_t tile_ = 0;
-  uint32_t slot_ = 0, tiles_ = 0;
   uint32_t segments_ = 0, phases_ = 0;  // phases_: a bit for each slot
   uint4 data_[2][mla_half_boxes];  // of either half
 };
