@@ -48,15 +48,17 @@ std::string SparseCase::name() const {
 }
 
 // Codes of any size but NaN, under scales that make them about as large as a model's: of V32 any numbers, of V4 with
-// garbage in the byte that nobody reads.
+// garbage in the byte that nobody reads. A group in eight has the smallest codes, under scales of 2^7 and more.
 void SparseRun::fill_slot(int64_t slot, uint64_t seed, Pool* pool) const {
   std::mt19937_64 random(seed);
   const bool v4 = test_.format == DGRT_MLA_KV_V4;
   const int64_t in_page = slot % pool->page_size, quantised = v4 ? 448 : 512;
   std::byte* const page = pool->cache_image.data() + slot / pool->page_size * pool->page_stride;
   std::byte* const row = page + in_page * (v4 ? 576 : 656);
+  const int64_t group_columns = v4 ? 64 : 128;
+  const uint64_t large = random() & random() & random();  // a bit for each group
   for (int64_t i = 0; i < quantised; ++i) {
-    const auto code = static_cast<uint8_t>(random());
+    const auto code = static_cast<uint8_t>(random() & ((large >> i / group_columns & 1) != 0 ? 0x81 : 0xff));
     row[i] = static_cast<std::byte>((code & 0x7f) == 0x7f ? 0x7e : code);
   }
   for (int64_t i = 0; i < 64; ++i) {
@@ -65,9 +67,11 @@ void SparseRun::fill_slot(int64_t slot, uint64_t seed, Pool* pool) const {
   }
   for (int64_t group = 0; group < (v4 ? 8 : 4); ++group) {
     if (v4) {
-      page[pool->page_size * 576 + in_page * 8 + group] = static_cast<std::byte>(116 + random() % 3);
+      page[pool->page_size * 576 + in_page * 8 + group] =
+          static_cast<std::byte>((large >> group & 1) != 0 ? 134 + random() % 2 : 116 + random() % 3);
     } else {
-      const float scale = (0.5f + static_cast<float>(random() % 1000) / 1000) / 900;
+      const float part = static_cast<float>(random() % 1000) / 1000;
+      const float scale = (large >> group & 1) != 0 ? (1 + part) * 128 : (0.5f + part) / 900;
       std::memcpy(row + 512 + group * 4, &scale, 4);
     }
   }
