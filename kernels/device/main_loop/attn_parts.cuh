@@ -201,20 +201,21 @@ __device__ __forceinline__ void store_tile_or_part(const AttnPagedParams& p, con
     store_part<Cfg>(p, s, row, first_column, o, totals);
 }
 
-// All threads of the CTA, after they stored their part. Many parts are added up in groups first, each by
+// All threads of the CTA, after they stored their part. Many parts are added up in groups of `group` first, each by
 // the last CTA of its group: one CTA alone would read for too long.
 template <class Cfg, uint32_t num_threads, class Shape = MergeShape<1, 8>>
-__device__ __forceinline__ void gather_parts(const AttnPagedParams& p, const KeySegment& s, uint32_t flag) {
-  const bool two_rounds = s.parts > attn_merge_parts;
-  const uint32_t first = two_rounds ? s.part / attn_merge_parts * attn_merge_parts : 0;
-  PartRange range = {first, 1, min(s.parts - first, two_rounds ? attn_merge_parts : s.parts)};
+__device__ __forceinline__ void gather_parts(const AttnPagedParams& p, const KeySegment& s, uint32_t flag,
+                                             uint32_t group = attn_merge_parts) {
+  const bool two_rounds = s.parts > group;
+  const uint32_t first = two_rounds ? s.part / group * group : 0;
+  PartRange range = {first, 1, min(s.parts - first, two_rounds ? group : s.parts)};
   uint32_t* counter = p.counters + 2 * s.slot_of(first) + 1;
 #pragma unroll 1
   for (bool last = !two_rounds;; last = true) {
     if (!arrives_last(counter, range.count, flag, 1, num_threads)) return;
     merge_parts<Cfg, num_threads, Shape>(p, s, range, last);
     if (last) return;
-    range = {0, attn_merge_parts, ceil_div(s.parts, attn_merge_parts)};
+    range = {0, group, ceil_div(s.parts, group)};
     counter = p.counters + 2 * s.first_slot;
   }
 }

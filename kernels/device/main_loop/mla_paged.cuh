@@ -35,6 +35,17 @@ __device__ __forceinline__ PagedScales mla_scales(const MlaParams& p) {
   return scales;
 }
 
+// Parts that are added up at once. A part of 64 rows takes a CTA longer to read than a second round takes to begin: from
+// 9 parts on both rounds have as few of them as they can.
+__device__ __forceinline__ uint32_t mla_merge_group(uint32_t parts) {
+  constexpr uint32_t one_round = 8;
+  if (parts <= one_round) return one_round;
+  uint32_t group = 3;
+#pragma unroll 1
+  while (group * group < parts) ++group;
+  return group;
+}
+
 // Stores the rows of segment number `index`, or their part.
 template <class Cfg>
 __device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSmem& smem, const PagedScales& scales,
@@ -46,7 +57,8 @@ __device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSm
   KeySegment segment;
   segment.load(smem.segment(index));
   store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, scales.value});
-  if (segment.parts > 1) gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch());
+  if (segment.parts > 1)
+    gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch(), mla_merge_group(segment.parts));
 }
 
 // Both math warpgroups. Mask: see MlaMath; made of a segment. mla_scales() is that of the parameters.
