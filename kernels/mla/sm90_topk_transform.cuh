@@ -20,6 +20,21 @@ namespace dgrt::sm90::topk_transform {
 
 // ---- Interface: host and NVRTC ----
 
+// Division of numbers below 2^31 by a multiplication (Granlund, Montgomery, "Division by invariant integers using
+// multiplication", 1994). Requires: value 1 to 2^30.
+struct Divisor {
+  uint32_t value = 0, factor = 0, shift = 0;
+
+  DGRT_HD static constexpr Divisor of(uint32_t value) {
+    uint32_t shift = 31;
+    while (1u << (shift - 31) < value) ++shift;
+    return {value, static_cast<uint32_t>((uint64_t{1} << shift) / value + 1), shift};
+  }
+  DGRT_HD constexpr uint32_t quotient(uint32_t x) const {
+    return static_cast<uint32_t>((uint64_t{x} * factor) >> shift);
+  }
+};
+
 // Strides in elements.
 struct Params {
   const float* scores;        // [rows, columns]
@@ -28,7 +43,8 @@ struct Params {
   int32_t* slots;             // [rows, top_k], or null
   int32_t* positions;         // [rows, top_k], or null
   uint64_t score_row, page_table_row, slot_row, position_row;
-  uint32_t num_rows, num_columns, num_pages, page_size, top_k;
+  Divisor page_size;
+  uint32_t num_rows, num_columns, num_pages, top_k;
 };
 
 // Dynamic shared memory. What else there is is static: either both are less than the 48 KiB that a kernel may have
@@ -41,37 +57,43 @@ DGRT_HD constexpr uint32_t smem_bytes(uint32_t threads, uint32_t items_per_threa
 #ifdef __CUDACC_RTC__
 // ---- Kernel: NVRTC only ----
 
+// A row and how long it is.
+struct Row {
+  uint32_t index, length;
+};
+
 // The segment of this CTA in a row that has more than top_k scores; else none.
 template <class Cfg>
-__device__ __forceinline__ Segment segment_of(const Params& p, uint32_t row, uint32_t length) {
-  if (length <= p.top_k) return {nullptr, 0, 0};
-  const uint32_t size = align_up(ceil_div(length, Cfg::cluster), 4);
-  const uint32_t first = min(rank_in_row<Cfg>() * size, length), count = min(size, length - first);
-  return {p.scores + row * p.score_row + first, first, count};
+__device__ __forceinline__ Segment segment_of(const Params& p, Row row) {
+  ptx::renew(row.length);  // computed where it is wanted: registers hold keys
+  if (row.length <= p.top_k) return {nullptr, 0, 0};
+  const uint32_t size = align_up(ceil_div(row.length, Cfg::cluster), 4);
+  const uint32_t first = min(rank_in_row<Cfg>() * size, row.length), count = min(size, row.length - first);
+  return {p.scores + row.index * p.score_row + first, first, count};
 }
 
-__device__ __forceinline__ uint32_t length_of(const Params& p, uint32_t row) {
-  if (row >= p.num_rows) return 0;
-  return min(static_cast<uint32_t>(max(p.lengths[row], 0)), p.num_columns);
+__device__ __forceinline__ Row row_of(const Params& p, uint32_t index) {
+  const uint32_t length = index < p.num_rows ? static_cast<uint32_t>(max(p.lengths[index], 0)) : 0;
+  return {index, min(length, p.num_columns)};
 }
 
-// Calls use(keys, deal, chunk) for each chunk of `segment`. Requires: the first one was copied;
-// this pass is the first, or keys are those that it left. Copied after the last one: the first of the segment
-// that next() gives, if that is the last reading, else of this one.
-template <class Cfg, class Next, class Use>
-__device__ __forceinline__ void for_chunks(uint32_t buffer, const Segment& segment, bool is_first,
-                                           bool is_last_reading, const Next& next, Keys<Cfg>& keys,
+// Calls use(keys, deal, chunk) for each chunk of this CTA's segment, of `count` scores, of a row. Requires: the first
+// chunk was copied; this pass is the first, or keys are those that it left. Copied after the last one: the first of
+// the next row's, if that is the last reading, else of this one's.
+template <class Cfg, class Use>
+__device__ __forceinline__ void for_chunks(const Params& p, uint32_t buffer, const Row& row, const Row& next,
+                                           uint32_t count, bool is_first, bool is_last_reading, Keys<Cfg>& keys,
                                            const Use& use) {
   constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
+  const uint32_t num_chunks = max(ceil_div(count, items), 1u);
 #pragma unroll 1
-  for (uint32_t chunk = 0; chunk < segment.num_chunks(items); ++chunk) {
-    const Deal<Cfg> deal = deal_of<Cfg>(segment.count, chunk);
-    if (is_first || segment.count > items) {
+  for (uint32_t chunk = 0; chunk < num_chunks; ++chunk) {
+    const Deal<Cfg> deal = deal_of<Cfg>(count, chunk);
+    if (is_first || count > items) {
       take_chunk<Cfg, 0>(buffer, deal, keys);
-      const bool is_last = chunk + 1 == segment.num_chunks(items);
-      Segment then = segment;
-      if (is_last && is_last_reading) then = next();
-      copy_chunk<Cfg>(buffer, then, is_last ? 0 : chunk + 1);
+      __syncthreads();  // others may copy there now
+      const bool is_last = chunk + 1 == num_chunks, is_of_next = is_last && is_last_reading;
+      copy_chunk<Cfg>(buffer, segment_of<Cfg>(p, is_of_next ? next : row), is_last ? 0 : chunk + 1);
     }
     use(keys, deal, chunk);
   }
@@ -82,10 +104,10 @@ __device__ __forceinline__ void store_position(const Params& p, uint32_t row, ui
   if (p.positions != nullptr) p.positions[row * p.position_row + place] = position;
   if (p.slots == nullptr) return;
   int64_t slot = -1;
-  const uint32_t page = static_cast<uint32_t>(position) / p.page_size;
+  const uint32_t page = p.page_size.quotient(static_cast<uint32_t>(position));
   if (position >= 0 && page < p.num_pages) {
     const int64_t first = p.page_table[row * p.page_table_row + page];
-    slot = first * p.page_size + (static_cast<uint32_t>(position) - page * p.page_size);
+    slot = first * p.page_size.value + (static_cast<uint32_t>(position) - page * p.page_size.value);
     if (first < 0 || slot > 0x7fffffff) slot = -1;
   }
   p.slots[row * p.slot_row + place] = static_cast<int32_t>(slot);
@@ -93,41 +115,37 @@ __device__ __forceinline__ void store_position(const Params& p, uint32_t row, ui
 
 // Of a row that has no more than top_k scores.
 template <class Cfg>
-__device__ __forceinline__ void write_short_row(const Params& p, uint32_t row, uint32_t length) {
+__device__ __forceinline__ void write_short_row(const Params& p, const Row& row) {
   for (uint32_t i = rank_in_row<Cfg>() * Cfg::threads + threadIdx.x; i < p.top_k; i += Cfg::cluster * Cfg::threads)
-    store_position(p, row, i, i < length ? static_cast<int32_t>(i) : -1);
+    store_position(p, row.index, i, i < row.length ? static_cast<int32_t>(i) : -1);
 }
 
 // Lists the positions that were chosen in this CTA's segment, ascending, and stores them.
-template <class Cfg, class Next>
-__device__ __forceinline__ void write_row(const Params& p, Smem<Cfg>& smem, uint32_t buffer, uint32_t row,
-                                          const Segment& segment, const Next& next, const Choice& choice,
-                                          Keys<Cfg>& keys) {
+template <class Cfg>
+__device__ __forceinline__ void write_row(const Params& p, Smem<Cfg>& smem, uint32_t buffer, const Row& row,
+                                          const Row& next, const Choice& choice, Keys<Cfg>& keys) {
   constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
   Before before = {0, 0};
   if constexpr (Cfg::cluster > 1) before = count_lower_ctas<Cfg>(smem);
   const uint32_t first_place = before.taken(choice.needed);
+  const Segment segment = segment_of<Cfg>(p, row);
   for_chunks<Cfg>(
-      buffer, segment, false, true, next, keys, [&](const Keys<Cfg>& of, const Deal<Cfg>& deal, uint32_t chunk) {
-        const Marks marks = mark<Cfg>(of, deal, choice.range);
+      p, buffer, row, next, segment.count, false, true, keys,
+      [&](const Keys<Cfg>& of, const Deal<Cfg>& deal, uint32_t chunk) {
+        const Marks marks = mark<Cfg>(of, deal, choice);
         uint32_t total;
         Before here = before;
         here.add(sum_below_in_block(smem, marks.count(), &total));
         const uint32_t first = segment.first + chunk * items + deal.first();
-#pragma unroll 1
-        for (uint32_t left = marks.greater | marks.equal; left != 0; left &= left - 1) {
-          const uint32_t bit = __ffs(left) - 1, greater = marks.greater >> bit & 1;
-          if (greater != 0 || here.equal < choice.needed)
-            smem.list[here.taken(choice.needed) - first_place] = first + bit;
-          here.greater += greater, here.equal += 1 - greater;
-        }
+        list_taken(smem, marks.taken(here.left(choice.needed)), here.taken(choice.needed) - first_place, first);
         before.add(total);
         __syncthreads();  // the list is complete; sums of the next chunk may go where these were
       });
   const uint32_t end = before.taken(choice.needed);
   for (uint32_t place = first_place + threadIdx.x; place < end; place += Cfg::threads)
-    store_position(p, row, place, static_cast<int32_t>(smem.list[place - first_place]));
-  __syncthreads();  // the next row's histogram goes where the list was
+    store_position(p, row.index, place, static_cast<int32_t>(smem.list[place - first_place]));
+  __syncthreads();
+  OwnBins<Cfg>::clear(smem.histogram);  // where the list was. Barriers follow before the next row's keys are counted
 }
 
 // Rows whose segments are held, or read again in every pass.
@@ -135,26 +153,25 @@ template <class Cfg>
 __device__ __forceinline__ void run_held(const Params& p, Smem<Cfg>& smem, uint32_t buffer) {
   constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
   const uint32_t num_clusters = gridDim.x / Cfg::cluster;
-  uint32_t row = blockIdx.x / Cfg::cluster, length = length_of(p, row);
-  Segment segment = segment_of<Cfg>(p, row, length);
-  copy_chunk<Cfg>(buffer, segment, 0);
+  Row row = row_of(p, blockIdx.x / Cfg::cluster);
+  copy_chunk<Cfg>(buffer, segment_of<Cfg>(p, row), 0);
   Keys<Cfg> keys;
 #pragma unroll 1
-  while (row < p.num_rows) {
-    const uint32_t next_row = row + num_clusters, next_length = length_of(p, next_row);
-    const auto next = [&] { return segment_of<Cfg>(p, next_row, next_length); };
-    if (length > p.top_k) {
+  while (row.index < p.num_rows) {
+    const Row next = row_of(p, row.index + num_clusters);
+    if (row.length > p.top_k) {
+      const uint32_t count = segment_of<Cfg>(p, row).count;
       const Choice choice = choose<Cfg>(
-          smem, {nan_key, most_key}, p.top_k, p.top_k, Cfg::cluster > 1, [&](const Counter<Cfg>& counter) {
-            for_chunks<Cfg>(buffer, segment, counter.is_first, counter.is_first && segment.count <= items, next, keys,
+          smem, {nan_key, most_key}, p.top_k, p.top_k, true, [&](const Counter<Cfg>& counter) {
+            for_chunks<Cfg>(p, buffer, row, next, count, counter.is_first(), counter.is_first() && count <= items, keys,
                             [&](const Keys<Cfg>& of, const Deal<Cfg>& deal, uint32_t) { counter(of, deal); });
           });
-      write_row<Cfg>(p, smem, buffer, row, segment, next, choice, keys);
+      write_row<Cfg>(p, smem, buffer, row, next, choice, keys);
     } else {
-      write_short_row<Cfg>(p, row, length);
-      copy_chunk<Cfg>(buffer, next(), 0);
+      write_short_row<Cfg>(p, row);
+      copy_chunk<Cfg>(buffer, segment_of<Cfg>(p, next), 0);
     }
-    row = next_row, length = next_length, segment = next();
+    row = next;
   }
 }
 
@@ -163,29 +180,28 @@ struct Rows {
   const Params& p;
   __device__ uint32_t count() const { return p.num_rows; }
   __device__ uint32_t step() const { return gridDim.x / Cfg::cluster; }
-  __device__ Segment segment(uint32_t row) const { return segment_of<Cfg>(p, row, length_of(p, row)); }
+  __device__ Segment segment(uint32_t row) const { return segment_of<Cfg>(p, row_of(p, row)); }
 };
 
 template <class Cfg>
 __device__ __forceinline__ void run_streamed(const Params& p, Smem<Cfg>& smem, uint32_t buffer) {
   const Rows<Cfg> rows{p};
-  uint32_t row = blockIdx.x / Cfg::cluster, stage = buffer;
-  ChunkCursor<Cfg, Rows<Cfg>> cursor(rows, row);
+  uint32_t index = blockIdx.x / Cfg::cluster, stage = buffer;
+  ChunkCursor<Cfg, Rows<Cfg>> cursor(rows, index);
 #pragma unroll 1
   for (uint32_t i = 0; i < num_stages; ++i)
     cursor.copy(buffer + i * chunk_items(Cfg::threads, Cfg::items_per_thread) * 4);
 #pragma unroll 1
-  for (; row < p.num_rows; row += rows.step()) {
-    const uint32_t length = length_of(p, row);
-    if (length <= p.top_k) {
-      write_short_row<Cfg>(p, row, length);
+  for (; index < p.num_rows; index += rows.step()) {
+    const Row row = row_of(p, index);
+    if (row.length <= p.top_k) {
+      write_short_row<Cfg>(p, row);
       continue;
     }
-    const Segment segment = segment_of<Cfg>(p, row, length);
-    const Places places = choose_streamed<Cfg>(smem, buffer, stage, cursor, segment.first, segment.count, p.top_k);
-    for (uint32_t place = places.begin + threadIdx.x; place < places.end; place += Cfg::threads)
-      store_position(p, row, place, static_cast<int32_t>(smem.list[place - places.begin]));
-    __syncthreads();  // the next row's histogram goes where the list was
+    const Segment segment = segment_of<Cfg>(p, row);
+    choose_streamed<Cfg>(
+        smem, buffer, stage, cursor, segment.first, segment.count, p.top_k,
+        [&](uint32_t place, uint32_t position) { store_position(p, index, place, static_cast<int32_t>(position)); });
   }
 }
 
@@ -200,6 +216,7 @@ __device__ __forceinline__ void run(const Params& p) {
   static_assert(chunk_items(Cfg::threads, Cfg::items_per_thread) < 65536, "16 bits count a chunk's keys");
   __shared__ __align__(16) Smem<Cfg> smem;
   const uint32_t buffer = ptx::dynamic_shared_address();
+  OwnBins<Cfg>::clear(smem.histogram);
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
   if constexpr (Cfg::streamed)

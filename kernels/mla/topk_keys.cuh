@@ -17,12 +17,12 @@ DGRT_HD constexpr uint32_t chunk_items(uint32_t threads, uint32_t items_per_thre
 
 #ifdef __CUDACC_RTC__
 constexpr uint32_t no_key = 0, nan_key = 1;  // no_key: there is no score
-constexpr uint32_t most_key = 0xffffffffu;   // no number's
+constexpr uint32_t most_key = 0xff800002u;   // infinity's
 
+// The one NaN that arithmetic makes has the largest bits of all; two more, and it comes around to nan_key.
 __device__ __forceinline__ uint32_t key_of(float score) {
-  const uint32_t bits = __float_as_uint(ptx::fma_rn_f32(score, 1.0f, 0.0f));  // -0 becomes 0
-  const uint32_t key = bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
-  return score == score ? key : nan_key;
+  const uint32_t bits = __float_as_uint(ptx::fma_rn_f32(score, 1.0f, 0.0f));  // -0 becomes 0, each NaN 0x7fffffff
+  return (bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u)) + 2;
 }
 
 struct Range {
@@ -58,6 +58,10 @@ struct Deal {
   __device__ uint32_t place(uint32_t vector) const {
     return vector ^ (vector >> 3 & (each() - 1));
   }
+  // Address of vector i of this thread. Buffers are aligned to all of a thread's vectors.
+  __device__ uint32_t vector_at(uint32_t buffer, uint32_t i) const {
+    return (buffer + place(threadIdx.x << shift) * 16) ^ i * 16;
+  }
   // The last scores' threads, and those behind them, have fewer.
   __device__ void cut(Keys<Cfg>& keys) const {
     if (first() + each() * 4 <= count) return;
@@ -75,20 +79,26 @@ __device__ __forceinline__ Deal<Cfg> deal_of(uint32_t count, uint32_t chunk) {
 
 template <class Cfg>
 __device__ __forceinline__ void copy_chunk(uint32_t buffer, const Segment& segment, uint32_t chunk) {
+  static_assert(Cfg::threads % 64 == 0, "a step of the loop changes no bit that places are mixed of");
   const Deal<Cfg> deal = deal_of<Cfg>(segment.count, chunk);
-  const float* scores = segment.scores + chunk * chunk_items(Cfg::threads, Cfg::items_per_thread);
+  const uint32_t to = buffer + deal.place(threadIdx.x) * 16;
+  const float* from =
+      segment.scores + chunk * chunk_items(Cfg::threads, Cfg::items_per_thread) + threadIdx.x * 4;
+  const uint32_t whole = deal.count / 4, rest = deal.count % 4;  // vectors, and scores behind them
 #pragma unroll
   for (uint32_t i = 0; i < deal.most; ++i) {
-    const uint32_t vector = i * Cfg::threads + threadIdx.x;
-    if (vector * 4 >= deal.count) break;
-    ptx::copy_async_b128(buffer + deal.place(vector) * 16, scores + vector * 4,
-                         min(deal.count - vector * 4, 4u) * 4);
+    if (i * Cfg::threads + threadIdx.x >= whole) break;
+    ptx::copy_async_b128(to + i * Cfg::threads * 16, from + i * Cfg::threads * 4);
+  }
+  if (rest != 0 && threadIdx.x == whole % Cfg::threads) {
+    const uint32_t before = whole / Cfg::threads * Cfg::threads;
+    ptx::copy_async_b128(to + before * 16, from + before * 4, rest * 4);
   }
   ptx::copy_async_commit();
 }
 
 // All threads; other threads' scores as well are in shared memory only after their copies were waited for. pending:
-// chunks whose copies were begun later.
+// chunks whose copies were begun later. A barrier must follow before the next copy to there.
 template <class Cfg, uint32_t pending>
 __device__ __forceinline__ void take_chunk(uint32_t buffer, const Deal<Cfg>& deal, Keys<Cfg>& keys) {
   ptx::copy_async_wait<pending>();
@@ -96,13 +106,11 @@ __device__ __forceinline__ void take_chunk(uint32_t buffer, const Deal<Cfg>& dea
 #pragma unroll
   for (uint32_t i = 0; i < deal.most; ++i) {
     if (i >= deal.each()) break;
-    const uint32_t at = deal.first() + i * 4;
-    const float4 v = ptx::load_shared_f32x4(buffer + deal.place(at / 4) * 16);
+    const float4 v = ptx::load_shared_f32x4(deal.vector_at(buffer, i));
     keys.of[i * 4] = key_of(v.x), keys.of[i * 4 + 1] = key_of(v.y);
     keys.of[i * 4 + 2] = key_of(v.z), keys.of[i * 4 + 3] = key_of(v.w);
   }
   deal.cut(keys);
-  __syncthreads();  // others may copy there now
 }
 #endif
 

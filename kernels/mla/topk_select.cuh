@@ -1,11 +1,12 @@
 // Which of the keys that CTAs hold in registers are the k largest: exact for every distribution, in a fixed order.
 //
 // The k-th largest key is enclosed in ranges. A first histogram is of the largest key of each of thousands of groups:
-// at least k keys are not below the bin in which its count reaches k, and few others are. Further histograms divide
-// what lies between that bin and the largest key, until so few keys are left that all may be taken, or the bin
-// consists of equal keys: one or two for most distributions, never more than ceil(32 / bits of the bins). Of equal
-// keys the first ones are taken. Histograms only count, and places follow from sums over threads in the order of keys:
-// nothing depends on which atomic comes first.
+// at least k keys are not below the bin in which its count reaches k, and few others are. A second one divides what lies
+// between that bin and the largest key. Of most distributions its bins have few keys: those of the bin of the k-th are
+// listed, and each warp finds by itself which one it is. Where they are many, further histograms divide the bin, until
+// all that are left may be taken or are equal: never more than ceil(32 / bits of the bins). Of equal keys the first
+// ones are taken. Histograms only count, the list is read as a set, and places follow from sums over threads in the
+// order of keys: nothing depends on which atomic comes first.
 //
 // Source  Radix select as in Alabi, Blanchard, Gordon, Steinbach, "Fast k-selection algorithms for graphics processing
 //         units", 2012. PTX ISA: redux.sync, barrier.cluster, mapa.
@@ -36,13 +37,14 @@ struct alignas(8) Own {
 template <class Cfg>
 struct Smem {
   static constexpr uint32_t num_warps = Cfg::threads / 32;
-  static constexpr uint32_t num_bins = Cfg::threads == 1024 ? 4096 : 2048;
+  static constexpr uint32_t num_bins = 4 * Cfg::threads;
   union {
-    uint32_t histogram[num_bins];
-    uint32_t list[max_top_k];  // positions of keys that were chosen, when the histograms are done
+    uint32_t histogram[num_bins + 4];  // behind the bins: of keys that are in none
+    uint32_t list[max_top_k];          // of keys that are taken, when the histograms are done
   };
   uint32_t total[Cfg::cluster == 1 ? 4 : num_bins];  // of all CTAs
   uint32_t warp_sums[num_warps];
+  uint32_t few[32], num_few;  // keys of a bin, in any order
   Found found;
   Own own;
 };
@@ -108,28 +110,26 @@ __device__ __forceinline__ void add_histograms(Smem<Cfg>& smem) {
 template <class Cfg>
 struct OwnBins {
   static constexpr uint32_t num = Smem<Cfg>::num_bins / Cfg::threads;
-  static_assert(num % 4 == 0, "bins are loaded by 4");
+  static_assert(num == 4, "a vector");
   __device__ static uint32_t first() { return (Cfg::threads - 1 - threadIdx.x) * num; }
   __device__ static void load(const uint32_t* bins, uint32_t (&counts)[num]) {
-#pragma unroll
-    for (uint32_t i = 0; i < num; i += 4) {
-      const uint4 v = *reinterpret_cast<const uint4*>(bins + first() + i);
-      counts[i] = v.x, counts[i + 1] = v.y, counts[i + 2] = v.z, counts[i + 3] = v.w;
-    }
+    const uint4 v = *reinterpret_cast<const uint4*>(bins + first());
+    counts[0] = v.x, counts[1] = v.y, counts[2] = v.z, counts[3] = v.w;
   }
   __device__ static void clear(uint32_t* bins) {
-#pragma unroll
-    for (uint32_t i = 0; i < num; i += 4)
-      *reinterpret_cast<uint4*>(bins + first() + i) = make_uint4(0, 0, 0, 0);
+    *reinterpret_cast<uint4*>(bins + first()) = make_uint4(0, 0, 0, 0);
   }
 };
 
-// Where the counts from above reach `needed`. Bin 0 with nothing above it where they do not.
+// Where the counts from above reach `needed`. Bin 0 with nothing above it where they do not. is_added: in the sum of
+// the cluster's histograms; else in this CTA's, which is cleared.
 template <class Cfg>
-__device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, const uint32_t* bins, uint32_t needed) {
+__device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, bool is_added, uint32_t needed) {
   using Bins = OwnBins<Cfg>;
   uint32_t counts[Bins::num], sum = 0, total;
-  Bins::load(bins, counts);
+  Bins::load(is_added ? smem.total : smem.histogram, counts);
+  if (!is_added) Bins::clear(smem.histogram);
+  if (threadIdx.x == 0) smem.found = {0, 0, 0, 0}, smem.num_few = 0;
 #pragma unroll
   for (uint32_t i = 0; i < Bins::num; ++i) sum += counts[i];
   uint32_t above = sum_below_in_block(smem, sum, &total);
@@ -152,7 +152,10 @@ __device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, const uint32_t* bins,
     }
   }
   __syncthreads();
-  return smem.found;
+  // The same in all lanes: so that the compiler knows it to be, and keeps it out of registers that hold keys.
+  const Found found = smem.found;
+  return {ptx::redux_max_u32(found.bin), ptx::redux_max_u32(found.above), ptx::redux_max_u32(found.count),
+          ptx::redux_max_u32(found.top)};
 }
 
 // How many of this CTA's keys lie above the bin, and in it.
@@ -168,121 +171,187 @@ __device__ __forceinline__ void count_own(Smem<Cfg>& smem, uint32_t bin) {
   if (bin - Bins::first() < Bins::num) smem.own.equal = smem.histogram[bin];
 }
 
-// The keys that are taken: all above the range, and the first `needed` in it.
+// The keys that are taken: all above `above`, and the first `needed` of those from `low` on to it.
 struct Choice {
-  Range range;
-  uint32_t needed;
+  uint32_t above, low, needed;
+  __device__ bool is_cut() const { return low <= above; }  // else nothing lies between them
 };
 
-// The largest keys of this thread's groups: of all elements j of its vectors.
-template <class Cfg>
-__device__ __forceinline__ void count_most(Smem<Cfg>& smem, const Keys<Cfg>& keys, const Deal<Cfg>& deal,
-                                           const Range& range, uint32_t shift) {
-  uint32_t most[4] = {no_key, no_key, no_key, no_key};
-#pragma unroll
-  for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
-    if (i % 4 == 0 && i / 4 >= deal.each()) break;
-    most[i % 4] = max(most[i % 4], keys.of[i]);
-  }
-#pragma unroll
-  for (uint32_t i = 0; i < 4; ++i)
-    if (range.contains(most[i])) atomicAdd(&smem.histogram[(most[i] - range.low) >> shift], 1u);
-}
+enum class Count : uint32_t { groups, bins, few };
 
-template <class Cfg>
-__device__ __forceinline__ void count_bins(Smem<Cfg>& smem, const Keys<Cfg>& keys, const Deal<Cfg>& deal,
-                                           const Range& range, uint32_t shift) {
-#pragma unroll
-  for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
-    if (i % 4 == 0 && i / 4 >= deal.each()) break;
-    if (range.contains(keys.of[i])) atomicAdd(&smem.histogram[(keys.of[i] - range.low) >> shift], 1u);
-  }
-}
-
-// One pass over the keys, towards a histogram of `range`.
+// One pass over the keys of a range: a histogram of it, of the largest keys of groups alone, or a list of all.
 template <class Cfg>
 struct Counter {
   Smem<Cfg>& smem;
   Range range;
-  uint32_t shift;
-  bool is_first;  // of groups
+  uint32_t shift, end, bins;  // keys from range.low + end on are in no bin; address of the first bin
+  Count count;
 
+  __device__ bool is_first() const { return count == Count::groups; }
   __device__ void operator()(const Keys<Cfg>& keys, const Deal<Cfg>& deal) const {
-    if (is_first)
-      count_most<Cfg>(smem, keys, deal, range, shift);
+    if (count == Count::groups)
+      count_most(keys, deal);
+    else if (count == Count::bins)
+      count_bins(keys, deal);
     else
-      count_bins<Cfg>(smem, keys, deal, range, shift);
+      list_few(keys, deal);
+  }
+
+ private:
+  // Without a branch: keys of other ranges have a bin of their own, which a warp counts at once.
+  __device__ void add(uint32_t key) const {
+    ptx::increment_shared_u32(bins + (min(key - range.low, end) >> shift) * 4);
+  }
+  // A group: all elements j of this thread's vectors.
+  __device__ void count_most(const Keys<Cfg>& keys, const Deal<Cfg>& deal) const {
+    uint32_t most[4] = {no_key, no_key, no_key, no_key};
+#pragma unroll
+    for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
+      if (i % 4 == 0 && i / 4 >= deal.each()) break;
+      most[i % 4] = max(most[i % 4], keys.of[i]);
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) add(most[i]);
+  }
+  __device__ void count_bins(const Keys<Cfg>& keys, const Deal<Cfg>& deal) const {
+#pragma unroll
+    for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
+      if (i % 4 == 0 && i / 4 >= deal.each()) break;
+      add(keys.of[i]);
+    }
+  }
+  // Each key as often as this thread has it. Most threads have none.
+  __device__ void list_few(const Keys<Cfg>& keys, const Deal<Cfg>& deal) const {
+#pragma unroll 1
+    for (uint32_t from = range.low;;) {
+      uint32_t nearest = 0xffffffffu, count = 0;
+#pragma unroll
+      for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
+        if (i % 4 == 0 && i / 4 >= deal.each()) break;
+        nearest = min(nearest, keys.of[i] - from);
+      }
+      if (nearest > range.high - from) return;
+      const uint32_t key = from + nearest;
+#pragma unroll
+      for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
+        if (i % 4 == 0 && i / 4 >= deal.each()) break;
+        count += keys.of[i] == key;
+      }
+      for (uint32_t at = atomicAdd(&smem.num_few, count); count > 0; --count) smem.few[at++] = key;
+      if (key == range.high) return;
+      from = key + 1;
+    }
   }
 };
+
+// The `needed`th largest of the keys that are listed. Every warp finds it.
+template <class Cfg>
+__device__ __forceinline__ Choice choose_of_few(const Smem<Cfg>& smem, uint32_t needed) {
+  const uint32_t lane = threadIdx.x % 32, count = smem.num_few, key = lane < count ? smem.few[lane] : no_key;
+  uint32_t greater = 0, equal = 0;
+#pragma unroll 1
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t other = smem.few[i];
+    greater += other > key, equal += other == key;
+  }
+  const bool is_it = greater < needed && greater + equal >= needed;
+  const uint32_t kth = ptx::redux_max_u32(is_it ? key : 0);
+  const uint32_t left = ptx::redux_max_u32(is_it ? needed - greater : 0);
+  const uint32_t of = ptx::redux_max_u32(is_it ? equal : 0);
+  return {left == of ? kth - 1 : kth, kth, left};
+}
 
 // The largest of the keys in a range: at least `top_k`, and at most `most`. pass(counter) calls counter(keys, deal) for
 // all of this CTA's keys, of every chunk that it has. across: of all CTAs of the cluster, each of which comes here with
-// its own keys and says in smem.own how many of them are taken. Requires: there are top_k, top_k <= most; others have
-// left what is in the histogram's place.
+// its own keys and says in smem.own how many of them are taken. Requires: there are top_k, top_k <= most; the histogram
+// is clear, which it is again at the end.
 template <class Cfg, class Pass>
-__device__ __forceinline__ Choice choose(Smem<Cfg>& smem, const Range& of, uint32_t top_k, uint32_t most,
-                                         bool across, const Pass& pass) {
-  constexpr uint32_t bin_bits = Cfg::threads == 1024 ? 12 : 11;
+__device__ __forceinline__ Choice choose(Smem<Cfg>& smem, Range range, uint32_t top_k, uint32_t most, bool across,
+                                         const Pass& pass) {
+  constexpr uint32_t bin_bits = Cfg::threads == 1024 ? 12 : Cfg::threads == 512 ? 11 : 10;
   static_assert(1u << bin_bits == Smem<Cfg>::num_bins);
-  Choice choice = {of, top_k};
+  const bool is_added = Cfg::cluster > 1 && across;
+  uint32_t needed = top_k;
 #pragma unroll 1
-  for (bool is_first = true;; is_first = false) {
-    const Range range = choice.range;
+  for (Count pass_of = Count::groups;;) {
     const uint32_t width = range.high - range.low;
     const uint32_t bits = 32 - __clz(width), shift = bits > bin_bits ? bits - bin_bits : 0;
-    OwnBins<Cfg>::clear(smem.histogram);
-    __syncthreads();
-    if (threadIdx.x == 0) smem.found = {0, 0, 0, 0};
-    pass(Counter<Cfg>{smem, range, shift, is_first});
-    const bool is_added = Cfg::cluster > 1 && across;
+    const uint32_t bins = (width >> shift) + 1, first = Smem<Cfg>::num_bins - bins;  // the last ones
+    pass(Counter<Cfg>{smem, range, shift, bins << shift,
+                      static_cast<uint32_t>(__cvta_generic_to_shared(smem.histogram + first)), pass_of});
     if constexpr (Cfg::cluster > 1)
       if (is_added) add_histograms<Cfg>(smem);
     if (!is_added) __syncthreads();
-    const Found found = find_bin<Cfg>(smem, is_added ? smem.total : smem.histogram, choice.needed);
+    if (pass_of == Count::few) return choose_of_few<Cfg>(smem, needed);
+    const bool is_first = pass_of == Count::groups;
+    const Found found = find_bin<Cfg>(smem, is_added, needed);
     const uint32_t last = is_first ? found.top : found.bin;
-    choice.range.low = range.low + (found.bin << shift);
-    choice.range.high = range.low + min(last << shift | ((1u << shift) - 1), width);
-    // Others have read it now: they came to the barriers above since.
-    if (is_added && is_first && threadIdx.x == 0) smem.own.greater = 0;
-    if (is_first) continue;
-    choice.needed -= found.above;
-    if (is_added) count_own<Cfg>(smem, found.bin);
-    if (top_k - choice.needed + found.count <= most) {
-      choice.needed = found.count;
-      return choice;
+    range.high = range.low + (((last + 1 - first) << shift) - 1);
+    range.low += (max(found.bin, first) - first) << shift;
+    pass_of = Count::bins;
+    if (is_added) {
+      // Others have read it now: they came to the barriers above since.
+      if (is_first && threadIdx.x == 0) smem.own.greater = 0;
+      if (!is_first) count_own<Cfg>(smem, found.bin);
+      OwnBins<Cfg>::clear(smem.histogram);
+      __syncthreads();
     }
-    if (shift == 0) return choice;
+    if (is_first) continue;
+    needed -= found.above;
+    if (top_k - needed + found.count <= most) return {range.low - 1, range.low, found.count};
+    if (shift == 0) return {range.high, range.low, needed};
+    if (!is_added && found.count <= 32) pass_of = Count::few;
   }
 }
 
-// Which of a thread's keys lie above the range, and in it: a bit for each.
-struct Marks {
-  uint32_t greater = 0, equal = 0;
-  // Those above the range in the lower half, those in it in the upper one. Sums over a chunk fit.
-  __device__ uint32_t count() const { return __popc(greater) + (__popc(equal) << 16); }
-};
-
+// A bit for each of a thread's keys that is greater.
 template <class Cfg>
-__device__ __forceinline__ Marks mark(const Keys<Cfg>& keys, const Deal<Cfg>& deal, const Range& range) {
-  Marks marks;
+__device__ __forceinline__ uint32_t mark_above(const Keys<Cfg>& keys, const Deal<Cfg>& deal, uint32_t bound) {
+  uint32_t marks = 0;
 #pragma unroll
   for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
     if (i % 4 == 0 && i / 4 >= deal.each()) break;
-    if (keys.of[i] > range.high)
-      marks.greater |= 1u << i;
-    else if (keys.of[i] >= range.low)
-      marks.equal |= 1u << i;
+    if (keys.of[i] > bound) marks |= 1u << i;
   }
   return marks;
 }
 
-// Keys that come before something: above the range, and in it.
+// A thread's keys that are taken, and those of which the first ones of all are.
+struct Marks {
+  uint32_t greater, equal;
+  // Sums over a chunk fit in halves.
+  __device__ uint32_t count() const { return __popc(greater) + (__popc(equal) << 16); }
+  // With the first `left` of the equal ones.
+  __device__ uint32_t taken(uint32_t left) const {
+    uint32_t of_equal = equal;
+    while (__popc(of_equal) > left) of_equal ^= 0x80000000u >> __clz(of_equal);
+    return greater | of_equal;
+  }
+};
+
+template <class Cfg>
+__device__ __forceinline__ Marks mark(const Keys<Cfg>& keys, const Deal<Cfg>& deal, const Choice& choice) {
+  Marks marks = {mark_above(keys, deal, choice.above), 0};
+  if (choice.is_cut()) marks.equal = mark_above(keys, deal, choice.low - 1) ^ marks.greater;
+  return marks;
+}
+
+// Keys that come before something: taken whatever else is, and of those of which the first ones are.
 struct Before {
   uint32_t greater, equal;
   __device__ void add(uint32_t counts) { greater += counts & 0xffff, equal += counts >> 16; }
   // Of them, how many are taken.
   __device__ uint32_t taken(uint32_t needed) const { return greater + min(equal, needed); }
+  // How many of the equal ones behind them are.
+  __device__ uint32_t left(uint32_t needed) const { return needed - min(equal, needed); }
 };
+
+// Lists this thread's keys that are taken, a bit for each, from `place` on. first: what the list says of the first.
+template <class Cfg>
+__device__ __forceinline__ void list_taken(Smem<Cfg>& smem, uint32_t taken, uint32_t place, uint32_t first) {
+#pragma unroll 1
+  for (; taken != 0; taken &= taken - 1) smem.list[place++] = first + __ffs(taken) - 1;
+}
 
 // What the lower CTAs of the cluster have of the row.
 template <class Cfg>

@@ -5,8 +5,8 @@
 // its largest by itself, and a list that has no room for k more is cut to its largest: both raise the bar. So the
 // list never overflows, whatever the scores are. In random order a chunk of n after m keys appends about k * n / m.
 //
-// One loop does all three: keys come to registers from a chunk or from the list, some are chosen, and those go where
-// the step says. Chunks come two ahead, across the ends of rows.
+// One loop does all three: keys come to registers from a chunk or from the list, and some are chosen. Of a chunk few are,
+// mostly none of a thread's, so those are read anew from shared memory. Chunks come two ahead, across the ends of rows.
 #pragma once
 #include "device/common/interface.cuh"
 #include "mla/topk_select.cuh"
@@ -31,6 +31,32 @@ struct List {
   __device__ explicit List(uint32_t address) : keys(address) {}
   __device__ uint32_t positions() const { return keys + room * 4; }
 
+  // Appends a thread's scores of a chunk: a bit for each of its items, the first of which has position `first`.
+  __device__ void append(uint32_t buffer, const Deal<Cfg>& deal, uint32_t taken, uint32_t place, uint32_t first) const {
+#pragma unroll 1
+    for (place += count; taken != 0; taken &= taken - 1, ++place) {
+      const uint32_t item = __ffs(taken) - 1;
+      const float score = ptx::load_shared_f32(deal.vector_at(buffer, item / 4) + item % 4 * 4);
+      ptx::store_shared_u32(keys + place * 4, key_of(score));
+      ptx::store_shared_u32(positions() + place * 4, first + item);
+    }
+  }
+
+  // Keeps those of which smem.list has the indices, which ascend: none moves up.
+  __device__ void keep(const Smem<Cfg>& smem, uint32_t num_kept) {
+#pragma unroll 1
+    for (uint32_t from = 0; from < num_kept; from += Cfg::threads) {
+      const uint32_t i = from + threadIdx.x, index = i < num_kept ? smem.list[i] : i;
+      const uint32_t key = ptx::load_shared_u32(keys + index * 4);
+      const uint32_t position = ptx::load_shared_u32(positions() + index * 4);
+      __syncthreads();  // what is written now was read by all, and what is read in the next round lies behind it
+      if (i >= num_kept) continue;
+      ptx::store_shared_u32(keys + i * 4, key);
+      ptx::store_shared_u32(positions() + i * 4, position);
+    }
+    count = num_kept;
+  }
+
   // Requires: a barrier since the last key was put.
   __device__ void take(const Deal<Cfg>& deal, Keys<Cfg>& of) const {
 #pragma unroll
@@ -42,32 +68,6 @@ struct List {
     deal.cut(of);
   }
 };
-
-// Where keys that are taken go: the one of place i.
-struct Target {
-  uint32_t keys, positions;  // addresses in shared memory
-};
-
-// Stores this thread's keys that are taken, with `before` what comes before the first of them. position_of(index): of
-// this CTA's key.
-template <class Cfg, class PositionOf>
-__device__ __forceinline__ void put_taken(const Keys<Cfg>& keys, const Deal<Cfg>& deal, const Marks& marks,
-                                          uint32_t needed, const Before& before, const Target& target,
-                                          const PositionOf& position_of) {
-  // How many in the range are still taken, and the next place.
-  uint32_t left = needed - min(before.equal, needed), place = before.taken(needed) * 4;
-#pragma unroll
-  for (uint32_t i = 0; i < Cfg::items_per_thread; ++i) {
-    if (i % 4 == 0 && i / 4 >= deal.each()) break;
-    const bool is_equal = (marks.equal >> i & 1) != 0 && left > 0;
-    if (is_equal || (marks.greater >> i & 1) != 0) {
-      ptx::store_shared_u32(target.keys + place, keys.of[i]);
-      ptx::store_shared_u32(target.positions + place, position_of(deal.first() + i));
-      place += 4;
-    }
-    left -= is_equal;
-  }
-}
 
 // The chunks of this CTA, row after row, as their copies are begun. rows: count() of them, of which every step()th is
 // this CTA's; segment(row) has no scores where a row has no chunk.
@@ -102,10 +102,10 @@ struct Taken {
 };
 
 template <class Cfg>
-__device__ __forceinline__ Taken take(Smem<Cfg>& smem, const List<Cfg>& list, const Keys<Cfg>& keys,
+__device__ __forceinline__ Taken take(Smem<Cfg>& smem, List<Cfg>& list, const Keys<Cfg>& keys,
                                       const Deal<Cfg>& deal, bool is_listed, bool is_last, uint32_t top_k) {
   const uint32_t room = list.room - list.count;
-  Taken taken = {{{list.bar, list.bar}, 0}, {}, 0, 0};
+  Taken taken = {{list.bar, list.bar + 1, 0}, {}, 0, 0};
 #pragma unroll 1
   for (bool is_chosen = is_listed;; is_chosen = true) {
     if (is_chosen) {
@@ -115,25 +115,20 @@ __device__ __forceinline__ Taken take(Smem<Cfg>& smem, const List<Cfg>& list, co
       const Range range = {is_listed ? nan_key : list.bar + 1, most_key};
       taken.choice = choose<Cfg>(smem, range, top_k, most, is_last,
                                  [&](const Counter<Cfg>& counter) { counter(keys, deal); });
+      list.bar = max(list.bar, taken.choice.low);  // at least k keys are not below it
     }
-    taken.marks = mark<Cfg>(keys, deal, taken.choice.range);
+    taken.marks = mark<Cfg>(keys, deal, taken.choice);
     taken.below = sum_below_in_block(smem, taken.marks.count(), &taken.total);
     if (is_chosen || (taken.total & 0xffff) <= room) return taken;
   }
 }
 
-// Places of a row's k.
-struct Places {
-  uint32_t begin, end;
-};
-
-// Chooses of a segment of `count` scores whose first two chunks' copies the cursor began. At the end smem.list has the
-// positions of those of the row's k largest keys that are of this segment, ascending, for the places returned.
-template <class Cfg, class Cursor>
-__device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buffer, uint32_t& stage, Cursor& cursor,
-                                                  uint32_t first, uint32_t count, uint32_t top_k) {
+// Chooses of a segment of `count` scores whose first two chunks' copies the cursor began. store(place, position): of
+// those of the row's k largest keys that are of this segment. Requires: the histogram is clear.
+template <class Cfg, class Cursor, class Store>
+__device__ __forceinline__ void choose_streamed(Smem<Cfg>& smem, uint32_t buffer, uint32_t& stage, Cursor& cursor,
+                                                uint32_t first, uint32_t count, uint32_t top_k, const Store& store) {
   constexpr uint32_t items = chunk_items(Cfg::threads, Cfg::items_per_thread);
-  const uint32_t staging = static_cast<uint32_t>(__cvta_generic_to_shared(smem.list));
   List<Cfg> list(buffer + num_stages * items * 4);
   const uint32_t num_chunks = max(ceil_div(count, items), 1u);
 #pragma unroll 1
@@ -142,17 +137,12 @@ __device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buff
     const bool is_listed = is_last || list.room - list.count < top_k;  // else of a chunk
     const Deal<Cfg> deal = is_listed ? Deal<Cfg>(list.count) : deal_of<Cfg>(count, chunk);
     Keys<Cfg> keys;
-    if (is_listed) {
-      __syncthreads();  // the list is complete
+    if (is_listed)
       list.take(deal, keys);
-    } else {
+    else
       take_chunk<Cfg, num_stages - 1>(stage, deal, keys);
-      cursor.copy(stage);
-      stage = buffer + (stage == buffer ? items * 4 : 0);
-    }
     const Taken taken = take<Cfg>(smem, list, keys, deal, is_listed, is_last, top_k);
     const uint32_t needed = taken.choice.needed;
-    list.bar = max(list.bar, taken.choice.range.low);  // at least k keys are not below it
 
     Before lower = {0, 0};
     if constexpr (Cfg::cluster > 1)
@@ -161,21 +151,25 @@ __device__ __forceinline__ Places choose_streamed(Smem<Cfg>& smem, uint32_t buff
     const uint32_t begin = lower.taken(needed);
     before.add(taken.below), lower.add(taken.total);
     const uint32_t end = lower.taken(needed);
-    Target target = {list.keys + list.count * 4, list.positions() + list.count * 4};
-    if (is_listed) target = {list.keys, staging - begin * 4};  // others have not read their positions
-    put_taken<Cfg>(keys, deal, taken.marks, needed, before, target, [&](uint32_t index) {
-      return is_listed ? ptx::load_shared_u32(list.positions() + index * 4) : first + chunk * items + index;
-    });
+    const uint32_t marks = taken.marks.taken(before.left(needed)), place = before.taken(needed) - begin;
     if (!is_listed) {
-      list.count += end;
-      ++chunk;
+      list.append(stage, deal, marks, place, first + chunk * items + deal.first());
+      list.count += end, ++chunk;
+      __syncthreads();  // the list is complete, and others may copy there now
+      cursor.copy(stage);
+      stage = buffer + (stage == buffer ? items * 4 : 0);
       continue;
     }
-    __syncthreads();  // smem.list is complete, until the barriers of the next step
-    if (is_last) return {begin, end};
-    list.count = end;
-    for (uint32_t i = threadIdx.x; i < end; i += Cfg::threads)
-      ptx::store_shared_u32(list.positions() + i * 4, smem.list[i]);
+    list_taken(smem, marks, place, deal.first());
+    __syncthreads();
+    if (is_last)
+      for (uint32_t i = begin + threadIdx.x; i < end; i += Cfg::threads)
+        store(i, ptx::load_shared_u32(list.positions() + smem.list[i - begin] * 4));
+    else
+      list.keep(smem, end);
+    __syncthreads();
+    OwnBins<Cfg>::clear(smem.histogram);  // where smem.list was. Barriers follow before keys are counted
+    if (is_last) return;
   }
 }
 #endif

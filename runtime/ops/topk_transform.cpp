@@ -169,8 +169,8 @@ struct TopkTransform {
     p.slot_row = static_cast<uint64_t>(x.slots_row_stride);
     p.position_row = static_cast<uint64_t>(x.positions_row_stride);
     p.num_rows = static_cast<uint32_t>(x.rows), p.num_columns = static_cast<uint32_t>(x.columns);
-    p.num_pages = static_cast<uint32_t>(x.num_pages), p.page_size = static_cast<uint32_t>(x.page_size);
-    p.top_k = static_cast<uint32_t>(d.top_k);
+    p.num_pages = static_cast<uint32_t>(x.num_pages), p.top_k = static_cast<uint32_t>(d.top_k);
+    if (x.slots != nullptr) p.page_size = k90::Divisor::of(static_cast<uint32_t>(x.page_size));
     launch->grid[0] = std::min(p.num_rows, s.clusters_at_once()) * s.cluster;
     launch->cluster[0] = s.cluster;
     launch->num_threads = s.threads;

@@ -123,7 +123,7 @@ TEST_CASE("topk_transform: what reaches the kernel, without an allocation", "[un
     const auto p = last_params<sm90::topk_transform::Params>();
     CHECK(p.num_rows == rows);
     CHECK(p.top_k == 512);
-    CHECK(p.page_size == 61);
+    CHECK(p.page_size.value == 61);
     CHECK(p.slot_row == 520);
   }
   TopkArgs bare = topk_args();
@@ -131,6 +131,16 @@ TEST_CASE("topk_transform: what reaches the kernel, without an allocation", "[un
   CHECK(fixture.launch(*plan, &bare.op).is_ok());
   bare.columns = 0, bare.scores = nullptr;
   CHECK(fixture.launch(*plan, &bare.op).is_ok());
+}
+
+TEST_CASE("topk_transform: pages are divided by exactly", "[unit]") {
+  constexpr uint32_t most = (1u << 31) - 1, largest = (1u << 30) - 1;
+  for (const uint32_t value : {1u, 2u, 3u, 7u, 61u, 64u, 641u, 65535u, 65537u, (1u << 29) + 1, largest}) {
+    const auto divisor = sm90::topk_transform::Divisor::of(value);
+    for (const uint64_t quotient : {uint64_t{0}, uint64_t{1}, uint64_t{2}, uint64_t{most / value}, uint64_t{most / value / 3}})
+      for (const uint64_t x : {quotient * value, quotient * value + value - 1})
+        if (x <= most) CHECK(divisor.quotient(static_cast<uint32_t>(x)) == quotient);
+  }
 }
 
 TEST_CASE("topk_transform refuses bad args by name", "[unit]") {

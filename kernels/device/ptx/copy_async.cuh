@@ -17,7 +17,12 @@ __device__ __forceinline__ void copy_async_b128(uint32_t smem, const void* from,
                  : "memory");
 }
 
-// The same of 8 bytes.
+// Reads and writes 16.
+__device__ __forceinline__ void copy_async_b128(uint32_t smem, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(smem), "l"(from) : "memory");
+}
+
+// Reads `bytes` (up to 8), writes 8.
 __device__ __forceinline__ void copy_async_b64(uint32_t smem, const void* from, uint32_t bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(smem), "l"(from), "r"(bytes) : "memory");
 }
