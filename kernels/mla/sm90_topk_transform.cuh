@@ -14,6 +14,7 @@
 #include "mla/topk_stream.cuh"  // chunk_items(), list_items(), max_top_k
 #ifdef __CUDACC_RTC__
 #include "device/ptx/grid.cuh"
+#include "device/ptx/memory.cuh"
 #endif
 
 namespace dgrt::sm90::topk_transform {
@@ -65,7 +66,7 @@ struct Row {
 // The segment of this CTA in a row that has more than top_k scores; else none.
 template <class Cfg>
 __device__ __forceinline__ Segment segment_of(const Params& p, Row row) {
-  ptx::renew(row.length);  // computed where it is wanted: registers hold keys
+  ptx::renew(row.index);  // addresses are computed where they are wanted: registers hold keys
   if (row.length <= p.top_k) return {nullptr, 0, 0};
   const uint32_t size = align_up(ceil_div(row.length, Cfg::cluster), 4);
   const uint32_t first = min(rank_in_row<Cfg>() * size, row.length), count = min(size, row.length - first);
@@ -99,25 +100,38 @@ __device__ __forceinline__ void for_chunks(const Params& p, uint32_t buffer, con
   }
 }
 
-__device__ __forceinline__ void store_position(const Params& p, uint32_t row, uint32_t place,
-                                               int32_t position) {
-  if (p.positions != nullptr) p.positions[row * p.position_row + place] = position;
-  if (p.slots == nullptr) return;
-  int64_t slot = -1;
-  const uint32_t page = p.page_size.quotient(static_cast<uint32_t>(position));
-  if (position >= 0 && page < p.num_pages) {
-    const int64_t first = p.page_table[row * p.page_table_row + page];
-    slot = first * p.page_size.value + (static_cast<uint32_t>(position) - page * p.page_size.value);
-    if (first < 0 || slot > 0x7fffffff) slot = -1;
+// Where a row's positions and slots go, and its page table.
+struct Output {
+  const Params& p;
+  int32_t *positions, *slots;  // or null
+  const int32_t* page_table;
+
+  __device__ Output(const Params& p, uint32_t row)
+      : p(p),
+        positions(p.positions == nullptr ? nullptr : p.positions + row * p.position_row),
+        slots(p.slots == nullptr ? nullptr : p.slots + row * p.slot_row),
+        page_table(p.page_table + row * p.page_table_row) {}
+
+  __device__ void store(uint32_t place, int32_t position) const {
+    if (positions != nullptr) positions[place] = position;
+    if (slots == nullptr) return;
+    int64_t slot = -1;
+    const uint32_t page = p.page_size.quotient(static_cast<uint32_t>(position));
+    if (position >= 0 && page < p.num_pages) {
+      const int64_t first = page_table[page];
+      slot = first * p.page_size.value + (static_cast<uint32_t>(position) - page * p.page_size.value);
+      if (first < 0 || slot > 0x7fffffff) slot = -1;
+    }
+    slots[place] = static_cast<int32_t>(slot);
   }
-  p.slots[row * p.slot_row + place] = static_cast<int32_t>(slot);
-}
+};
 
 // Of a row that has no more than top_k scores.
 template <class Cfg>
 __device__ __forceinline__ void write_short_row(const Params& p, const Row& row) {
+  const Output output(p, row.index);
   for (uint32_t i = rank_in_row<Cfg>() * Cfg::threads + threadIdx.x; i < p.top_k; i += Cfg::cluster * Cfg::threads)
-    store_position(p, row.index, i, i < row.length ? static_cast<int32_t>(i) : -1);
+    output.store(i, i < row.length ? static_cast<int32_t>(i) : -1);
 }
 
 // Lists the positions that were chosen in this CTA's segment, ascending, and stores them.
@@ -142,10 +156,11 @@ __device__ __forceinline__ void write_row(const Params& p, Smem<Cfg>& smem, uint
         __syncthreads();  // the list is complete; sums of the next chunk may go where these were
       });
   const uint32_t end = before.taken(choice.needed);
+  const Output output(p, row.index);
   for (uint32_t place = first_place + threadIdx.x; place < end; place += Cfg::threads)
-    store_position(p, row.index, place, static_cast<int32_t>(smem.list[place - first_place]));
+    output.store(place, static_cast<int32_t>(smem.list[place - first_place]));
   __syncthreads();
-  OwnBins<Cfg>::clear(smem.histogram);  // where the list was. Barriers follow before the next row's keys are counted
+  clear_histogram(smem);  // where the list was. Barriers follow before the next row's keys are counted
 }
 
 // Rows whose segments are held, or read again in every pass.
@@ -199,10 +214,21 @@ __device__ __forceinline__ void run_streamed(const Params& p, Smem<Cfg>& smem, u
       continue;
     }
     const Segment segment = segment_of<Cfg>(p, row);
+    const Output output(p, index);
     choose_streamed<Cfg>(
         smem, buffer, stage, cursor, segment.first, segment.count, p.top_k,
-        [&](uint32_t place, uint32_t position) { store_position(p, index, place, static_cast<int32_t>(position)); });
+        [&](uint32_t place, uint32_t position) { output.store(place, static_cast<int32_t>(position)); });
   }
+}
+
+// The page table of this CTA's first row comes to L2 while scores do: where rows are few, nothing else hides it.
+template <class Cfg>
+__device__ __forceinline__ void prefetch_page_table(const Params& p) {
+  const Output output(p, blockIdx.x / Cfg::cluster);
+  if (output.slots == nullptr) return;
+#pragma unroll 1
+  for (uint32_t page = threadIdx.x * 32; page < p.num_pages; page += Cfg::threads * 32)  // 128 bytes
+    ptx::prefetch_l2(output.page_table + page);
 }
 
 // Cfg: threads, items_per_thread, cluster, streamed.
@@ -216,9 +242,10 @@ __device__ __forceinline__ void run(const Params& p) {
   static_assert(chunk_items(Cfg::threads, Cfg::items_per_thread) < 65536, "16 bits count a chunk's keys");
   __shared__ __align__(16) Smem<Cfg> smem;
   const uint32_t buffer = ptx::dynamic_shared_address();
-  OwnBins<Cfg>::clear(smem.histogram);
+  clear_histogram(smem);
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
+  prefetch_page_table<Cfg>(p);
   if constexpr (Cfg::streamed)
     run_streamed<Cfg>(p, smem, buffer);
   else

@@ -21,6 +21,7 @@
 namespace dgrt::sm90::topk_transform {
 
 constexpr uint32_t max_top_k = 2048;
+constexpr uint32_t bin_bits = 10, num_bins = 1 << bin_bits;  // a warp's lanes sum up 32 bins each
 
 #ifdef __CUDACC_RTC__
 // What a histogram says: the bin in which the counts from above reach what is needed.
@@ -37,7 +38,6 @@ struct alignas(8) Own {
 template <class Cfg>
 struct Smem {
   static constexpr uint32_t num_warps = Cfg::threads / 32;
-  static constexpr uint32_t num_bins = 4 * Cfg::threads;
   union {
     uint32_t histogram[num_bins + 4];  // behind the bins: of keys that are in none
     uint32_t list[max_top_k];          // of keys that are taken, when the histograms are done
@@ -87,7 +87,7 @@ template <class Cfg>
 __device__ __forceinline__ void add_histograms(Smem<Cfg>& smem) {
   ptx::cluster_arrive();
   ptx::cluster_wait();
-  constexpr uint32_t part = Smem<Cfg>::num_bins / 4 / Cfg::cluster;  // vectors of bins
+  constexpr uint32_t part = num_bins / 4 / Cfg::cluster;  // vectors of bins
   static_assert(part <= Cfg::threads, "a thread adds up one vector");
   if (threadIdx.x < part) {
     const uint32_t at = (rank_in_row<Cfg>() * part + threadIdx.x) * 16;
@@ -106,50 +106,49 @@ __device__ __forceinline__ void add_histograms(Smem<Cfg>& smem) {
   ptx::cluster_wait();
 }
 
-// The bins that a thread counts; the first thread has the highest ones.
 template <class Cfg>
-struct OwnBins {
-  static constexpr uint32_t num = Smem<Cfg>::num_bins / Cfg::threads;
-  static_assert(num == 4, "a vector");
-  __device__ static uint32_t first() { return (Cfg::threads - 1 - threadIdx.x) * num; }
-  __device__ static void load(const uint32_t* bins, uint32_t (&counts)[num]) {
-    const uint4 v = *reinterpret_cast<const uint4*>(bins + first());
-    counts[0] = v.x, counts[1] = v.y, counts[2] = v.z, counts[3] = v.w;
-  }
-  __device__ static void clear(uint32_t* bins) {
-    *reinterpret_cast<uint4*>(bins + first()) = make_uint4(0, 0, 0, 0);
-  }
-};
+__device__ __forceinline__ void clear_histogram(Smem<Cfg>& smem) {
+  static_assert(num_bins % Cfg::threads == 0, "all threads clear as many");
+#pragma unroll
+  for (uint32_t i = 0; i < num_bins; i += Cfg::threads) smem.histogram[i + threadIdx.x] = 0;
+}
 
 // Where the counts from above reach `needed`. Bin 0 with nothing above it where they do not. is_added: in the sum of
-// the cluster's histograms; else in this CTA's, which is cleared.
+// the cluster's histograms; else in this CTA's, which is cleared. One warp finds it: what all of them would do takes
+// more instructions than all else.
 template <class Cfg>
-__device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, bool is_added, uint32_t needed) {
-  using Bins = OwnBins<Cfg>;
-  uint32_t counts[Bins::num], sum = 0, total;
-  Bins::load(is_added ? smem.total : smem.histogram, counts);
-  if (!is_added) Bins::clear(smem.histogram);
-  if (threadIdx.x == 0) smem.found = {0, 0, 0, 0}, smem.num_few = 0;
-#pragma unroll
-  for (uint32_t i = 0; i < Bins::num; ++i) sum += counts[i];
-  uint32_t above = sum_below_in_block(smem, sum, &total);
-  if (above == 0 && sum > 0) {
-    uint32_t top = 0;
-#pragma unroll
-    for (uint32_t i = 1; i < Bins::num; ++i)
-      if (counts[i] != 0) top = i;
-    smem.found.top = Bins::first() + top;
-  }
-  if (above < needed && above + sum >= needed) {
-#pragma unroll
-    for (uint32_t i = Bins::num; i-- > 0;) {
-      if (above < needed && above + counts[i] >= needed) {
-        smem.found.bin = Bins::first() + i;
-        smem.found.above = above;
-        smem.found.count = counts[i];
-      }
-      above += counts[i];
+__device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, bool is_added, bool with_top, uint32_t needed) {
+  if (threadIdx.x < 32) {
+    uint32_t* const bins = is_added ? smem.total : smem.histogram;
+    const uint32_t lane = threadIdx.x;
+    // The first lane has the highest bins. Neighbours read other banks.
+    uint4* const own = reinterpret_cast<uint4*>(bins + (31 - lane) * 32);
+    uint32_t sum = 0;
+#pragma unroll 2  // registers hold keys
+    for (uint32_t i = 0; i < 8; ++i) {
+      const uint4 v = own[i ^ lane % 8];
+      sum += v.x + v.y + v.z + v.w;
     }
+    const uint32_t above = sum_below(sum);
+    const uint32_t reach = __ballot_sync(0xffffffffu, above < needed && above + sum >= needed);
+    const uint32_t filled = __ballot_sync(0xffffffffu, sum > 0);
+    if (lane == 0) smem.found = {0, 0, 0, 0}, smem.num_few = 0;
+    __syncwarp();
+    if (reach != 0) {
+      const uint32_t of = __ffs(reach) - 1, bin = (31 - of) * 32 + 31 - lane, count = bins[bin];
+      const uint32_t before = __shfl_sync(0xffffffffu, above, of) + sum_below(count);
+      if (before < needed && before + count >= needed)
+        smem.found.bin = bin, smem.found.above = before, smem.found.count = count;
+    }
+    if (with_top && filled != 0) {
+      const uint32_t first = (32 - __ffs(filled)) * 32;
+      const uint32_t of_first = __ballot_sync(0xffffffffu, bins[first + lane] > 0);
+      if (lane == 0) smem.found.top = first + 31 - __clz(of_first);
+    }
+    __syncwarp();
+    if (!is_added)
+#pragma unroll
+      for (uint32_t i = 0; i < 8; ++i) own[i ^ lane % 8] = make_uint4(0, 0, 0, 0);
   }
   __syncthreads();
   // The same in all lanes: so that the compiler knows it to be, and keeps it out of registers that hold keys.
@@ -158,17 +157,18 @@ __device__ __forceinline__ Found find_bin(Smem<Cfg>& smem, bool is_added, uint32
           ptx::redux_max_u32(found.top)};
 }
 
-// How many of this CTA's keys lie above the bin, and in it.
+// How many of this CTA's keys lie above the bin, and in it. Reads the bins that this thread clears.
 template <class Cfg>
 __device__ __forceinline__ void count_own(Smem<Cfg>& smem, uint32_t bin) {
-  using Bins = OwnBins<Cfg>;
-  uint32_t counts[Bins::num], above = 0;
-  Bins::load(smem.histogram, counts);
+  uint32_t above = 0;
 #pragma unroll
-  for (uint32_t i = 0; i < Bins::num; ++i) above += Bins::first() + i > bin ? counts[i] : 0;
+  for (uint32_t i = 0; i < num_bins; i += Cfg::threads) {
+    const uint32_t at = i + threadIdx.x, count = smem.histogram[at];
+    above += at > bin ? count : 0;
+    if (at == bin) smem.own.equal = count;
+  }
   above = ptx::redux_add_u32(above);
   if (threadIdx.x % 32 == 0 && above > 0) atomicAdd(&smem.own.greater, above);
-  if (bin - Bins::first() < Bins::num) smem.own.equal = smem.histogram[bin];
 }
 
 // The keys that are taken: all above `above`, and the first `needed` of those from `low` on to it.
@@ -268,15 +268,13 @@ __device__ __forceinline__ Choice choose_of_few(const Smem<Cfg>& smem, uint32_t 
 template <class Cfg, class Pass>
 __device__ __forceinline__ Choice choose(Smem<Cfg>& smem, Range range, uint32_t top_k, uint32_t most, bool across,
                                          const Pass& pass) {
-  constexpr uint32_t bin_bits = Cfg::threads == 1024 ? 12 : Cfg::threads == 512 ? 11 : 10;
-  static_assert(1u << bin_bits == Smem<Cfg>::num_bins);
   const bool is_added = Cfg::cluster > 1 && across;
   uint32_t needed = top_k;
 #pragma unroll 1
   for (Count pass_of = Count::groups;;) {
     const uint32_t width = range.high - range.low;
     const uint32_t bits = 32 - __clz(width), shift = bits > bin_bits ? bits - bin_bits : 0;
-    const uint32_t bins = (width >> shift) + 1, first = Smem<Cfg>::num_bins - bins;  // the last ones
+    const uint32_t bins = (width >> shift) + 1, first = num_bins - bins;  // the last ones
     pass(Counter<Cfg>{smem, range, shift, bins << shift,
                       static_cast<uint32_t>(__cvta_generic_to_shared(smem.histogram + first)), pass_of});
     if constexpr (Cfg::cluster > 1)
@@ -284,7 +282,7 @@ __device__ __forceinline__ Choice choose(Smem<Cfg>& smem, Range range, uint32_t 
     if (!is_added) __syncthreads();
     if (pass_of == Count::few) return choose_of_few<Cfg>(smem, needed);
     const bool is_first = pass_of == Count::groups;
-    const Found found = find_bin<Cfg>(smem, is_added, needed);
+    const Found found = find_bin<Cfg>(smem, is_added, is_first, needed);
     const uint32_t last = is_first ? found.top : found.bin;
     range.high = range.low + (((last + 1 - first) << shift) - 1);
     range.low += (max(found.bin, first) - first) << shift;
@@ -293,7 +291,7 @@ __device__ __forceinline__ Choice choose(Smem<Cfg>& smem, Range range, uint32_t 
       // Others have read it now: they came to the barriers above since.
       if (is_first && threadIdx.x == 0) smem.own.greater = 0;
       if (!is_first) count_own<Cfg>(smem, found.bin);
-      OwnBins<Cfg>::clear(smem.histogram);
+      clear_histogram(smem);
       __syncthreads();
     }
     if (is_first) continue;

@@ -168,7 +168,7 @@ __device__ __forceinline__ void choose_streamed(Smem<Cfg>& smem, uint32_t buffer
     else
       list.keep(smem, end);
     __syncthreads();
-    OwnBins<Cfg>::clear(smem.histogram);  // where smem.list was. Barriers follow before keys are counted
+    clear_histogram(smem);  // where smem.list was. Barriers follow before keys are counted
     if (is_last) return;
   }
 }

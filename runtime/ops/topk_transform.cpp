@@ -1,6 +1,7 @@
 // topk_transform, host side: what is accepted, how many CTAs share a row and how much of it each holds, how a
 // call is launched.
 #include <algorithm>
+#include <cmath>
 
 #include "dgrt/mla.h"
 #include "mla/sm90_topk_transform.cuh"  // interface half: Params, smem_bytes()
@@ -26,7 +27,10 @@ struct Shape {
     if (streamed && threads == 256) return 3;
     return (items_per_thread == 8 ? 2048 : 1024) / threads;
   }
-  uint32_t clusters_at_once() const { return std::max(sm_count * resident_blocks() / cluster, 1u); }
+  // With one CTA on an SM. Clusters do not cross GPCs of 16 or 18 SMs, one of which has too few for a second one of 8:
+  // with 132 SMs 15 run at once, as H100 showed.
+  uint32_t clusters_side_by_side() const { return std::max(sm_count / cluster - (cluster == 8 ? 1 : 0), 1u); }
+  uint32_t clusters_at_once() const { return clusters_side_by_side() * resident_blocks(); }
   int64_t chunk() const { return k90::chunk_items(threads, items_per_thread); }
 };
 
@@ -82,27 +86,25 @@ struct TopkTransform {
                    c["threads"], c["items_per_thread"], c["cluster"], c["streamed"]);
   }
 
-  // The largest of device memory and, in rounds of rows that are worked on at once, the chain of barriers of one row
-  // and the instructions of all rows on an SM. Constants: NVIDIA H100, CUDA 13.0, 2026-11-27, fitted to all
-  // configs of 18 calls; picks were 0.6 % behind the fastest in the mean, 4 % at worst. Those of streams are estimates.
+  // The larger of device memory and of what SMs do, with a part of the other one, which is not hidden behind it. SMs
+  // work in rounds of rows that are worked on at once. A round is as long as the chain of one row's barriers and of
+  // one thread's scores, or as the instructions of all rows on an SM, whichever is longer, with that part of the other.
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c) {
     const Shape s = Shape::of(target, c);
     const int64_t rows = std::max<int64_t>(point[0], 1), columns = std::max<int64_t>(point[1], 1);
     const int64_t part = div_up(columns, s.cluster);
-    const bool is_read_again = !s.streamed && part > s.chunk();
-    const int64_t passes = is_read_again ? 4 : 1;  // over memory
-    const int64_t memory_ps =  // 4 bytes, 2.86 TB/s
-        sparse::capped_product(sparse::capped_product(rows, columns) / 100, 140 * passes);
     const int64_t rounds = div_up(rows, s.clusters_at_once());
-    int64_t row_ps = s.streamed ? stream_ps(d, s, part) : 3'050'000 + 1000 * s.threads + part * 225'900 / s.threads;
-    if (is_read_again) row_ps += part * 212;
+    const auto on_an_sm = static_cast<double>(
+        std::min<int64_t>(s.resident_blocks(), div_up(rows, s.clusters_side_by_side())));
+    const Row row = s.streamed ? streamed_row(d, s, part) : held_row(d, s, part);
+    double chain = row.chain_ns;
     if (s.cluster > 1) {
-      const int64_t doublings = s.cluster == 2 ? 1 : s.cluster == 4 ? 2 : 3;
-      row_ps += (1'860'000 + 4'090'000 * doublings) * (504 + s.threads / 2) / 1024;
-      if (rounds > 1) row_ps += row_ps * 22 / 100;  // they wait for each other's loads
+      chain += cluster_ns + doubling_ns * std::log2(s.cluster);
+      if (rounds > 1) chain *= crowd;
     }
-    const int64_t issue_ps = part * (s.streamed ? 61 : 122) * s.resident_blocks();
-    return 4'590'000 + std::max(memory_ps, sparse::capped_product(rounds, std::max(row_ps, issue_ps)));
+    const double busy = static_cast<double>(rounds) * overlap(chain + row.issue_ns, on_an_sm * row.issue_ns);
+    const double memory = static_cast<double>(rows) * static_cast<double>(columns) * row.passes * 4 / bytes_per_ns;
+    return static_cast<int64_t>(std::min((launch_ns + overlap(busy, memory)) * 1000, 9e18));
   }
 
   static Instance instance(const Desc&, const Target& target, const Config& c) {
@@ -185,15 +187,50 @@ struct TopkTransform {
     return {{"threads", threads}, {"items_per_thread", items_per_thread}, {"cluster", cluster}, {"streamed", streamed}};
   }
 
-  // Of one segment: a chunk that only appends costs half of what a choice among as many keys does. Choices: of the
-  // first chunk and of the list at the end, and, where the list has little room, of the list with every chunk.
-  static int64_t stream_ps(const Desc& d, const Shape& s, int64_t part) {
-    const int64_t key_ps = 225'900, choice_ps = 1'500'000, room = k90::list_items(s.threads);
-    const int64_t chunk_ps = s.items_per_thread * key_ps / 2, list_ps = std::min(part, room) * key_ps / s.threads;
-    const int64_t cut_ps = 4 * d.top_k > room ? choice_ps + list_ps / 2 : 0;
-    const int64_t chunks = div_up(part, s.chunk());
-    return 3'050'000 + 1000 * s.threads + list_ps + choice_ps + chunk_ps + chunks * (chunk_ps + 200'000) +
-           std::max<int64_t>(chunks - 2, 0) * cut_ps;
+  // NVIDIA H100, CUDA 13.0: the model's form was fitted on 2026-11-27 to all configs of 31 calls of the kernels before
+  // these; these values are estimates from those by the instructions of both (docs/notes).
+  static constexpr double launch_ns = 6000, bytes_per_ns = 2860;  // launch: with what is loaded first
+  static constexpr double unhidden = 0.35;
+  static constexpr double chain_ns = 100, key_ns = 90;              // of a row; of each score of a thread
+  static constexpr double warp_ns = 26, taken_ns = 0.8;             // issued for each warp, and each position
+  static constexpr double again_chunk_ns = 1900, again_key_ns = 0.07;  // of what is read again
+  static constexpr double append_chunk_ns = 700, append_key_ns = 0.02, cut_ns = 2500;
+  static constexpr double cluster_ns = 3600, doubling_ns = 1300;
+  static constexpr double crowd = 1.15;  // clusters that follow each other wait for each other's loads
+
+  static double overlap(double a, double b) { return std::max(a, b) + unhidden * std::min(a, b); }
+
+  struct Row {
+    double chain_ns, issue_ns, passes;  // passes: over memory
+  };
+
+  static Row held_row(const Desc& d, const Shape& s, int64_t part) {
+    const int64_t held = std::min(part, s.chunk());
+    Row row = {chain_ns + key_ns * static_cast<double>(held) / s.threads, issue_ns(d, s, part), 1};
+    if (part > s.chunk()) {
+      row.chain_ns += again_chunk_ns * static_cast<double>(div_up(part, s.chunk()));
+      row.issue_ns += again_key_ns * static_cast<double>(part);
+      row.passes = 4;
+    }
+    return row;
+  }
+
+  // Chosen among: the first chunk, the list at the end, and a full list, which each time is of about list / k - 1 times
+  // as many scores as before, or of every chunk.
+  static Row streamed_row(const Desc& d, const Shape& s, int64_t part) {
+    const double room = k90::list_items(s.threads), top_k = static_cast<double>(d.top_k);
+    const auto scores = static_cast<double>(part), chunk = static_cast<double>(s.chunk());
+    const auto later_chunks = static_cast<double>(div_up(part, s.chunk()) - 1);
+    const double growth = room / top_k - 1;
+    const double cuts = growth < 1.01 ? later_chunks
+                                      : std::min(later_chunks, std::log(std::max(scores / chunk, 1.0)) / std::log(growth));
+    const double chosen = std::min(scores, chunk) + std::min(scores, room) + cuts * room;
+    return {2 * chain_ns + key_ns * chosen / s.threads + cut_ns * cuts + append_chunk_ns * later_chunks,
+            issue_ns(d, s, part) + append_key_ns * scores + warp_ns * s.threads / 32, 1};
+  }
+
+  static double issue_ns(const Desc& d, const Shape& s, int64_t part) {
+    return warp_ns * s.threads / 32 + taken_ns * static_cast<double>(std::min(d.top_k, part)) / s.cluster;
   }
 };
 
