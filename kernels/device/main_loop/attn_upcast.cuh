@@ -1,6 +1,7 @@
 // Keys and values of e4m3, made 16 bits on their way: every lane of four warps copies 16 columns of a row at a
 // time to a slot beside the tiles, and converts what it copied itself, as soon as it is there, to where products
-// read. Several slots are on their way meanwhile. Pages of any size cost the same.
+// read. Several slots are on their way meanwhile. Pages of any size cost the same. What is read of shared memory is
+// read well before anything waits for it: products keep it busy, and an answer takes 100 cycles.
 #pragma once
 #include "device/main_loop/attn_keys.cuh"
 #include "device/main_loop/paged_upcast.cuh"
@@ -72,6 +73,13 @@ class UpcastKeys : public Source {
     __device__ static constexpr uint32_t box(uint32_t chunk) { return chunk * 4 % wide; }
     __device__ static uint32_t lane_row() { return threadIdx.x % 32 / 8 / wide * 2 + threadIdx.x / 4 % 2; }
     __device__ static uint32_t lane_box() { return threadIdx.x % 32 / 8 % wide; }
+    // Where the lane's 16 bytes lie among the warp's: a row's side by side, so that what comes of a line of memory
+    // meets in no bank, every other row's boxes in the other order, so that what eight lanes read does not either.
+    __device__ static uint32_t lane_place() {
+      constexpr uint32_t boxes_of_row = wide < 4 ? wide : 4;
+      const uint32_t box = boxes_of_row == 1 ? 0 : lane_box() ^ lane_row() % 2;
+      return ((lane_row() * boxes_of_row + box) * 4 + threadIdx.x % 4) * 16;
+    }
     __device__ static bool has_row(uint32_t chunk) { return rows * wide % 8 == 0 || lane_row() + row(chunk) < rows; }
   };
   using K = Tile<Cfg::head_dim_qk>;
@@ -89,7 +97,7 @@ class UpcastKeys : public Source {
         first_(range.first),
         last_(range.end - 1),
         tables_(tables + threadIdx.x % 128 / 32 * (3 * table_bytes + 4 * entries_bytes)),
-        raw_(raw + threadIdx.x % 128 * 16) {
+        raw_(raw + threadIdx.x % 128 / 32 * (32 * 16)) {
     request_page(last_), request_page(last_ - 1), request_page(last_ - 2);
     ptx::copy_async_commit();
     ptx::copy_async_wait<0>();
@@ -172,15 +180,27 @@ class UpcastKeys : public Source {
   }
   template <class T, uint32_t pass>
   __device__ __forceinline__ void request_chunks(uint32_t from, uint32_t end_column) const {
+    const auto exists = [](uint32_t i) {
+      const uint32_t chunk = pass * T::in_pass + i;
+      return chunk < T::chunks && T::has_row(chunk);
+    };
+    uint64_t begin[T::in_pass];
+#pragma unroll
+    for (uint32_t i = 0; i < T::in_pass; ++i)
+      if (exists(i)) begin[i] = ptx::load_shared_u64(from + T::lane_row() * 8 + T::row(pass * T::in_pass + i) * 8);
 #pragma unroll
     for (uint32_t i = 0; i < T::in_pass; ++i) {
-      const uint32_t chunk = pass * T::in_pass + i;
-      if (chunk >= T::chunks || !T::has_row(chunk)) continue;
-      const uint32_t column = (T::lane_box() + T::box(chunk)) * attn_box_columns + threadIdx.x % 4 * 16;
-      const uint64_t row = ptx::load_shared_u64(from + T::lane_row() * 8 + T::row(chunk) * 8);
-      ptx::copy_async_b128(raw_ + slot_ * slot_bytes + i * (128 * 16), reinterpret_cast<const uint8_t*>(row) + column,
-                           row != 0 && column < end_column ? 16 : 0);
+      if (!exists(i)) continue;
+      const uint32_t box = T::lane_box() + T::box(pass * T::in_pass + i);
+      const uint32_t column = box * attn_box_columns + threadIdx.x % 4 * 16;
+      ptx::copy_async_b128(raw_chunk<T>(i), reinterpret_cast<const uint8_t*>(begin[i]) + column,
+                           begin[i] != 0 && column < end_column ? 16 : 0);
     }
+  }
+  // Of the slot that is converted next, and then requested.
+  template <class T>
+  __device__ __forceinline__ uint32_t raw_chunk(uint32_t i) const {
+    return raw_ + slot_ * slot_bytes + T::lane_place() + i * (128 * 16);
   }
 
   template <class T>
@@ -194,37 +214,39 @@ class UpcastKeys : public Source {
         false);
   }
 
-  // A tile that was requested, unless it is new.
+  // A tile that was requested, unless it is new. The last part's slot is requested once the tile is announced.
   template <class T>
   __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, bool is_new) {
     if (!is_new) ring.wait_empty();
 #pragma unroll
     for (uint32_t pass = 0; pass < T::passes; ++pass) {
-      if (!is_new) {
-        ptx::copy_async_wait<slots - 1>();
-        constexpr uint32_t batch = T::in_pass % 4 == 0 ? 4 : T::in_pass % 3 == 0 ? 3 : T::in_pass % 2 == 0 ? 2 : 1;
-#pragma unroll
-        for (uint32_t i = 0; i < T::in_pass; i += batch) {
-          uint4 codes[batch];
-#pragma unroll
-          for (uint32_t j = 0; j < batch; ++j)
-            codes[j] = ptx::load_shared_b32x4(raw_ + slot_ * slot_bytes + (i + j) * (128 * 16));
-#pragma unroll
-          for (uint32_t j = 0; j < batch; ++j)
-            if (pass * T::in_pass + i + j < T::chunks) convert<T>(to, pass * T::in_pass + i + j, codes[j]);
-        }
-      }
-      request();
+      if (pass > 0) request();
+      if (!is_new) convert_pass<T>(to, pass);
     }
-    if (is_new) return;
-    ptx::fence_proxy_async();
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.full());
+    if (!is_new) {
+      ptx::fence_proxy_async();
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.full());
+    }
+    request();
+  }
+  template <class T>
+  __device__ __forceinline__ void convert_pass(uint32_t to, uint32_t pass) const {
+    ptx::copy_async_wait<slots - 1>();
+    constexpr uint32_t ahead = T::in_pass < 4 ? T::in_pass : 4;  // chunks that are read before one is converted
+    uint4 codes[T::in_pass];
+#pragma unroll
+    for (uint32_t i = 0; i < ahead; ++i) codes[i] = ptx::load_shared_b32x4(raw_chunk<T>(i));
+#pragma unroll
+    for (uint32_t i = 0; i < T::in_pass; ++i) {
+      if (pass * T::in_pass + i < T::chunks) convert<T>(to, pass * T::in_pass + i, codes[i]);
+      if (i + ahead < T::in_pass) codes[i + ahead] = ptx::load_shared_b32x4(raw_chunk<T>(i + ahead));
+    }
   }
 
   int32_t first_, last_;  // tiles
   uint32_t tables_;       // of the warp, in shared memory: where a tile's keys begin, two tiles' values
-  uint32_t raw_;          // the first slot
+  uint32_t raw_;          // the first slot, of the warp
   int32_t at_;            // what is requested next
   bool is_v_;
   uint32_t pass_ = 0, slot_ = 0;
