@@ -23,7 +23,7 @@ namespace dgrt::sm90::attn_extend {
 template <class Cfg>
 __device__ void run(const Params& p) {
   if constexpr (Cfg::kv_bytes == 1)
-    run_attn<Cfg, UpcastKeys<Cfg, PagedSource<Cfg>>>(p);
+    run_attn<Cfg, UpcastKeys<Cfg, PagedRows<Cfg>>>(p);
   else if constexpr (Cfg::gather)
     run_attn<Cfg, GatheredKeys<Cfg>>(p);
   else

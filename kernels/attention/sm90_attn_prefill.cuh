@@ -21,7 +21,7 @@ namespace dgrt::sm90::attn_prefill {
 template <class Cfg>
 __device__ void run(const Params& p) {
   if constexpr (Cfg::kv_bytes == 1)
-    run_attn<Cfg, UpcastKeys<Cfg, ContiguousSource<Cfg>>>(p);
+    run_attn<Cfg, UpcastKeys<Cfg, ContiguousRows<Cfg>>>(p);
   else
     run_attn<Cfg, ContiguousKeys<Cfg>>(p);
 }

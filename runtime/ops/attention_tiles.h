@@ -190,6 +190,13 @@ inline int64_t step_cycles(const AttnConfig& t, bool softcap) {
   }
 }
 
+// Loading a key tile of e4m3 and converting it, which goes on beside a step. Of instructions and of what a profile said
+// they wait for; not fitted to timings.
+inline int64_t upcast_cycles(const AttnConfig& t, bool to_fp16) {
+  const int64_t elements = int64_t{t.block_n} * (t.head_dim_qk + t.head_dim_v);
+  return 350 + elements * (to_fp16 ? 5 : 7) / 100;
+}
+
 // Rounds of tiles over the SMs under a causal mask, which is what most calls have; half a tile at the end.
 template <class Op, class D, class A>
 int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, const Point& point,
@@ -201,7 +208,9 @@ int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, cons
   const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(point), 1, most);
   const int64_t sms = prepare(d, target, c).template as<TileShape>().max_ctas;
   const int64_t rows = t.block_m, keys = t.block_n, row_tiles = div_up(q_len, rows);
-  const int64_t step = step_cycles(t, has(d, DGRT_ATTN_SOFTCAP));
+  int64_t step = step_cycles(t, has(d, DGRT_ATTN_SOFTCAP));
+  if (has_fp8_cache(d))
+    step = std::max(step, upcast_cycles(t, d.dtype == DGRT_FP16 || !has(d, DGRT_ATTN_NEW_KEYS)));
   // The first scores, the last output; with one slot a tile's q is loaded when the one before is through.
   const int64_t ends = 500 + step / 2 + (attn_q_slots(t) == 1 ? 5400 : 0);
   const int64_t longest = ends + div_up(kv_len, keys) * step;

@@ -182,6 +182,7 @@ Status AttnExtend::bind(const Desc& d, const Args& x, const Prepared& prepared,
   p.page_table = x.page_table, p.seq_lens = x.seq_lens, p.kv_start = x.kv_start;
   p.table_row = static_cast<uint64_t>(x.page_table_stride);
   p.page_size = static_cast<uint32_t>(x.page_size);
+  p.tile_pages = s.tile.block_n / p.page_size, p.tile_tokens = s.tile.block_n % p.page_size;
   p.mask = attention::make_mask(x);
   p.page_error = x.page_error;
   const auto rows = [](const void* base, int64_t page, int64_t token, int64_t head) {

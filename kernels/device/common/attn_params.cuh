@@ -60,6 +60,7 @@ struct AttnExtendParams : AttnParams {
   uint32_t page_size, num_pages;  // num_pages: that k and v reach
   uint32_t max_kv_len;            // that the table reaches: sequences are cut there
   uint32_t box_rows;              // of boxes of k and v: divides page_size and block_n
+  uint32_t tile_pages, tile_tokens;  // of block_n: whole pages, and what is left; of e4m3 only
   const int32_t* kv_start;        // [batch]: the table's first key, or null: 0
   TensorMap k_new, v_new;         // of q's tokens; NEW_KEYS only
   int32_t* page_error;            // see report_page(); CHECK_PAGES only

@@ -10,6 +10,8 @@
 //           softmax hides behind the others' products; a single one turns scores into weights while
 //           its output still runs. Rows are closed while the last output runs, and stored while the
 //           next tile is worked on.
+// e4m3      keys and values become fp16 on their way (attn_upcast.cuh), bf16 queries with them, by the warpgroups
+//           that multiply them (fp16_queries.cuh).
 // Source    Shah et al., FlashAttention-3, arXiv 2407.08608 (warp specialisation, the two
 //           overlaps).
 #pragma once
@@ -17,6 +19,7 @@
 #include "device/epilogue/attn_output.cuh"
 #include "device/epilogue/attn_store.cuh"
 #include "device/main_loop/attn_keys.cuh"
+#include "device/main_loop/fp16_queries.cuh"
 #include "device/main_loop/kv_scales.cuh"
 #include "device/main_loop/online_softmax.cuh"
 #include "device/main_loop/row_mask.cuh"
@@ -280,8 +283,10 @@ __device__ __forceinline__ void zero_values(uint32_t v, int32_t first, int32_t e
 template <class Cfg>
 struct AttnMath {
   using Smem = AttnSmem<Cfg>;
-  using Wgmma = typename AttnWgmma<Cfg::dtype, Cfg::block_n>::Scores;
-  using OutputWgmma = typename AttnWgmma<Cfg::dtype, Smem::columns>::Output;
+  static constexpr int dtype = attn_operand_dtype<Cfg>;
+  static constexpr int lift = dtype == Cfg::dtype ? 0 : fp16_weight_lift;  // weights are up to 2^lift
+  using Wgmma = typename AttnWgmma<dtype, Cfg::block_n>::Scores;
+  using OutputWgmma = typename AttnWgmma<dtype, Smem::columns>::Output;
   using Keys = KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>;
 
   // The softmax must come before the wait for the output, which the compiler would move up: with nobody
@@ -318,11 +323,24 @@ struct AttnMath {
     return Turns<Smem::math_warpgroups>::first_barrier + Smem::math_warpgroups + warpgroup;
   }
 
+  // Of those who share the slab.
+  __device__ uint32_t slab_barrier() const {
+    if constexpr (Cfg::split_v == 1) return own_barrier();
+    return Turns<Smem::math_warpgroups>::first_barrier + 2 * Smem::math_warpgroups + slab;
+  }
+
   template <class R>
   __device__ __forceinline__ void release(R& ring) const {
     __syncwarp();
     if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.empty());
     ring.advance();
+  }
+
+  __device__ __forceinline__ void convert_q() {
+    float factor[2];
+    slab_to_fp16<Cfg::head_dim_qk, Cfg::split_v>(
+        smem.q(q_ring.slot, slab), part, [&] { ptx::named_barrier_sync(slab_barrier(), Cfg::split_v * 128); }, factor);
+    scales.set_rows(factor);
   }
 
   // is_first: of a tile's keys, outside the loop.
@@ -365,9 +383,9 @@ struct AttnMath {
                                         OnlineSoftmax& softmax, float (&rescale)[2]) {
     if constexpr (Cfg::softcap)
 #pragma unroll
-      for (uint32_t i = 0; i < Cfg::block_n / 2; ++i) s[i] = tanh_f32(s[i] * scales.cap());
+      for (uint32_t i = 0; i < Cfg::block_n / 2; ++i) s[i] = tanh_f32(s[i] * scales.cap(i / 2 % 2));
     mask.apply(s, at);
-    softmax.update(s, scales.logit(), rescale);
+    softmax.update<lift>(s, {scales.logit(0), scales.logit(1)}, rescale);
   }
 
   // Leaves the key tiles that no row of the slab sees to the other slabs. Returns the end of its own: at
@@ -404,6 +422,7 @@ struct AttnMath {
     for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] = 0.0f;
     const int32_t end = skip_unseen(keys, mask, has_rows);
     q_ring.wait_full();
+    if constexpr (dtype != Cfg::dtype) convert_q();
     k_ring.wait_full();
     issue_s<true>();
     mask.load(end - 1);
@@ -413,7 +432,7 @@ struct AttnMath {
     // With one slot the next tile's q waits for this.
     if (Smem::q_slots == 1 && keys.first == end - 1) release(q_ring);
     weigh(mask, end - 1, softmax, rescale);
-    pack_scores<Cfg::dtype>(weights, s);
+    pack_scores<dtype>(weights, s);
 #pragma unroll 1
     for (int32_t at = end - 2; at >= keys.first; --at) {
       turns.wait();
@@ -442,7 +461,7 @@ struct AttnMath {
       release(v_ring);
 #pragma unroll
       for (uint32_t i = 0; i < Smem::columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
-      pack_scores<Cfg::dtype>(weights, s);
+      pack_scores<dtype>(weights, s);
     }
     if (Smem::q_slots > 1) release(q_ring);
     issue_o(keys, keys.first);
@@ -460,7 +479,7 @@ struct AttnMath {
     for (uint32_t i = 0; i < 2; ++i) {
       const int32_t at = row + static_cast<int32_t>(i) * 8;
       const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
-      scale[i] = value_scale * close_row(p, token, head, sum[i], softmax.max[i] * scales.logit(),
+      scale[i] = value_scale * close_row(p, token, head, sum[i], softmax.max[i] * scales.logit(i) - lift,
                                          part == 0 && threadIdx.x % 4 == 0 && at < tile.q_len);
     }
   }

@@ -148,35 +148,18 @@ class PagedSource {
 
   __device__ static uint32_t warp() { return threadIdx.x % 128 / 32; }
 
-  // Of this row, for UpcastKeys: the entry is copied to `to` and read there when the copy is complete.
-  __device__ __forceinline__ void request_page(int32_t at, uint32_t row, uint32_t to) const {
-    uint32_t token, in_table;
-    if (find_entry(at, row, 1, token, in_table))
-      ptx::copy_async_b32(to, p_.page_table + sequence_ * p_.table_row + in_table);
-  }
-  __device__ __forceinline__ Place place_of(int32_t at, uint32_t row, uint32_t from) const {
-    uint32_t token, in_table;
-    if (!find_entry(at, row, 1, token, in_table)) return {0, p_.num_pages};
-    return {token, ptx::load_shared_u32(from)};
-  }
-  __device__ bool exists(Place place) const { return place.page < p_.num_pages; }
-
   // Of `rows` rows from row `row` of tile `at`, all in one page. Pages from num_pages on do not exist. Nothing
   // is done with the table's entry, so that nobody waits for it here: neither do lanes without one, whose page a
   // branch would write to the register that the others' entries are on their way to.
   __device__ __forceinline__ Place find(int32_t at, uint32_t row, uint32_t rows) const {
     uint32_t token = 0, in_table = 0;
-    const bool exists = find_entry(at, row, rows, token, in_table);
-    return {token, ptx::load_b32_if(exists, p_.page_table + sequence_ * p_.table_row + in_table, p_.num_pages)};
-  }
-  // False: they do not exist.
-  __device__ __forceinline__ bool find_entry(int32_t at, uint32_t row, uint32_t rows, uint32_t& token,
-                                             uint32_t& in_table) const {
     const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(row);
-    if (row >= Cfg::block_n || key >= key_end_ || key + static_cast<int32_t>(rows) <= key_first_) return false;
-    in_table = static_cast<uint32_t>(key) / p_.page_size;
-    token = static_cast<uint32_t>(key) - in_table * p_.page_size;
-    return true;
+    const bool exists = row < Cfg::block_n && key < key_end_ && key + static_cast<int32_t>(rows) > key_first_;
+    if (exists) {
+      in_table = static_cast<uint32_t>(key) / p_.page_size;
+      token = static_cast<uint32_t>(key) - in_table * p_.page_size;
+    }
+    return {token, ptx::load_b32_if(exists, p_.page_table + sequence_ * p_.table_row + in_table, p_.num_pages)};
   }
 
   const Params& p_;

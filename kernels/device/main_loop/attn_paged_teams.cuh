@@ -7,12 +7,11 @@
 // Pipeline  `stages` slots of keys and values, each team at its own pace; tiles of the next unit are on their way
 //           while a unit ends. The slot of a unit's last tile is where its teams' outputs meet.
 // Split     key_split.cuh says which keys; attn_parts.cuh adds up what was split.
-// e4m3      becomes fp16 in registers, exactly (team_product.cuh). bf16 queries become fp16 too: a row's times a
-//           power of two that brings its largest element near 2^14. What falls short of fp16's range then, is
-//           2^31 times smaller. Weights of fp16 are up to 2^14: those above 2^-28 are normal numbers.
+// e4m3      becomes fp16 in registers, exactly (team_product.cuh), bf16 queries become fp16 too (fp16_queries.cuh).
 // Clusters  key_cluster.cuh: CTAs that share a head of a small batch add up their parts in shared memory.
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
+#include "device/main_loop/fp16_queries.cuh"
 #include "device/main_loop/paged_load.cuh"
 #include "device/main_loop/paged_rows.cuh"
 #include "device/mma/team_product.cuh"
@@ -94,30 +93,14 @@ struct TeamQueries {
   }
 
  private:
-  static __device__ __forceinline__ uint32_t max_magnitude(uint32_t pair) {
-    return max(pair & 0x7fff, pair >> 16 & 0x7fff);
-  }
-  static __device__ __forceinline__ uint32_t max_magnitude(uint4 x) {
-    return max(max(max_magnitude(x.x), max_magnitude(x.y)), max(max_magnitude(x.z), max_magnitude(x.w)));
-  }
-
-  // Powers of two are exact, up to where fp16 ends. Infinity and NaN stay what they are.
   __device__ __forceinline__ void scale_row(uint4 (&row)[per_lane], uint32_t factor_to) const {
     uint32_t most = 0;
 #pragma unroll
-    for (const uint4& x : row) most = max(most, max_magnitude(x));
-    constexpr uint32_t least = 64, target = 127 + 14;  // exponents as bf16 and fp32 have them
-    const uint32_t exponent = max(ptx::redux_max_u32(most) >> 7, least);
-    const float scale = __uint_as_float((127 + target - exponent) << 23);
+    for (const uint4& x : row) most = max(most, Fp16Row::max_magnitude(x));
+    const Fp16Row to(ptx::redux_max_u32(most));
 #pragma unroll
-    for (uint4& x : row)
-      x = make_uint4(scaled_pair(x.x, scale), scaled_pair(x.y, scale), scaled_pair(x.z, scale),
-                     scaled_pair(x.w, scale));
-    if (threadIdx.x % 32 == 0) ptx::store_shared_f32(factor_to, __uint_as_float((127 + exponent - target) << 23));
-  }
-  static __device__ __forceinline__ uint32_t scaled_pair(uint32_t pair, float scale) {
-    return ptx::pack_half2<dtype_fp16>(ptx::half_low<dtype_bf16>(pair) * scale,
-                                       ptx::half_high<dtype_bf16>(pair) * scale);
+    for (uint4& x : row) x = to.convert(x);
+    if (threadIdx.x % 32 == 0) ptx::store_shared_f32(factor_to, to.factor);
   }
 
   // Of 16 columns, a thread's fragment of e4m3 has four that lie side by side: pairs of even places first.
@@ -137,7 +120,7 @@ template <class Cfg>
 struct AttnTeams {
   using Smem = AttnTeamsSmem<Cfg>;
   static constexpr bool fp16 = Cfg::dtype == dtype_fp16 || Cfg::kv_bytes == 1;
-  static constexpr int lift = fp16 ? 14 : 0;  // weights are up to 2^lift
+  static constexpr int lift = fp16 ? fp16_weight_lift : 0;  // weights are up to 2^lift
   using Product = TeamProduct<fp16, Cfg::kv_bytes, Smem::keys>;
   using Given = MaskReader<Cfg, Smem::keys>;
   static constexpr uint32_t query_steps = Cfg::head_dim_qk / 16;

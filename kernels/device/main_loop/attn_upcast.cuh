@@ -4,13 +4,20 @@
 // read well before anything waits for it: products keep it busy, and an answer takes 100 cycles.
 #pragma once
 #include "device/main_loop/attn_keys.cuh"
+#include "device/main_loop/kv_scales.cuh"
 #include "device/main_loop/paged_upcast.cuh"
 
 namespace dgrt {
 
-// Rows of sequences that lie one behind the other, found as PagedSource finds those of pages: one page.
+// Where a row of keys and values lies.
+struct UpcastRow {
+  uint32_t token, page;
+  bool exists;
+};
+
+// Rows of sequences that lie one behind the other: one page.
 template <class Cfg>
-class ContiguousSource {
+class ContiguousRows {
  public:
   using Params = AttnContiguousParams;
   using Range = KeyRange<Cfg::block_m, Cfg::block_n, false>;
@@ -25,38 +32,85 @@ class ContiguousSource {
 
  protected:
   static constexpr uint32_t warps = 4;
-  struct Place {
-    uint32_t token, page;
-  };
 
-  __device__ ContiguousSource(const Params& p, const RaggedTile& tile, const Range& range)
+  __device__ ContiguousRows(const Params& p, const RaggedTile& tile, const Range& range, uint32_t row)
       : p_(p),
         key_first_(range.key_first),
         key_end_(range.key_end),
         first_token_(static_cast<uint32_t>(tile.kv_begin)),
+        row_(static_cast<int32_t>(row)),
         head_(static_cast<uint32_t>(tile.head) / p.group) {}
 
   __device__ static bool is_new(int32_t) { return false; }
-  __device__ void request_page(int32_t, uint32_t, uint32_t) const {}
-  __device__ __forceinline__ Place place_of(int32_t at, uint32_t row, uint32_t) const {
-    const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + static_cast<int32_t>(row);
-    return {first_token_ + static_cast<uint32_t>(key), key < key_first_ || key >= key_end_ ? 1u : 0u};
+  __device__ void request_row(int32_t, uint32_t) const {}
+  __device__ __forceinline__ UpcastRow row(int32_t at, uint32_t) const {
+    const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + row_;
+    return {first_token_ + static_cast<uint32_t>(key), 0, key >= key_first_ && key < key_end_};
   }
-  __device__ static bool exists(Place place) { return place.page == 0; }
 
   const Params& p_;
   int32_t key_first_, key_end_;
-  uint32_t first_token_, head_;
+  uint32_t first_token_;
+  int32_t row_;
+  uint32_t head_;
 };
 
-// Source: PagedSource, ContiguousSource. Of a tile every warp has a quarter of the rows, side by side. Four lanes
+// Rows of pages. Tiles are requested in their order, from the last of the range on: to where the row before lay,
+// only differences are added, as a division would have every tile wait for it.
+template <class Cfg>
+class PagedRows : public PagedSource<Cfg> {
+  using Base = PagedSource<Cfg>;
+
+ public:
+  using typename Base::Params, typename Base::Range;
+
+ protected:
+  using Base::key_end_, Base::key_first_, Base::p_;
+
+  __device__ PagedRows(const Params& p, const RaggedTile& tile, const Range& range, uint32_t row)
+      : Base(p, tile, range), row_(static_cast<int32_t>(row)), table_(p.page_table + this->sequence_ * p.table_row) {
+    const auto key = static_cast<uint32_t>(key_of(range.end - 1));
+    in_table_ = static_cast<int32_t>(key / p.page_size);
+    token_ = static_cast<int32_t>(key % p.page_size);
+  }
+
+  // Lanes that have rows: the table's entry and the place in the page, to the warp's entries of tile `at`. Of rows
+  // in one page the first copies the entry: copies to many places of what lies in one are done one by one.
+  __device__ __forceinline__ void request_row(int32_t at, uint32_t entries) {
+    const auto lane = static_cast<int32_t>(threadIdx.x % 32);
+    const int32_t key = key_of(at), page_end = static_cast<int32_t>(p_.page_size) - token_;  // from key on
+    const bool copies = (lane == 0 || token_ == 0) && key < key_end_ && page_end > key_first_ - key;
+    ptx::copy_async_b32_if(copies, entries + threadIdx.x % 32 * 8, table_ + static_cast<uint32_t>(in_table_));
+    ptx::store_shared_u32(entries + threadIdx.x % 32 * 8 + 4, static_cast<uint32_t>(token_));
+    token_ -= static_cast<int32_t>(p_.tile_tokens), in_table_ -= static_cast<int32_t>(p_.tile_pages);
+    if (token_ < 0) token_ += static_cast<int32_t>(p_.page_size), --in_table_;
+  }
+  __device__ __forceinline__ UpcastRow row(int32_t at, uint32_t entries) const {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint64_t entry = ptx::load_shared_u64(entries + lane * 8);
+    const auto token = static_cast<uint32_t>(entry >> 32);
+    const uint32_t page = __shfl_sync(lanes_with_rows, static_cast<uint32_t>(entry), lane - min(lane, token));
+    const int32_t key = key_of(at);
+    return {token, page, key >= key_first_ && key < key_end_ && page < p_.num_pages};
+  }
+
+ private:
+  static constexpr uint32_t lanes_with_rows = 0xffffffffu >> (32 - Cfg::block_n / 4);
+
+  __device__ int32_t key_of(int32_t at) const { return at * static_cast<int32_t>(Cfg::block_n) + row_; }
+
+  int32_t row_;               // of a tile
+  const int32_t* table_;      // of the sequence
+  int32_t in_table_, token_;  // of the row of the tile that is requested next
+};
+
+// Source: PagedRows, ContiguousRows. Of a tile every warp has a quarter of the rows, side by side. Four lanes
 // have 64 columns of one, 16 each, and eight lanes two rows, so that their stores meet in no bank.
 template <class Cfg, class Source>
 class UpcastKeys : public Source {
   using Source::head_, Source::p_, Source::warps;
-  using typename Source::Place;
   static constexpr AttnConfig config = attn_config<Cfg>;
-  static constexpr uint32_t rows = Cfg::block_n / warps, table_bytes = rows * 8, entries_bytes = rows * 4;  // of a warp
+  static constexpr uint32_t rows = Cfg::block_n / warps, table_bytes = rows * 8, entries_bytes = rows * 8;  // of a warp
   static constexpr uint32_t slots = attn_raw_slots(config), slot_bytes = attn_raw_slot_bytes(config);
   static_assert(rows <= 32, "a lane finds one row of a tile");
 
@@ -93,12 +147,13 @@ class UpcastKeys : public Source {
   __device__ static uint32_t fills(const Params&) { return warps; }
 
   __device__ UpcastKeys(const Params& p, const RaggedTile& tile, const Range& range, uint32_t tables, uint32_t raw)
-      : Source(p, tile, range),
+      : Source(p, tile, range, threadIdx.x % 128 / 32 * rows + threadIdx.x % 32),
         first_(range.first),
         last_(range.end - 1),
         tables_(tables + threadIdx.x % 128 / 32 * (3 * table_bytes + 4 * entries_bytes)),
         raw_(raw + threadIdx.x % 128 / 32 * (32 * 16)) {
-    request_page(last_), request_page(last_ - 1), request_page(last_ - 2);
+#pragma unroll 1
+    for (int32_t at = last_; at > last_ - 3; --at) request_row(at);
     ptx::copy_async_commit();
     ptx::copy_async_wait<0>();
     aim_k(last_);
@@ -121,13 +176,11 @@ class UpcastKeys : public Source {
   __device__ void finish() const {}
 
  private:
-  __device__ static uint32_t own_row() { return threadIdx.x % 128 / 32 * rows + threadIdx.x % 32; }
-  // Where this lane's entry of the page table lies for tile `at`, of which four are kept.
-  __device__ uint32_t entry(int32_t at) const {
-    return tables_ + 3 * table_bytes + (at & 3) * entries_bytes + threadIdx.x % 32 * 4;
-  }
-  __device__ __forceinline__ void request_page(int32_t at) const {
-    if (threadIdx.x % 32 < rows) Source::request_page(at, own_row(), entry(at));
+  __device__ static bool has_row() { return threadIdx.x % 32 < rows; }
+  // Where the warp's entries of the page table lie for tile `at`, of which four are kept.
+  __device__ uint32_t entries(int32_t at) const { return tables_ + 3 * table_bytes + (at & 3) * entries_bytes; }
+  __device__ __forceinline__ void request_row(int32_t at) {
+    if (has_row()) Source::request_row(at, entries(at));
   }
 
   // What is requested from now on. Every lane says where its row's key and value begin; null: it does not exist.
@@ -135,14 +188,14 @@ class UpcastKeys : public Source {
   // copies too: whoever arrives at a barrier waits for loads that are on their way, but not for copies. They are
   // complete when four passes were requested after them, of which each has a slot.
   __device__ __forceinline__ void aim_k(int32_t at) {
-    request_page(at - 3);
-    __syncwarp();  // all lanes have requested the keys before
-    if (threadIdx.x % 32 < rows) {
-      const Place place = this->place_of(at, own_row(), entry(at));
+    __syncwarp();  // all lanes have requested the keys before, and waited for their entries
+    if (has_row()) {
+      const UpcastRow row = Source::row(at, entries(at));
+      Source::request_row(at - 3, entries(at - 3));
       const auto begin = [&](const AttnPageRows& tensor) {
-        if (!this->exists(place)) return uint64_t{0};
-        return reinterpret_cast<uint64_t>(tensor.base) + head_ * tensor.head + place.page * tensor.page +
-               place.token * tensor.token;
+        const uint64_t place = reinterpret_cast<uint64_t>(tensor.base) + head_ * tensor.head +
+                               row.page * tensor.page + row.token * tensor.token;
+        return row.exists ? place : 0;
       };
       ptx::store_shared_u64(tables_ + threadIdx.x % 32 * 8, begin(p_.k_rows));
       ptx::store_shared_u64(value_table(at) + threadIdx.x % 32 * 8, begin(p_.v_rows));
@@ -209,7 +262,7 @@ class UpcastKeys : public Source {
     // Of rows that a chunk adds, those below eight are no bits of the lane's: the swizzle's can be added later.
     const uint32_t first = attn_chunk_offset(Cfg::block_n, threadIdx.x % 128 / 32 * rows + T::lane_row(),
                                              T::lane_box() * 8 + threadIdx.x % 4 * 2);
-    upcast_chunk<Cfg::dtype>(
+    upcast_chunk<attn_operand_dtype<Cfg>>(
         codes, (to + first ^ T::row(chunk) % 8 * 16) + (T::box(chunk) * Cfg::block_n + T::row(chunk)) * attn_row_bytes,
         false);
   }
@@ -233,7 +286,7 @@ class UpcastKeys : public Source {
   template <class T>
   __device__ __forceinline__ void convert_pass(uint32_t to, uint32_t pass) const {
     ptx::copy_async_wait<slots - 1>();
-    constexpr uint32_t ahead = T::in_pass < 4 ? T::in_pass : 4;  // chunks that are read before one is converted
+    constexpr uint32_t ahead = T::in_pass < 3 ? T::in_pass : 3;  // chunks that are read before one is converted
     uint4 codes[T::in_pass];
 #pragma unroll
     for (uint32_t i = 0; i < ahead; ++i) codes[i] = ptx::load_shared_b32x4(raw_chunk<T>(i));

@@ -27,8 +27,11 @@ __device__ __forceinline__ void copy_async_b64(uint32_t smem, const void* from, 
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(smem), "l"(from), "r"(bytes) : "memory");
 }
 
-__device__ __forceinline__ void copy_async_b32(uint32_t smem, const void* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(smem), "l"(from) : "memory");
+// Of 4 bytes, where `copies`: without a branch.
+__device__ __forceinline__ void copy_async_b32_if(bool copies, uint32_t smem, const void* from) {
+  asm volatile("{.reg .pred p; setp.ne.u32 p, %2, 0; @p cp.async.ca.shared.global [%0], [%1], 4;}" ::"r"(smem), "l"(from),
+               "r"(static_cast<uint32_t>(copies))
+               : "memory");
 }
 
 __device__ __forceinline__ void copy_async_commit() {
