@@ -119,6 +119,10 @@ TEST_CASE("attn_extend e4m3: small sizes", "[gpu][emulated]") {
   Gpu* gpu = gpu_for("attn_extend e4m3: small sizes");
   if (!gpu) return;
   run_decode(*gpu, sized_e4m3({128, 128}, {{1, 1}, {17, 37}, {0, 70}, {40, 133}}));
+  // Keys in two parts, which lie otherwise in shared memory than values.
+  DecodeCase parts = sized_e4m3({192, 128}, {{70, 277}});
+  parts.dtype = DGRT_FP16;
+  run_decode(*gpu, parts);
 }
 
 }  // namespace dgrt::test

@@ -76,9 +76,9 @@ DGRT_HD constexpr uint32_t attn_raw_slot_bytes(const AttnConfig& c) {
   const uint32_t v = attn_pass_size(attn_raw_chunks(c.block_n, c.head_dim_v));
   return (k > v ? k : v) * 128 * 16;
 }
-// Beside them lie tables of where the rows of three tiles begin, and of the pages and places of four.
+// Beside them lie tables of where the rows of three tiles begin, and of the pages of four.
 DGRT_HD constexpr uint32_t attn_raw_bytes(const AttnConfig& c, uint32_t slots) {
-  return c.kv_bytes == 1 ? slots * attn_raw_slot_bytes(c) + c.block_n * (3 * 8 + 4 * 8) : 0;
+  return c.kv_bytes == 1 ? slots * attn_raw_slot_bytes(c) + c.block_n * (3 * 8 + 4 * 4) : 0;
 }
 DGRT_HD constexpr uint32_t attn_smem_bytes(const AttnConfig& c, uint32_t q_slots, uint32_t raw_slots,
                                            bool staged) {

@@ -43,7 +43,7 @@ class ContiguousRows {
 
   __device__ static bool is_new(int32_t) { return false; }
   __device__ void request_row(int32_t, uint32_t) const {}
-  __device__ __forceinline__ UpcastRow row(int32_t at, uint32_t) const {
+  __device__ __forceinline__ UpcastRow next_row(int32_t at, uint32_t) const {
     const int32_t key = at * static_cast<int32_t>(Cfg::block_n) + row_;
     return {first_token_ + static_cast<uint32_t>(key), 0, key >= key_first_ && key < key_end_};
   }
@@ -71,37 +71,45 @@ class PagedRows : public PagedSource<Cfg> {
       : Base(p, tile, range), row_(static_cast<int32_t>(row)), table_(p.page_table + this->sequence_ * p.table_row) {
     const auto key = static_cast<uint32_t>(key_of(range.end - 1));
     in_table_ = static_cast<int32_t>(key / p.page_size);
-    token_ = static_cast<int32_t>(key % p.page_size);
+    token_ = requested_token_ = static_cast<int32_t>(key % p.page_size);
   }
 
-  // Lanes that have rows: the table's entry and the place in the page, to the warp's entries of tile `at`. Of rows
-  // in one page the first copies the entry: copies to many places of what lies in one are done one by one.
+  // Lanes that have rows: the table's entry, to the warp's entries of tile `at`. Of rows in one page the first copies
+  // it: copies to many places of what lies in one are done one by one.
   __device__ __forceinline__ void request_row(int32_t at, uint32_t entries) {
     const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-    const int32_t key = key_of(at), page_end = static_cast<int32_t>(p_.page_size) - token_;  // from key on
-    const bool copies = (lane == 0 || token_ == 0) && key < key_end_ && page_end > key_first_ - key;
-    ptx::copy_async_b32_if(copies, entries + threadIdx.x % 32 * 8, table_ + static_cast<uint32_t>(in_table_));
-    ptx::store_shared_u32(entries + threadIdx.x % 32 * 8 + 4, static_cast<uint32_t>(token_));
-    token_ -= static_cast<int32_t>(p_.tile_tokens), in_table_ -= static_cast<int32_t>(p_.tile_pages);
-    if (token_ < 0) token_ += static_cast<int32_t>(p_.page_size), --in_table_;
+    const int32_t key = key_of(at), page_end = static_cast<int32_t>(p_.page_size) - requested_token_;  // from key on
+    const bool copies = (lane == 0 || requested_token_ == 0) && key < key_end_ && page_end > key_first_ - key;
+    ptx::copy_async_b32_if(copies, entries + threadIdx.x % 32 * 4, table_ + static_cast<uint32_t>(in_table_));
+    in_table_ -= static_cast<int32_t>(p_.tile_pages);
+    if (step_back(requested_token_)) --in_table_;
   }
-  __device__ __forceinline__ UpcastRow row(int32_t at, uint32_t entries) const {
-    const uint32_t lane = threadIdx.x % 32;
-    const uint64_t entry = ptx::load_shared_u64(entries + lane * 8);
-    const auto token = static_cast<uint32_t>(entry >> 32);
-    const uint32_t page = __shfl_sync(lanes_with_rows, static_cast<uint32_t>(entry), lane - min(lane, token));
+  // Then, tile by tile, where the row lies.
+  __device__ __forceinline__ UpcastRow next_row(int32_t at, uint32_t entries) {
+    const uint32_t lane = threadIdx.x % 32, entry = ptx::load_shared_u32(entries + lane * 4);
+    const auto token = static_cast<uint32_t>(token_);
+    const uint32_t page = __shfl_sync(lanes_with_rows, entry, lane - min(lane, token));
     const int32_t key = key_of(at);
+    step_back(token_);
     return {token, page, key >= key_first_ && key < key_end_ && page < p_.num_pages};
   }
 
  private:
   static constexpr uint32_t lanes_with_rows = 0xffffffffu >> (32 - Cfg::block_n / 4);
 
+  // From a tile's token to that of the one before; true: one page more than tile_pages.
+  __device__ __forceinline__ bool step_back(int32_t& token) const {
+    token -= static_cast<int32_t>(p_.tile_tokens);
+    const bool passes = token < 0;
+    if (passes) token += static_cast<int32_t>(p_.page_size);
+    return passes;
+  }
   __device__ int32_t key_of(int32_t at) const { return at * static_cast<int32_t>(Cfg::block_n) + row_; }
 
-  int32_t row_;               // of a tile
-  const int32_t* table_;      // of the sequence
-  int32_t in_table_, token_;  // of the row of the tile that is requested next
+  int32_t row_;           // of a tile
+  const int32_t* table_;  // of the sequence
+  int32_t token_;         // in its page, of the row of the next tile
+  int32_t in_table_, requested_token_;  // of the tile whose entry is requested next
 };
 
 // Source: PagedRows, ContiguousRows. Of a tile every warp has a quarter of the rows, side by side. Four lanes
@@ -110,7 +118,7 @@ template <class Cfg, class Source>
 class UpcastKeys : public Source {
   using Source::head_, Source::p_, Source::warps;
   static constexpr AttnConfig config = attn_config<Cfg>;
-  static constexpr uint32_t rows = Cfg::block_n / warps, table_bytes = rows * 8, entries_bytes = rows * 8;  // of a warp
+  static constexpr uint32_t rows = Cfg::block_n / warps, table_bytes = rows * 8, entries_bytes = rows * 4;  // of a warp
   static constexpr uint32_t slots = attn_raw_slots(config), slot_bytes = attn_raw_slot_bytes(config);
   static_assert(rows <= 32, "a lane finds one row of a tile");
 
@@ -190,7 +198,7 @@ class UpcastKeys : public Source {
   __device__ __forceinline__ void aim_k(int32_t at) {
     __syncwarp();  // all lanes have requested the keys before, and waited for their entries
     if (has_row()) {
-      const UpcastRow row = Source::row(at, entries(at));
+      const UpcastRow row = Source::next_row(at, entries(at));
       Source::request_row(at - 3, entries(at - 3));
       const auto begin = [&](const AttnPageRows& tensor) {
         const uint64_t place = reinterpret_cast<uint64_t>(tensor.base) + head_ * tensor.head +
@@ -267,25 +275,27 @@ class UpcastKeys : public Source {
         false);
   }
 
-  // A tile that was requested, unless it is new. The last part's slot is requested once the tile is announced.
+  // A tile that was requested, unless it is new: then zeros were. The last part's slot is requested once the tile is
+  // announced. Nobody requests before all lanes have read the slot: keys and values may divide it differently.
   template <class T>
   __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, bool is_new) {
     if (!is_new) ring.wait_empty();
 #pragma unroll
     for (uint32_t pass = 0; pass < T::passes; ++pass) {
-      if (pass > 0) request();
+      if (pass > 0) {
+        __syncwarp();
+        request();
+      }
+      ptx::copy_async_wait<slots - 1>();
       if (!is_new) convert_pass<T>(to, pass);
     }
-    if (!is_new) {
-      ptx::fence_proxy_async();
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.full());
-    }
+    if (!is_new) ptx::fence_proxy_async();
+    __syncwarp();
+    if (!is_new && threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.full());
     request();
   }
   template <class T>
   __device__ __forceinline__ void convert_pass(uint32_t to, uint32_t pass) const {
-    ptx::copy_async_wait<slots - 1>();
     constexpr uint32_t ahead = T::in_pass < 3 ? T::in_pass : 3;  // chunks that are read before one is converted
     uint4 codes[T::in_pass];
 #pragma unroll
