@@ -222,6 +222,7 @@ TEST_CASE("attn_extend new keys: head sizes and pages", "[gpu]") {
       NewKeysCase test = sized_new(head_size, mixed);
       test.paged.page_size = page_size, test.padding = page_size == 80 ? 8 : 0;
       test.paged.dtype = page_size == 16 ? DGRT_FP16 : DGRT_BF16;
+      test.paged.flags |= few_kernels_unless(head_size.first == 128 && page_size != 16);
       run_new_keys(*gpu, test);
     }
 }
@@ -295,6 +296,7 @@ TEST_CASE("attn_extend new keys: a cache of e4m3", "[gpu]") {
       NewKeysCase test = sized_e4m3(head_size, mixed);
       test.paged.page_size = page_size, test.padding = page_size == 80 ? 8 : 0;
       test.paged.scale_per_head = page_size != 80, test.paged.sinks = page_size == 1;
+      test.paged.flags |= few_kernels_unless(head_size.first == 128);
       run_new_keys(*gpu, test);
     }
   for (const int64_t head_dim : {128, 256}) {
@@ -357,7 +359,7 @@ TEST_CASE("attn_decode new keys: head sizes, pages, windows", "[gpu]") {
     for (const int64_t page_size : {1, 16, 80})
       for (const int64_t left : {-1, 2, 100}) {
         NewKeysCase test = verify(head_size, drafts);
-        if (head_size.first != 128) test.paged.flags |= DGRT_FLAG_BATCH_INVARIANT;  // fewer kernels
+        test.paged.flags |= few_kernels_unless(head_size.first == 128);
         test.paged.page_size = page_size, test.padding = page_size == 80 ? 8 : 0;
         test.paged.window_left = left, test.paged.sinks = left == 2;
         run_new_keys(*gpu, test);

@@ -65,6 +65,11 @@ class Plan {
   lab::DeviceBuffer workspace_;
 };
 
+// A plan of attention has kernels for every number of sequences and keys, but a call takes one. A batch-invariant plan
+// has one or two, which is enough where a case is about something that does not depend on the tiles, as other cases
+// have those.
+inline uint32_t few_kernels_unless(bool all) { return all ? 0u : uint32_t{DGRT_FLAG_BATCH_INVARIANT}; }
+
 // Runs body() -> Result<std::string> as one case: recorded, and a failure of the running test names
 // it. The string says how good the result was. A launch that compiled or loaded is a failure.
 template <class Body>

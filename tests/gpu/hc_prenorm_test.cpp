@@ -171,9 +171,11 @@ TEST_CASE("hc_prenorm: every n, tails, rows further apart than they are long", "
   Gpu* gpu = gpu_for("hc_prenorm: every n, tails, rows further apart than they are long");
   if (!gpu) return;
   for (const int64_t n : {4, 8, 12, 16, 20, 24, 28, 32})
-    for (const int64_t k : {64, 192, 1088})
+    for (const int64_t k : {64, 192, 1088}) {
+      if (k != 192 && n != 4 && n != 24 && n != 32) continue;
       run_sizes(*gpu, {n, k, 600, 300, 0, n % 8 == 0 ? 3 : 0},
-                {1, 15, 17, 31, 33, 63, 65, 127, 129, 191, 193, 257, 385, 600}, {0, 1, 3, 7, 300});
+                {1, 15, 17, 31, 33, 63, 65, 127, 129, 191, 193, 257, 385, 600}, {0, 1, 7, 300});
+    }
 }
 
 TEST_CASE("hc_prenorm: more than 2^31 elements", "[gpu]") {
