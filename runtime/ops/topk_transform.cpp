@@ -27,9 +27,11 @@ struct Shape {
     if (streamed && threads == 256) return 3;
     return (items_per_thread == 8 ? 2048 : 1024) / threads;
   }
-  // With one CTA on an SM. Clusters do not cross GPCs of 16 or 18 SMs, one of which has too few for a second one of 8:
-  // with 132 SMs 15 run at once, as H100 showed.
-  uint32_t clusters_side_by_side() const { return std::max(sm_count / cluster - (cluster == 8 ? 1 : 0), 1u); }
+  // With one CTA on an SM. A cluster is within a GPC: of 8 CTAs, 15 seem to run at once on 132 SMs, by times of H100.
+  uint32_t clusters_side_by_side() const {
+    const uint32_t clusters = std::max(sm_count / cluster, 1u);
+    return cluster == 8 && clusters > 1 ? clusters - 1 : clusters;
+  }
   uint32_t clusters_at_once() const { return clusters_side_by_side() * resident_blocks(); }
   int64_t chunk() const { return k90::chunk_items(threads, items_per_thread); }
 };
