@@ -2,9 +2,9 @@
 // and leaves them as tiles of keys.
 //
 // Roles     Of each tile 16 rows are a warp's, in two steps of 8 rows; four lanes have a row, and each 16 bytes of each
-//           of its boxes. As soon as a lane has converted half of a row, it loads the next step's in its place: loads are
-//           always on their way. A tile's indices are read while the tile before is converted, and found in the cache
-//           half a tile ahead; then scales are loaded. The first thread also fetches queries.
+//           of its boxes. While a lane converts half of its row, the next half is on its way. A tile's indices are read
+//           while the first half of the tile before is converted, and found in the cache while the second is; then
+//           scales are loaded. The first thread also fetches queries.
 // Clusters  The two CTAs of a cluster have the same lists: a CTA takes one of the two steps, and sends the rows that it
 //           made on to the other's shared memory, half a tile at a time. A CTA copies all rotary columns behind v:
 //           weights take their place while they might still be on their way to the other.
