@@ -20,7 +20,7 @@ struct MlaSparsePrefill {
   static constexpr const char* stem = "mla_sparse_prefill";
 
   struct Shape {
-    uint32_t max_ctas, cluster;
+    uint32_t max_ctas;
   };
 
   static bool matches(const Desc& d) {
@@ -44,20 +44,20 @@ struct MlaSparsePrefill {
 
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point&) {
     if (target.arch != "sm_90a") return {};
-    std::vector<Config> configs = {config(d, 1)};
-    if (may_pair(d, target)) configs.push_back(config(d, 2));
-    return configs;
+    return {config(d)};
   }
-  static Status check_config(const Desc& d, const Target& target, const Config& c);
+  static Status check_config(const Desc& d, const Target& target, const Config& c) {
+    DGRT_TRY(sparse::check_arch(op, target));
+    return mla::check_fields(config(d), c);
+  }
 
-  // A tile takes its products, or its rows' way through the L2 cache. Clusters share those of v.
+  // A tile takes its products, or its rows' way through the L2 cache.
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c) {
     constexpr int64_t item_ps = 2'000'000;
     constexpr int64_t product_ps = 1250;  // a column of scores or of output; 865 TFLOPS of 132 SMs
-    constexpr int64_t column_ps = 3200;   // 64 keys of one column; 5.3 TB/s of 132 SMs
+    constexpr int64_t column_ps = 3900;   // 64 keys of one column; 4.3 TB/s of 132 SMs
     const int64_t ctas = prepare(d, target, c).as<Shape>().max_ctas;
-    const int64_t columns = d.head_dim_v / c["cluster"] + d.head_dim_qk - d.head_dim_v;
-    const int64_t tile_ps = std::max(product_ps * (d.head_dim_qk + d.head_dim_v), column_ps * columns);
+    const int64_t tile_ps = std::max(product_ps * (d.head_dim_qk + d.head_dim_v), column_ps * d.head_dim_qk);
     const int64_t item = item_ps + tile_ps * div_up(point[1], mla_keys);
     const int64_t rounds = div_up(sparse::capped_product(point[0], head_tiles(d)), ctas);
     return 4'000'000 + sparse::capped_product(rounds, item);
@@ -68,8 +68,8 @@ struct MlaSparsePrefill {
     i.stem = stem;
     i.header = "mla/sm90_mla_sparse_prefill.cuh";
     i.name_space = "dgrt::sm90::mla_sparse_prefill";
-    i.entry = fmt::format("sm90_mla_sparse_prefill_{}_{}x{}_d{}x{}_c{}", attention::dtype_name(d.dtype), c["block_m"],
-                          c["block_n"], c["head_dim_qk"], c["head_dim_v"], c["cluster"]);
+    i.entry = fmt::format("sm90_mla_sparse_prefill_{}_{}x{}_d{}x{}", attention::dtype_name(d.dtype), c["block_m"],
+                          c["block_n"], c["head_dim_qk"], c["head_dim_v"]);
     i.arch = target.arch;
     i.cfg = c;
     i.cfg.set("dtype", d.dtype);
@@ -82,10 +82,10 @@ struct MlaSparsePrefill {
 
   static uint32_t smem_bytes(const Desc&, const Config&) { return mla_smem_bytes; }
   // Tiles of a token go to CTAs side by side.
-  static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
-    const auto tiles = static_cast<uint32_t>(head_tiles(d)), cluster = static_cast<uint32_t>(c["cluster"]);
-    const uint32_t sms = mla::num_sms(d.sm_budget, target), together = tiles < sms ? tiles : cluster;
-    return Prepared::of(Shape{sms / together * together, cluster});
+  static Prepared prepare(const Desc& d, const Target& target, const Config&) {
+    const auto tiles = static_cast<uint32_t>(head_tiles(d));
+    const uint32_t sms = mla::num_sms(d.sm_budget, target), together = tiles < sms ? tiles : 1;
+    return Prepared::of(Shape{sms / together * together});
   }
 
   static Point point(const Args& x) { return {x.tokens, x.top_k}; }
@@ -99,27 +99,13 @@ struct MlaSparsePrefill {
 
  private:
   static int64_t head_tiles(const Desc& d) { return div_up(d.num_heads, mla_rows); }
-  // Whether clusters of two divide a token's tiles.
-  static bool may_pair(const Desc& d, const Target& target) {
-    return head_tiles(d) % 2 == 0 && mla::num_sms(d.sm_budget, target) >= 2;
-  }
-  static Config config(const Desc& d, int64_t cluster) {
+  static Config config(const Desc& d) {
     return {{"block_m", mla_rows},
             {"block_n", mla_keys},
             {"head_dim_qk", d.head_dim_qk},
-            {"head_dim_v", mla_head_dim_v},
-            {"cluster", cluster}};
+            {"head_dim_v", mla_head_dim_v}};
   }
 };
-
-Status MlaSparsePrefill::check_config(const Desc& d, const Target& target, const Config& c) {
-  DGRT_TRY(sparse::check_arch(op, target));
-  const int64_t* cluster = c.find("cluster");
-  if (!cluster) return invalid("cluster: missing");
-  if (*cluster != 1 && !(*cluster == 2 && may_pair(d, target)))
-    return invalid("cluster={}: must be 1, or 2 where it divides the tiles of 64 heads and there are two SMs", *cluster);
-  return mla::check_fields(config(d, *cluster), c);
-}
 
 Status MlaSparsePrefill::check_args(const Desc& d, const Args& x) {
   DGRT_TRY(sparse::check_within("tokens", x.tokens, "max_tokens", d.max_tokens));
@@ -173,7 +159,6 @@ Status MlaSparsePrefill::bind(const Desc& d, const Args& x, const Prepared& prep
   p.scale_log2 = x.scale * log2e;
   p.lse_form = mla::lse_form(d.flags);
   mla::set_launch(std::min(p.num_items, prepared.as<Shape>().max_ctas), mla_smem_bytes, d.flags, launch);
-  launch->cluster[0] = prepared.as<Shape>().cluster;
   return ok();
 }
 

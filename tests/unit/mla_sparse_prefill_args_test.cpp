@@ -63,7 +63,7 @@ TEST_CASE("mla_sparse_prefill: CTAs take a token's tiles together", "[unit]") {
     int64_t heads, tokens;
     uint32_t sms, ctas;
   } cases[] = {{16, 1000, 0, 132}, {64, 7, 0, 7}, {128, 1000, 0, 132}, {128, 3, 0, 6},
-               {128, 1000, 7, 6},  {129, 1000, 0, 132}, {320, 1000, 0, 130}, {320, 1000, 3, 3}, {512, 1000, 7, 6},
+               {128, 1000, 7, 6},  {129, 1000, 0, 132}, {320, 1000, 0, 130}, {320, 1000, 3, 3}, {512, 1000, 7, 7},
                {64, 70000, 0, 132}};
   for (const auto& x : cases) {
     Desc desc = good_desc(x.heads);
