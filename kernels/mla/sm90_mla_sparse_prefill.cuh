@@ -40,6 +40,7 @@ struct Params {
 #include "device/epilogue/attn_output.cuh"
 #include "device/ptx/copy_async.cuh"
 #include "device/ptx/grid.cuh"
+#include "device/ptx/memory.cuh"
 #include "device/main_loop/mla_math.cuh"
 
 namespace dgrt::sm90::mla_sparse_prefill {
@@ -92,7 +93,7 @@ class Loader {
 
   __device__ __forceinline__ void run() {
     List list = list_of(blockIdx.x);
-    int32_t entry = entry_of(list, 0);
+    uint32_t entry = entry_of(list, 0);
     uint32_t index = 0;
 #pragma unroll 1
     for (uint32_t item = blockIdx.x; item < p_.num_items; item += gridDim.x, ++index) {
@@ -101,9 +102,8 @@ class Loader {
       if (warp_ == 0) begin_item(index, item, tiles);
 #pragma unroll 1
       for (uint32_t tile = 0; tile < tiles; ++tile) {
-        const int32_t row = entry;
-        entry = tile + 1 < tiles ? entry_of(list, tile + 1) : entry_of(next, 0);  // read ahead
-        gather(tile % mla_slots, row);
+        const bool is_last = tile + 1 == tiles;
+        gather(tile % mla_slots, entry, [&] { entry = entry_of(is_last ? next : list, is_last ? 0 : tile + 1); });
       }
       list = next;
     }
@@ -127,9 +127,9 @@ class Loader {
   }
 
   // A lane has one of its warp's 16 rows; two lanes have the same.
-  __device__ __forceinline__ int32_t entry_of(const List& list, uint32_t tile) const {
+  __device__ __forceinline__ uint32_t entry_of(const List& list, uint32_t tile) const {
     const uint32_t at = tile * mla_keys + warp_ * 16 + threadIdx.x % 16;
-    return at < list.length ? list.entries[at] : -1;
+    return ptx::load_b32_if(at < list.length, list.entries + at, ~0u);
   }
 
   __device__ __forceinline__ void begin_item(uint32_t index, uint32_t item, uint32_t tiles) {
@@ -173,24 +173,26 @@ class Loader {
     }
   }
 
-  // Eight lanes copy a row's 128 bytes of a box, a warp four rows at a time. With the second half come rotary columns, and
-  // which keys are there.
-  __device__ __forceinline__ void gather(uint32_t slot, int32_t row) {
+  // Eight lanes copy a row's 128 bytes of a box, a warp four rows at a time. With the second half come rotary columns,
+  // and which keys are there. read_ahead() loads the next tile's entries: behind the shuffles of this tile's, since
+  // both loads have one scoreboard, and who waits for the older one waits for both; a loop over halves would wait too.
+  template <class ReadAhead>
+  __device__ __forceinline__ void gather(uint32_t slot, uint32_t row, const ReadAhead& read_ahead) {
     constexpr bool rotary = Cfg::head_dim_qk > mla_head_dim_v;
     constexpr uint32_t rounds = 4;
     const uint32_t lane = threadIdx.x % 32, in_round = lane / 8, chunk = lane % 8;
-    const uint32_t there = __ballot_sync(0xffffffff, static_cast<uint32_t>(row) < p_.num_rows);
+    const uint32_t there = __ballot_sync(0xffffffff, row < p_.num_rows);
     const uint16_t* from[rounds];
     uint32_t bytes[rounds], at[rounds];
 #pragma unroll
     for (uint32_t i = 0; i < rounds; ++i) {
       const uint32_t in_warp = i * 4 + in_round;
       at[i] = attn_chunk_offset(mla_keys, warp_ * 16 + in_warp, chunk);
-      const uint32_t index = static_cast<uint32_t>(__shfl_sync(0xffffffff, row, in_warp));
+      const uint32_t index = __shfl_sync(0xffffffff, row, in_warp);
       bytes[i] = (there >> in_warp & 1) * 16;
       from[i] = static_cast<const uint16_t*>(p_.kv) + (bytes[i] != 0 ? index * p_.kv_row : 0) + chunk * 8;
     }
-#pragma unroll 1
+#pragma unroll
     for (uint32_t half = 0; half < 2; ++half) {
       const uint32_t first_box = mla_half_box(slot, half, 0), to = smem_.box(slot, first_box);
       wait_empty(slot, half);
@@ -208,6 +210,7 @@ class Loader {
       ptx::copy_async_commit();
       announce<1>();
       pending_ = slot * 2 + half;
+      if (half == 0) read_ahead();
     }
     phases_ ^= 1u << slot;
   }
