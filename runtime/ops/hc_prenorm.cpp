@@ -276,9 +276,10 @@ struct HcPrenorm {
 };
 
 // The launch; the largest of: device memory, L2 (which sends w once per tile), what one SM pulls and
-// multiplies in its rounds; then meeting at the counter, where one SM reads all parts of a tile. Fitted
-// to 42 calls of n = 24 (14 m from 1 to 8192; k = 7168, 7680, 28672) on an NVIDIA H100, CUDA 13.0,
-// 2026-11-26: there the picks take 0.2 % longer than the best config in the mean, 1.7 % at worst.
+// multiplies in its rounds, and a part of the others; then the sum of a tile's parts, where SMs read them.
+// NVIDIA H100, CUDA 13.0. Tiles in shared memory: fitted to 42 calls of n = 24 (14 m from 1 to 8192; k = 7168,
+// 7680, 28672), 2026-11-26. Tiles in registers: to 20 calls (m 1 to 512; n = 4, 24; k = 16384, 20480, 28672),
+// 2026-11-27: there picks are 0.7 % behind the fastest config in the mean, 6.0 % at worst.
 int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& point,
                            const Config& c) {
   const Shape s = Shape::of(d, target, c);
@@ -294,10 +295,10 @@ int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& poi
   const int64_t l2_ps = (m + tiles * w_rows) * d.k * 2 * 100 / 600;  // 6 TB/s
   int64_t cta_ps = 0;
   if (s.in_registers()) {
-    // Every warp loads a block, then multiplies it, beside the others of its SM.
-    const int64_t on_sm =
-        s.warps * std::clamp<int64_t>(div_up(tiles * groups, s.sm_count), 1, s.blocks_per_sm);
-    cta_ps = 1'380'000 + div_up(per_cta, s.warps) * (650'000 + s.block_m * on_sm * 4'800);
+    // Each warp waits for its blocks, one after the other; the SM multiplies those of all, and squares rows.
+    const int64_t ctas = std::clamp<int64_t>(div_up(tiles * groups, s.sm_count), 1, s.blocks_per_sm);
+    const int64_t slab_ps = 24'400 + w_rows / 8 * 6'850;  // 16 rows
+    cta_ps = 2'610'000 + div_up(per_cta, s.warps) * 404'000 + per_cta * ctas * s.block_m / 16 * slab_ps;
   } else {
     // Rows past m cost no memory, but fill their slots all the same. 44 GB/s into one SM.
     const int64_t tile_bytes = (s.block_m + w_rows) * k90::row_bytes;
@@ -305,13 +306,14 @@ int64_t HcPrenorm::cost_ps(const Desc& d, const Target& target, const Point& poi
   }
   const int64_t part_bytes = std::min<int64_t>(m, s.block_m) * (d.n + 1) * 4;
   const bool meets = splits == 0 && groups > 1;
-  int64_t meet_ps = 0;  // 100 GB/s
+  int64_t meet_ps = 0;
   if (meets && s.in_registers())
-    meet_ps = 1'200'000 + groups * part_bytes / split.adders * 10;
+    meet_ps = groups * part_bytes / split.adders * 43;  // 23 GB/s into an adder
   else if (meets)
-    meet_ps = 2'240'000 + groups * part_bytes * 10;
+    meet_ps = 2'240'000 + groups * part_bytes * 10;  // 100 GB/s into the last CTA
   const int64_t sm_ps = rounds * cta_ps, longest = std::max({memory_ps, l2_ps, sm_ps});
-  return 3'290'000 + longest + (memory_ps + l2_ps + sm_ps - longest) * 77 / 1000 + meet_ps;
+  const int64_t shown = s.in_registers() ? 257 : 77;  // thousandths of what is not the longest
+  return 3'290'000 + longest + (memory_ps + l2_ps + sm_ps - longest) * shown / 1000 + meet_ps;
 }
 
 // How k is shared out, and where sums go.
