@@ -27,13 +27,17 @@ struct Shape {
     if (streamed && threads == 256) return 3;
     return (items_per_thread == 8 ? 2048 : 1024) / threads;
   }
-  // With one CTA on an SM. A cluster is within a GPC: of 8 CTAs, 15 seem to run at once on 132 SMs, by times of H100.
+  // With one CTA on an SM. A cluster is within a GPC: by times of H100, 15 of 8 CTAs run at once on 132 SMs, so 30 of 4
+  // do; of 33, the last ones began when others had done all of their rows.
   uint32_t clusters_side_by_side() const {
-    const uint32_t clusters = std::max(sm_count / cluster, 1u);
-    return cluster == 8 && clusters > 1 ? clusters - 1 : clusters;
+    const uint32_t eights = sm_count / 8;
+    return cluster >= 4 && eights > 1 ? (eights - 1) * 8 / cluster : std::max(sm_count / cluster, 1u);
   }
   uint32_t clusters_at_once() const { return clusters_side_by_side() * resident_blocks(); }
   int64_t chunk() const { return k90::chunk_items(threads, items_per_thread); }
+  uint32_t warps() const { return threads / 32; }
+  // Unless streamed, if a CTA's part of it is more than the CTA holds.
+  bool is_read_again(int64_t part) const { return streamed == 0 && part > chunk(); }
 };
 
 struct TopkTransform {
@@ -88,25 +92,25 @@ struct TopkTransform {
                    c["threads"], c["items_per_thread"], c["cluster"], c["streamed"]);
   }
 
-  // The larger of device memory and of what SMs do, with a part of the other one, which is not hidden behind it. SMs
-  // work in rounds of rows that are worked on at once. A round is as long as the chain of one row's barriers and of
-  // one thread's scores, or as the instructions of all rows on an SM, whichever is longer, with that part of the other.
+  // The longer of device memory and of what SMs do, with a part of the other one, which is not hidden behind it. SMs
+  // work in rounds of rows that are worked on at once: a round is the chain of one row's barriers and of one thread's
+  // scores, then the instructions of all rows on an SM.
   static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c) {
     const Shape s = Shape::of(target, c);
     const int64_t rows = std::max<int64_t>(point[0], 1), columns = std::max<int64_t>(point[1], 1);
     const int64_t part = div_up(columns, s.cluster);
-    const int64_t rounds = div_up(rows, s.clusters_at_once());
+    const auto rounds = static_cast<double>(div_up(rows, s.clusters_at_once()));
     const auto on_an_sm = static_cast<double>(
         std::min<int64_t>(s.resident_blocks(), div_up(rows, s.clusters_side_by_side())));
-    const Row row = s.streamed ? streamed_row(d, s, part) : held_row(d, s, part);
-    double chain = row.chain_ns;
-    if (s.cluster > 1) {
-      chain += cluster_ns + doubling_ns * std::log2(s.cluster);
-      if (rounds > 1) chain *= crowd;
-    }
-    const double busy = static_cast<double>(rounds) * overlap(chain + row.issue_ns, on_an_sm * row.issue_ns);
-    const double memory = static_cast<double>(rows) * static_cast<double>(columns) * row.passes * 4 / bytes_per_ns;
-    return static_cast<int64_t>(std::min((launch_ns + overlap(busy, memory)) * 1000, 9e18));
+    Row row = s.streamed ? streamed_row(d, s, part) : held_row(d, s, part);
+    if (s.cluster > 1) row.chain_ns += cluster_ns + cluster_warp_ns * s.warps() + doubling_ns * std::log2(s.cluster);
+    const double busy = rounds * (row.chain_ns + on_an_sm * row.issue_ns);
+    const double row_bytes = static_cast<double>(columns) * 4;
+    const auto at_once = static_cast<double>(std::min<int64_t>(rows, s.clusters_at_once()));
+    const double passes = s.is_read_again(part) && at_once * row_bytes > l2_bytes ? 4 : 1;
+    const double memory = static_cast<double>(rows) * row_bytes * passes / bytes_per_ns;
+    const double ns = launch_ns + std::max(busy, memory) + unhidden * std::min(busy, memory);
+    return static_cast<int64_t>(std::min(ns * 1000, 9e18));
   }
 
   static Instance instance(const Desc&, const Target& target, const Config& c) {
@@ -189,31 +193,31 @@ struct TopkTransform {
     return {{"threads", threads}, {"items_per_thread", items_per_thread}, {"cluster", cluster}, {"streamed", streamed}};
   }
 
-  // NVIDIA H100, CUDA 13.0: the model's form was fitted on 2026-11-27 to all configs of 31 calls of the kernels before
-  // these; these values are estimates from those by the instructions of both (docs/notes).
-  static constexpr double launch_ns = 6000, bytes_per_ns = 2860;  // launch: with what is loaded first
-  static constexpr double unhidden = 0.35;
-  static constexpr double chain_ns = 100, key_ns = 90;              // of a row; of each score of a thread
-  static constexpr double warp_ns = 26, taken_ns = 0.8;             // issued for each warp, and each position
-  static constexpr double again_chunk_ns = 1900, again_key_ns = 0.07;  // of what is read again
-  static constexpr double append_chunk_ns = 700, append_key_ns = 0.02, cut_ns = 2500;
-  static constexpr double cluster_ns = 3600, doubling_ns = 1300;
-  static constexpr double crowd = 1.15;  // clusters that follow each other wait for each other's loads
-
-  static double overlap(double a, double b) { return std::max(a, b) + unhidden * std::min(a, b); }
+  // Fitted to all configs of 31 calls: NVIDIA H100, CUDA 13.0, 2026-11-27. There picks are 0.1 % behind the fastest in
+  // the mean, 1.9 % at worst (docs/notes).
+  static constexpr double launch_ns = 6740, bytes_per_ns = 2860;  // launch: with what is loaded first
+  static constexpr double l2_bytes = 40e6;  // of rows that are read again
+  static constexpr double unhidden = 0.394;
+  static constexpr double choice_ns = 1040, key_ns = 47;          // the chain of a choice; of each score of a thread
+  static constexpr double slot_ns = 4;                            // of each that a thread could hold
+  static constexpr double warp_ns = 65.8, issue_key_ns = 0.0184;  // issued for each warp and score of a choice
+  static constexpr double stream_warp_ns = 16.2, stream_key_ns = 0.168;  // the same of streams
+  static constexpr double taken_ns = 0.314;                              // issued for each position
+  static constexpr double again_chunk_ns = 1790, again_key_ns = 0.218;  // of what is read again
+  static constexpr double append_chunk_ns = 901, cut_ns = 2710;
+  static constexpr double cluster_ns = 1420, cluster_warp_ns = 160, doubling_ns = 1470;
 
   struct Row {
-    double chain_ns, issue_ns, passes;  // passes: over memory
+    double chain_ns, issue_ns;
   };
 
   static Row held_row(const Desc& d, const Shape& s, int64_t part) {
-    const int64_t held = std::min(part, s.chunk());
-    Row row = {chain_ns + key_ns * static_cast<double>(held) / s.threads, issue_ns(d, s, part), 1};
-    if (part > s.chunk()) {
-      row.chain_ns += again_chunk_ns * static_cast<double>(div_up(part, s.chunk()));
-      row.issue_ns += again_key_ns * static_cast<double>(part);
-      row.passes = 4;
-    }
+    const auto held = static_cast<double>(std::min(part, s.chunk()));
+    Row row = {choice_ns + slot_ns * s.items_per_thread + key_ns * held / s.threads,
+               warp_ns * s.warps() + issue_key_ns * held + taken_issue_ns(d, s, part)};
+    if (!s.is_read_again(part)) return row;
+    row.chain_ns += again_chunk_ns * static_cast<double>(div_up(part, s.chunk()));
+    row.issue_ns += again_key_ns * static_cast<double>(part);
     return row;
   }
 
@@ -227,12 +231,12 @@ struct TopkTransform {
     const double cuts = growth < 1.01 ? later_chunks
                                       : std::min(later_chunks, std::log(std::max(scores / chunk, 1.0)) / std::log(growth));
     const double chosen = std::min(scores, chunk) + std::min(scores, room) + cuts * room;
-    return {2 * chain_ns + key_ns * chosen / s.threads + cut_ns * cuts + append_chunk_ns * later_chunks,
-            issue_ns(d, s, part) + append_key_ns * scores + warp_ns * s.threads / 32, 1};
+    return {(2 + cuts) * choice_ns + key_ns * chosen / s.threads + cut_ns * cuts + append_chunk_ns * later_chunks,
+            (2 + cuts) * stream_warp_ns * s.warps() + stream_key_ns * chosen + taken_issue_ns(d, s, part)};
   }
 
-  static double issue_ns(const Desc& d, const Shape& s, int64_t part) {
-    return warp_ns * s.threads / 32 + taken_ns * static_cast<double>(std::min(d.top_k, part)) / s.cluster;
+  static double taken_issue_ns(const Desc& d, const Shape& s, int64_t part) {
+    return taken_ns * static_cast<double>(std::min(d.top_k, part)) / s.cluster;
   }
 };
 
