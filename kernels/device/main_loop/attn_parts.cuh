@@ -71,23 +71,25 @@ struct PartRange {
   uint32_t first, step, count;
 };
 
-// What a thread adds up side by side: chunks of eight columns of a row, as far apart as they can be, of so many parts.
+// What a thread adds up side by side: chunks of four columns of a row, as far apart as they can be, of so many parts.
+// Neighbouring threads have neighbouring chunks: relaxed loads pass by the L1 cache, so that what a load does not use of
+// a sector is read from L2 once more.
 template <uint32_t chunks_, uint32_t parts_>
 struct MergeShape {
   static constexpr uint32_t chunks = chunks_, parts = parts_;
 };
 
 template <class Cfg, class Shape>
-__device__ __forceinline__ MergedColumns<Shape::chunks * 8> add_parts(const AttnPagedParams& p, const KeySegment& s,
+__device__ __forceinline__ MergedColumns<Shape::chunks * 4> add_parts(const AttnPagedParams& p, const KeySegment& s,
                                                                       const PartRange& range, uint32_t row,
                                                                       uint32_t column) {
   constexpr uint32_t batch = Shape::parts, apart = Cfg::head_dim_v / Shape::chunks;
   const bool grouped = range.step > 1;
-  MergedColumns<Shape::chunks * 8> merged;
+  MergedColumns<Shape::chunks * 4> merged;
 #pragma unroll 1
   for (uint32_t done = 0; done < range.count; done += batch) {
     float2 statistics[batch];
-    float4 values[batch][Shape::chunks * 2];
+    float4 values[batch][Shape::chunks];
 #pragma unroll
     for (uint32_t j = 0; j < batch; ++j) {
       statistics[j] = make_float2(-ptx::infinity(), 0.0f);
@@ -98,17 +100,11 @@ __device__ __forceinline__ MergedColumns<Shape::chunks * 8> add_parts(const Attn
       statistics[j] = ptx::load_relaxed_f32x2(PartSlots<Cfg>::statistics(p, slot, row, grouped));
       const float* from = PartSlots<Cfg>::values(p, slot) + row * Cfg::head_dim_v + column;
 #pragma unroll
-      for (uint32_t i = 0; i < Shape::chunks * 2; ++i)
-        values[j][i] = ptx::load_relaxed_f32x4(from + i / 2 * apart + i % 2 * 4);
+      for (uint32_t i = 0; i < Shape::chunks; ++i) values[j][i] = ptx::load_relaxed_f32x4(from + i * apart);
     }
     merged.add(statistics, values);
   }
   return merged;
-}
-
-__device__ __forceinline__ void store_group(float* values, const float* o) {
-  ptx::store_f32x4(values, make_float4(o[0], o[1], o[2], o[3]));
-  ptx::store_f32x4(values + 4, make_float4(o[4], o[5], o[6], o[7]));
 }
 
 // All threads of the CTA: adds up parts of a unit. `last`: they are all of it; closes and stores its rows.
@@ -116,19 +112,22 @@ __device__ __forceinline__ void store_group(float* values, const float* o) {
 template <class Cfg, uint32_t num_threads, class Shape>
 __device__ __forceinline__ void merge_parts(const AttnPagedParams& p, const KeySegment& s,
                                             const PartRange& range, bool last) {
-  constexpr uint32_t groups = Cfg::head_dim_v / 8 / Shape::chunks, apart = groups * 8;
+  constexpr uint32_t groups = Cfg::head_dim_v / 4 / Shape::chunks, apart = groups * 4;
   const uint32_t rows = s.tokens(p) * p.tile_heads;
 #pragma unroll 1
   for (uint32_t i = threadIdx.x; i < rows * groups; i += num_threads) {
-    const uint32_t row = i / groups, column = i % groups * 8;
+    const uint32_t row = i / groups, column = i % groups * 4;
     const AttnRow to(p, s, row);
     if (!to.exists) continue;
     const auto merged = add_parts<Cfg, Shape>(p, s, range, row, column);
     if (!last) {
       const uint32_t slot = s.slot_of(range.first);
+      float* sums = PartSlots<Cfg>::values(p, slot) + row * Cfg::head_dim_v + column;
 #pragma unroll
-      for (uint32_t j = 0; j < Shape::chunks; ++j)
-        store_group(PartSlots<Cfg>::values(p, slot) + row * Cfg::head_dim_v + column + j * apart, merged.o + j * 8);
+      for (uint32_t j = 0; j < Shape::chunks; ++j) {
+        const float* o = merged.o + j * 4;
+        ptx::store_f32x4(sums + j * apart, make_float4(o[0], o[1], o[2], o[3]));
+      }
       if (column == 0)
         ptx::store_f32x2(PartSlots<Cfg>::statistics(p, slot, row, true), make_float2(merged.most, merged.sum));
       continue;
@@ -136,13 +135,11 @@ __device__ __forceinline__ void merge_parts(const AttnPagedParams& p, const KeyS
     const float scale = close_row(p, to.token, to.head, merged.sum, merged.most, column == 0);
 #pragma unroll
     for (uint32_t j = 0; j < Shape::chunks; ++j) {
-      const float* o = merged.o + j * 8;
-      uint32_t packed[4];
-#pragma unroll
-      for (uint32_t k = 0; k < 4; ++k) packed[k] = ptx::pack_half2<Cfg::dtype>(o[2 * k] * scale, o[2 * k + 1] * scale);
+      const float* o = merged.o + j * 4;
       if (column + j * apart < p.v_columns)
-        ptx::store_b32x4(static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head + column + j * apart,
-                         make_uint4(packed[0], packed[1], packed[2], packed[3]));
+        ptx::store_b32x2(static_cast<uint16_t*>(p.o) + to.token * p.o_token + to.head * p.o_head + column + j * apart,
+                         make_uint2(ptx::pack_half2<Cfg::dtype>(o[0] * scale, o[1] * scale),
+                                    ptx::pack_half2<Cfg::dtype>(o[2] * scale, o[3] * scale)));
     }
   }
 }
@@ -203,7 +200,7 @@ __device__ __forceinline__ void store_tile_or_part(const AttnPagedParams& p, con
 
 // All threads of the CTA, after they stored their part. Many parts are added up in groups of `group` first, each by
 // the last CTA of its group: one CTA alone would read for too long.
-template <class Cfg, uint32_t num_threads, class Shape = MergeShape<1, 8>>
+template <class Cfg, uint32_t num_threads, class Shape = MergeShape<2, 8>>
 __device__ __forceinline__ void gather_parts(const AttnPagedParams& p, const KeySegment& s, uint32_t flag,
                                              uint32_t group = attn_merge_parts) {
   const bool two_rounds = s.parts > group;

@@ -58,7 +58,7 @@ __device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSm
   segment.load(smem.segment(index));
   store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, scales.value});
   if (segment.parts > 1)
-    gather_parts<Cfg, mla_math_threads, MergeShape<4, 2>>(p, segment, smem.scratch(), mla_merge_group(segment.parts));
+    gather_parts<Cfg, mla_math_threads, MergeShape<4, 6>>(p, segment, smem.scratch(), mla_merge_group(segment.parts));
 }
 
 // Both math warpgroups. Mask: see MlaMath; made of a segment. mla_scales() is that of the parameters.

@@ -81,6 +81,10 @@ __device__ __forceinline__ float load_stream_f32(const void* from) {
   return v;
 }
 
+__device__ __forceinline__ void store_b32x2(void* to, uint2 v) {
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(v.x), "r"(v.y) : "memory");
+}
+
 __device__ __forceinline__ void store_b32x4(void* to, uint4 v) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),
                "r"(v.w)
