@@ -42,7 +42,8 @@ __device__ void run(const Params& p) {
   }
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
-  const EvenShare range = find_range<Cfg, mla_num_threads, PagedSequence<Cfg>, mla_range_slack>(p, smem.scratch());
+  const EvenShare range = find_range<Cfg, mla_num_threads, PagedSequence<Cfg>, mla_range_slack>(
+      p, smem.scratch(), mla_least_range(p.tile_heads));
   const uint32_t warp = ptx::redux_max_u32(threadIdx.x / 32);
   if (warp >= mla_math_threads / 32) {
     ptx::setmaxnreg_dec<upcasts ? 88 : 56>();

@@ -47,7 +47,8 @@ __device__ void run(const Params& p) {
   if constexpr (Cfg::cluster > 1) synchronize_cluster();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
-  const EvenShare range = find_range<Cfg, mla_num_threads, ListSequence<Cfg>, mla_range_slack>(p, smem.scratch());
+  const EvenShare range = find_range<Cfg, mla_num_threads, ListSequence<Cfg>, mla_range_slack>(
+      p, smem.scratch(), mla_least_range(p.tile_heads));
   const uint32_t warp = ptx::redux_max_u32(threadIdx.x / 32);
   if (warp >= mla_math_threads / 32) {
     ptx::setmaxnreg_dec<88>();  // 2 * 128 * 208 + 128 * 88 are the 384 * 168 of the start: with more, none would begin

@@ -72,9 +72,12 @@ TEST_CASE("mla_sparse_decode: splits of every kind", "[gpu]") {
       SparseCase test{.heads = 72, .batch = 2, .top_k = 700, .format = format, .lengths = ListLengths::of_requests};
       test.flags = flags, test.sm_budget = 6, test.sinks = true;
       run_sparse(*gpu, test);
-      // A tile for each SM, and more parts than are added up at once.
-      test.heads = 16, test.batch = 1, test.top_k = 1300, test.sm_budget = 0, test.lengths = ListLengths::all;
-      run_sparse(*gpu, test);
+      // A tile for each SM, or two where parts are large, and more parts than are added up at once.
+      test.batch = 1, test.top_k = 1300, test.sm_budget = 0, test.lengths = ListLengths::all;
+      for (const int64_t heads : {16, 128}) {
+        test.heads = heads;
+        run_sparse(*gpu, test);
+      }
     }
 }
 

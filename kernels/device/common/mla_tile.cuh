@@ -14,6 +14,9 @@ constexpr uint32_t mla_slots = 2;  // key tiles in shared memory
 // Key tiles that cost as much as what comes with two parts of a unit: 128 KB each, written and read, and queries loaded
 // once more. Sequences of one length are dealt out whole where that makes no CTA's range longer than that.
 constexpr uint32_t mla_range_slack = 3;
+// The least length of a range: one more tile costs less than twice as many parts of a whole tile's rows do. Parts of few
+// heads are small.
+DGRT_HD constexpr uint32_t mla_least_range(uint32_t tile_heads) { return tile_heads > mla_rows / 2 ? 2 : 1; }
 constexpr uint32_t mla_math_threads = 256, mla_num_threads = mla_math_threads + 128;
 
 // The type of the products. fp16 has all values of e4m3, and is made of them in half the time that bf16 takes; queries

@@ -35,10 +35,10 @@ __device__ __forceinline__ PagedScales mla_scales(const MlaParams& p) {
   return scales;
 }
 
-// Parts that are added up at once. A part of 64 rows takes a CTA longer to read than a second round takes to begin: from
-// 9 parts on both rounds have as few of them as they can.
+// Parts that are added up at once. A second round costs a little more than reading a part of 64 rows: from 8 parts on,
+// both rounds have as few of them as they can.
 __device__ __forceinline__ uint32_t mla_merge_group(uint32_t parts) {
-  constexpr uint32_t one_round = 8;
+  constexpr uint32_t one_round = 7;
   if (parts <= one_round) return one_round;
   uint32_t group = 3;
 #pragma unroll 1

@@ -75,10 +75,10 @@ __device__ __forceinline__ WarpCosts sum_costs(const Cost& cost_of, uint32_t fir
 // All threads of the CTA. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
 // shared memory. Owner and base say nothing where the range is empty. index: of the range, of so many. many: owners
 // come in thousands, and what finds them fast may take registers. slack: where all owners cost what the first does, ranges
-// may be so much longer if that leaves every owner to one of them.
+// may be so much longer if that leaves every owner to one of them. least: length of a range, at least 1.
 template <uint32_t num_threads, bool many = true, uint32_t slack = 0, class Cost>
 __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch, uint32_t index = blockIdx.x,
-                                uint32_t num_ranges = gridDim.x) {
+                                uint32_t num_ranges = gridDim.x, uint32_t least = 1) {
   constexpr uint32_t found_at = align_up(num_threads / 32 * 4, 16);
   const uint32_t lane = threadIdx.x % 32, each = ceil_div(count, num_threads) * 32;  // of a warp
   uint32_t first = min(threadIdx.x / 32 * each, count);
@@ -103,7 +103,7 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
     total += sum;
   }
   EvenShare share;
-  share.length = max(ceil_div(total, num_ranges), 1u);
+  share.length = max(ceil_div(total, num_ranges), least);
   if constexpr (slack != 0) {
     const uint32_t whole = ceil_div(count, num_ranges) * first_cost;
     if (total == count * first_cost && whole - share.length <= slack) share.length = whole;

@@ -119,15 +119,15 @@ struct PagedSequence {
   }
 };
 
-// All threads of the CTA. scratch: attn_paged_scratch_bytes of shared memory. Sequence: as PagedSequence. slack: see
+// All threads of the CTA. scratch: attn_paged_scratch_bytes of shared memory. Sequence: as PagedSequence. slack, least: see
 // find_share; where ranges cut no part, there is nothing to gain.
 template <class Cfg, uint32_t num_threads, class Sequence = PagedSequence<Cfg>, uint32_t slack = 0>
-__device__ EvenShare find_range(const typename Sequence::Params& p, uint32_t scratch) {
+__device__ EvenShare find_range(const typename Sequence::Params& p, uint32_t scratch, uint32_t least = 1) {
   static_assert(share_scratch_bytes<num_threads> <= attn_paged_scratch_bytes, "too little scratch");
   const uint32_t lanes = Sequence::lanes(p);
   return find_share<num_threads, true, Cfg::invariant ? 0 : slack>(
       p.batch, [&](uint32_t sequence) { return Sequence(p, sequence).cost(p); }, scratch,
-      blockIdx.x / lanes, gridDim.x / lanes);
+      blockIdx.x / lanes, gridDim.x / lanes, Cfg::invariant ? 1 : least);
 }
 
 constexpr uint32_t key_walk_bytes = 48;
