@@ -3,8 +3,8 @@
 //
 // Roles     Of each tile 16 rows are a warp's, in two steps of 8 rows; four lanes have a row, and each 16 bytes of each
 //           of its boxes. While a lane converts half of its row, the next half is on its way. A tile's indices are read
-//           while the first half of the tile before is converted, and found in the cache while the second is; then
-//           scales are loaded. The first thread also fetches queries.
+//           while the tile before is converted, and found in the cache before the last half of that is; then scales are
+//           loaded, and rows come to the L2 cache. The first thread also fetches queries.
 // Clusters  The two CTAs of a cluster have the same lists: a CTA takes one of the two steps, and sends the rows that it
 //           made on to the other's shared memory, half a tile at a time. A CTA copies all rotary columns behind v:
 //           weights take their place while they might still be on their way to the other.
@@ -134,13 +134,13 @@ class LatentGather {
         if (step == 0) wait_empty(now.slot, 0), store_exist(now);
         convert(now, step, 0, [&] {
           load_half(now, step, 1);
-          if (is_last) read_index(next, more);
+          if (steps == 1) read_index(next, more);
         });
-        if (is_last) announce<0>(now.slot);
+        if (is_last) announce<0>(now.slot), place(next);
         if (step == 0) wait_empty(now.slot, 1);
         convert(now, step, 1, [&] {
-          if (is_last) place(next);
           load_half(is_last ? next : now, is_last ? 0 : step + 1, 0);
+          if (step + 2 == steps) read_index(next, more);
         });
         if (is_last) announce<1>(now.slot);
       }
@@ -223,7 +223,8 @@ class LatentGather {
     tile.index = ptx::load_b32_if(exists && key < list.length, from, ~0u);
   }
 
-  // Finds the rows. Scales are on their way then, and rotary columns come to the L2 cache.
+  // Finds the rows. Scales are on their way then, and what is loaded later comes to the L2 cache: half of a step takes less
+  // time than rows take to come. Two lanes find each row.
   __device__ __forceinline__ void place(Tile& tile) const {
     const bool extra = tile.extra;
     const bool exists = tile.index < (extra ? p_.extra.num_slots : p_.main.num_slots);
@@ -233,18 +234,23 @@ class LatentGather {
         latent_place<Cfg::format>(extra ? p_.extra.cache : p_.main.cache,
                                   extra ? p_.extra.page_bytes : p_.main.page_bytes, page_size, page,
                                   found - page * page_size);
-    if (lane() < warp_rows) {
-      const uint32_t row = smem_.own_row(warp(), tile.number, lane());
-      ptx::store_shared_u64(row + 16, reinterpret_cast<uint64_t>(at.row));
-      if constexpr (is_v4)
-        ptx::copy_async_b64(row, at.scales, exists ? 8 : 0);
-      else
-        ptx::copy_async_b128(row, at.scales, exists ? 16 : 0);
-      if (exists) ptx::prefetch_l2(at.row + Row::rotary_at);
-    }
+    const uint32_t row = smem_.own_row(warp(), tile.number, lane() % warp_rows);
+    ptx::store_shared_u64(row + 16, reinterpret_cast<uint64_t>(at.row));
+    if constexpr (is_v4)
+      ptx::copy_async_b64(row, at.scales, exists ? 8 : 0);
+    else
+      ptx::copy_async_b128(row, at.scales, exists ? 16 : 0);
+    if (exists) ptx::prefetch_l2(at.row + Row::rotary_at);
     ptx::copy_async_commit();
     tile.exist = __ballot_sync(0xffffffff, exists) & ((1u << warp_rows) - 1);
     __syncwarp();
+    constexpr uint32_t sector = 32;
+#pragma unroll
+    for (uint32_t step = 0; step < steps; ++step) {
+      const Source from = source(tile, row_in_warp(step)) + lane() % 4 * sector;
+#pragma unroll
+      for (uint32_t i = 0; i < mla_head_dim_v; i += 4 * sector) ptx::prefetch_l2(from + i);
+    }
   }
 
   // step: of the CTA's.
@@ -279,15 +285,18 @@ class LatentGather {
   __device__ __forceinline__ void copy_rotary(const Tile& tile) const {
     constexpr uint32_t rounds = is_v4 ? steps : 2;
     const uint32_t box = smem_.box(tile.slot, rotary_box);
+    const uint32_t first_row = (is_v4 ? first_step_ : 0) * step_rows + row_in_step();
+    Source from[rounds];
+#pragma unroll
+    for (uint32_t round = 0; round < rounds; ++round)
+      from[round] = source(tile, first_row + round * step_rows) + Row::rotary_at;
 #pragma unroll
     for (uint32_t round = 0; round < rounds; ++round) {
-      const uint32_t row = ((is_v4 ? first_step_ : 0) + round) * step_rows + row_in_step();
-      const Source from = source(tile, row) + Row::rotary_at;
-      const uint32_t bytes = (tile.exist >> row & 1) * 16;
+      const uint32_t row = first_row + round * step_rows, bytes = (tile.exist >> row & 1) * 16;
 #pragma unroll
       for (uint32_t chunk = lane() % 4; chunk < 8; chunk += 4)
         ptx::copy_async_b128(box + attn_chunk_offset(mla_keys, warp() * warp_rows + row, chunk),
-                             from + chunk * 16, bytes);
+                             from[round] + chunk * 16, bytes);
     }
     ptx::copy_async_commit();
   }
@@ -338,7 +347,8 @@ class LatentGather {
   // Says that the half is there, and sends the other CTA the rows that this one made.
   template <uint32_t half>
   __device__ __forceinline__ void announce(uint32_t slot) const {
-    if (has_rotary(slot, half)) ptx::copy_async_wait<half>();  // not for scales of the next tile
+    constexpr bool scales_follow = half == 1 && steps > 1;  // those of the next tile
+    if (has_rotary(slot, half)) ptx::copy_async_wait<scales_follow ? 1 : 0>();
     ptx::fence_proxy_async();
     __syncwarp();
     const uint32_t full = smem_.half_full(slot, half);
