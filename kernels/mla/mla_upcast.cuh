@@ -17,7 +17,6 @@ namespace dgrt {
 template <class Cfg>
 class MlaUpcastLoader {
   static constexpr uint32_t slot_warps = 2, rows = mla_keys / slot_warps;  // of a warp
-  static constexpr uint32_t pairs = (mla_boxes - 1) / 2, half_pairs = mla_half_boxes / 2;  // of boxes
   static constexpr uint32_t steps = rows / 4;  // a warp has 128 bytes of four rows at a time
   static_assert(rows == 32, "a lane finds one row");
 
@@ -103,22 +102,22 @@ class MlaUpcastLoader {
     phase_ ^= 1;
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll 1
-    for (uint32_t pair = 0; pair < pairs; ++pair) {
-      if (pair % half_pairs == 0) wait_copies(pair / half_pairs);
-      convert_pair(pair_box(pair));
-      const bool last = pair + 1 == pairs;
-      if (last) convert_rotary();
-      ptx::fence_proxy_async();
-      __syncwarp();
-      if (lane < (last ? 3 : 2))
-        ptx::mbarrier_arrive(smem_.full(slot_, lane == 2 ? mla_boxes - 1 : pair_box(pair) + lane));
+    for (uint32_t half = 0; half < 2; ++half) {
+      wait_copies(half);
+      const uint32_t first_box = mla_half_box(slot_, half, 0);
+#pragma unroll
+      for (uint32_t box = 0; box < mla_half_boxes; box += 2) {
+        convert_pair(first_box + box);
+        const bool last = half == 1 && box + 2 == mla_half_boxes;
+        if (last) convert_rotary();
+        ptx::fence_proxy_async();
+        __syncwarp();
+        if (lane < (last ? 3 : 2))
+          ptx::mbarrier_arrive(smem_.full(slot_, lane == 2 ? mla_boxes - 1 : first_box + box + lane));
+      }
     }
   }
 
-  // The first box of a pair, in the order in which a slot's halves become free.
-  __device__ uint32_t pair_box(uint32_t pair) const {
-    return mla_half_box(slot_, pair / half_pairs, pair % half_pairs * 2);
-  }
   // Where 16 bytes of one of the warp's rows are in a box.
   __device__ uint32_t chunk_of(uint32_t box, uint32_t row, uint32_t chunk) const {
     return smem_.box(slot_, box) + first_row_ * attn_row_bytes + attn_chunk_offset(mla_keys, row, chunk);
@@ -138,24 +137,26 @@ class MlaUpcastLoader {
 #pragma unroll
     for (uint32_t i = 0; i < steps; ++i)
       from[i] = __shfl_sync(0xffffffff, row, i * 4 + lane / 8) + lane % 8 * 16;
+    uint64_t rotary_from[rows / 8];
+#pragma unroll
+    for (uint32_t i = 0; i < rows / 8; ++i)
+      rotary_from[i] = __shfl_sync(0xffffffff, row, i * 8 + lane / 4) + mla_head_dim_v + lane % 4 * 16;
 #pragma unroll 1
-    for (uint32_t pair = 0; pair < pairs; ++pair) {
-      if (pair % half_pairs == 0)
-        while (!ptx::mbarrier_try_wait(smem_.empty(slot_, pair / half_pairs), phase_ ^ 1)) {
-        }
-      const uint32_t box = pair_box(pair), to = chunk_of(box, lane / 8, lane % 8);
-#pragma unroll
-      for (uint32_t i = 0; i < steps; ++i)
-        copy(below(to, i), from[i] + box * attn_box_columns, exist >> lane / 8 >> i * 4);
-      if (pair + 1 == half_pairs) ptx::copy_async_commit();
-      if (pair + 1 == pairs) {
-#pragma unroll
-        for (uint32_t i = 0; i < rows / 8; ++i)
-          copy(rotary_chunk() + i * 8 * attn_row_bytes,
-               __shfl_sync(0xffffffff, row, i * 8 + lane / 4) + mla_head_dim_v + lane % 4 * 16,
-               exist >> lane / 4 >> i * 8);
+    for (uint32_t half = 0; half < 2; ++half) {
+      if (half == 1) ptx::copy_async_commit();
+      while (!ptx::mbarrier_try_wait(smem_.empty(slot_, half), phase_ ^ 1)) {
       }
+      const uint32_t first_box = mla_half_box(slot_, half, 0), to = chunk_of(first_box, lane / 8, lane % 8);
+#pragma unroll
+      for (uint32_t box = 0; box < mla_half_boxes; box += 2)
+#pragma unroll
+        for (uint32_t i = 0; i < steps; ++i)
+          copy(below(to, i) + box * mla_box_bytes, from[i] + (first_box + box) * attn_box_columns,
+               exist >> lane / 8 >> i * 4);
     }
+#pragma unroll
+    for (uint32_t i = 0; i < rows / 8; ++i)
+      copy(rotary_chunk() + i * 8 * attn_row_bytes, rotary_from[i], exist >> lane / 4 >> i * 8);
     ptx::copy_async_commit();
   }
   // Of row lane / 4: two rows that follow each other meet in no bank.
