@@ -150,7 +150,7 @@ class UpcastKeys : public Source {
  public:
   using typename Source::KeyRing, typename Source::Params, typename Source::Range;
 
-  static constexpr uint32_t more_registers = 16;
+  static constexpr uint32_t more_registers = attn_math_warpgroups(config) == 2 ? 24 : 16;
   __device__ static uint32_t followers(const Params&) { return warps - 1; }
   __device__ static uint32_t fills(const Params&) { return warps; }
 
@@ -279,7 +279,6 @@ class UpcastKeys : public Source {
   // announced. Nobody requests before all lanes have read the slot: keys and values may divide it differently.
   template <class T>
   __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, bool is_new) {
-    if (!is_new) ring.wait_empty();
 #pragma unroll
     for (uint32_t pass = 0; pass < T::passes; ++pass) {
       if (pass > 0) {
@@ -287,19 +286,21 @@ class UpcastKeys : public Source {
         request();
       }
       ptx::copy_async_wait<slots - 1>();
-      if (!is_new) convert_pass<T>(to, pass);
+      if (!is_new) convert_pass<T>(ring, to, pass);
     }
     if (!is_new) ptx::fence_proxy_async();
     __syncwarp();
     if (!is_new && threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.full());
     request();
   }
+  // All chunks are read before the first is converted, and before the wait for where they go.
   template <class T>
-  __device__ __forceinline__ void convert_pass(uint32_t to, uint32_t pass) const {
-    constexpr uint32_t ahead = T::in_pass < 3 ? T::in_pass : 3;  // chunks that are read before one is converted
+  __device__ __forceinline__ void convert_pass(const KeyRing& ring, uint32_t to, uint32_t pass) const {
+    constexpr uint32_t ahead = T::in_pass < 7 ? T::in_pass : 7;
     uint4 codes[T::in_pass];
 #pragma unroll
     for (uint32_t i = 0; i < ahead; ++i) codes[i] = ptx::load_shared_b32x4(raw_chunk<T>(i));
+    if (pass == 0) ring.wait_empty();
 #pragma unroll
     for (uint32_t i = 0; i < T::in_pass; ++i) {
       if (pass * T::in_pass + i < T::chunks) convert<T>(to, pass * T::in_pass + i, codes[i]);
