@@ -150,7 +150,7 @@ class UpcastKeys : public Source {
  public:
   using typename Source::KeyRing, typename Source::Params, typename Source::Range;
 
-  static constexpr uint32_t more_registers = attn_math_warpgroups(config) == 2 ? 24 : 16;
+  static constexpr uint32_t more_registers = attn_math_warpgroups(config) < 3 ? 24 : 16;
   __device__ static uint32_t followers(const Params&) { return warps - 1; }
   __device__ static uint32_t fills(const Params&) { return warps; }
 
@@ -166,7 +166,11 @@ class UpcastKeys : public Source {
     ptx::copy_async_wait<0>();
     aim_k(last_);
 #pragma unroll 1
-    for (uint32_t i = 0; i < slots; ++i) request();
+    for (uint32_t i = 0; i < slots; ++i) {
+      Begins begin;
+      find(begin);
+      request(begin);
+    }
   }
 
   // In the order of AttnLoad::tile: keys of the last tile, then of each tile before the values behind them.
@@ -213,13 +217,13 @@ class UpcastKeys : public Source {
   }
   __device__ uint32_t value_table(int32_t at) const { return tables_ + (at % 2 + 1) * table_bytes; }
 
-  // A part of a tile, to the slot that was converted last; nothing, behind the first tile's values.
-  __device__ __forceinline__ void request() {
+  using Begins = uint64_t[K::in_pass > V::in_pass ? K::in_pass : V::in_pass];
+  // Of the part that is requested next: where its rows begin, which only request() changes.
+  __device__ __forceinline__ void find(Begins& begin) const { visit_part<false>(begin); }
+  // The part, to the slot that was converted last; nothing, behind the first tile's values.
+  __device__ __forceinline__ void request(Begins& begin) {
     if (at_ >= first_) {
-      if (K::wide == V::wide || !is_v_)
-        request_pass<K>();
-      else
-        request_pass<V>();
+      visit_part<true>(begin);
       if (++pass_ == (is_v_ ? V::passes : K::passes)) {
         pass_ = 0;
         if (is_v_ ? at_ - 2 >= first_ : at_ == last_ && at_ > first_)
@@ -231,31 +235,35 @@ class UpcastKeys : public Source {
     ptx::copy_async_commit();
     slot_ = slot_ + 1 == slots ? 0 : slot_ + 1;
   }
-  template <class T>
-  __device__ __forceinline__ void request_pass() {
-    const uint32_t from = is_v_ ? value_table(at_) : tables_, end = is_v_ ? p_.v_columns : p_.qk_columns;
-    if (T::passes == 1 || pass_ == 0)
-      request_chunks<T, 0>(from, end);
+  // copies: else finds.
+  template <bool copies>
+  __device__ __forceinline__ void visit_part(Begins& begin) const {
+    if (K::wide == V::wide || !is_v_)
+      visit_part_of<K, copies>(begin);
     else
-      request_chunks<T, 1 % T::passes>(from, end);
+      visit_part_of<V, copies>(begin);
   }
-  template <class T, uint32_t pass>
-  __device__ __forceinline__ void request_chunks(uint32_t from, uint32_t end_column) const {
-    const auto exists = [](uint32_t i) {
-      const uint32_t chunk = pass * T::in_pass + i;
-      return chunk < T::chunks && T::has_row(chunk);
-    };
-    uint64_t begin[T::in_pass];
-#pragma unroll
-    for (uint32_t i = 0; i < T::in_pass; ++i)
-      if (exists(i)) begin[i] = ptx::load_shared_u64(from + T::lane_row() * 8 + T::row(pass * T::in_pass + i) * 8);
+  template <class T, bool copies>
+  __device__ __forceinline__ void visit_part_of(Begins& begin) const {
+    if (T::passes == 1 || pass_ == 0)
+      visit_chunks<T, 0, copies>(begin);
+    else
+      visit_chunks<T, 1 % T::passes, copies>(begin);
+  }
+  template <class T, uint32_t pass, bool copies>
+  __device__ __forceinline__ void visit_chunks(Begins& begin) const {
+    const uint32_t from = is_v_ ? value_table(at_) : tables_, end_column = is_v_ ? p_.v_columns : p_.qk_columns;
 #pragma unroll
     for (uint32_t i = 0; i < T::in_pass; ++i) {
-      if (!exists(i)) continue;
-      const uint32_t box = T::lane_box() + T::box(pass * T::in_pass + i);
-      const uint32_t column = box * attn_box_columns + threadIdx.x % 4 * 16;
-      ptx::copy_async_b128(raw_chunk<T>(i), reinterpret_cast<const uint8_t*>(begin[i]) + column,
-                           begin[i] != 0 && column < end_column ? 16 : 0);
+      const uint32_t chunk = pass * T::in_pass + i;
+      if (chunk >= T::chunks || !T::has_row(chunk)) continue;
+      if constexpr (copies) {
+        const uint32_t column = (T::lane_box() + T::box(chunk)) * attn_box_columns + threadIdx.x % 4 * 16;
+        ptx::copy_async_b128(raw_chunk<T>(i), reinterpret_cast<const uint8_t*>(begin[i]) + column,
+                             begin[i] != 0 && column < end_column ? 16 : 0);
+      } else {
+        begin[i] = ptx::load_shared_u64(from + (T::lane_row() + T::row(chunk)) * 8);
+      }
     }
   }
   // Of the slot that is converted next, and then requested.
@@ -279,19 +287,22 @@ class UpcastKeys : public Source {
   // announced. Nobody requests before all lanes have read the slot: keys and values may divide it differently.
   template <class T>
   __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, bool is_new) {
+    Begins begin;
 #pragma unroll
     for (uint32_t pass = 0; pass < T::passes; ++pass) {
       if (pass > 0) {
         __syncwarp();
-        request();
+        find(begin);
+        request(begin);
       }
       ptx::copy_async_wait<slots - 1>();
       if (!is_new) convert_pass<T>(ring, to, pass);
     }
+    find(begin);  // in front of the fence, which waits for as long
     if (!is_new) ptx::fence_proxy_async();
     __syncwarp();
     if (!is_new && threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ring.full());
-    request();
+    request(begin);
   }
   // All chunks are read before the first is converted, and before the wait for where they go.
   template <class T>
