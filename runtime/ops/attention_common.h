@@ -260,7 +260,7 @@ inline uint32_t sorted_sequences(int64_t batch, int64_t tiles, int64_t ctas) {
 // Accumulators and weights that a thread may hold without spilling; what is left of 232 registers (of 160
 // for three warpgroups, of 112 for four) is for the rest (NVRTC 13.0 and 13.5).
 inline uint32_t most_registers(const AttnConfig& c, bool softcap) {
-  // Those who load and convert e4m3 have 16 of each math thread's.
+  // Those who load and convert e4m3 have 24 of each math thread's, 16 where three warpgroups are.
   if (c.kv_bytes == 1 && attn_math_warpgroups(c) == 2) return 176;
   if (c.kv_bytes == 1 && attn_math_warpgroups(c) == 3) return softcap ? 104 : 116;
   if (attn_math_warpgroups(c) == 4) return 80;

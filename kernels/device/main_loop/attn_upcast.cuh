@@ -128,7 +128,7 @@ class UpcastKeys : public Source {
     static constexpr uint32_t boxes = attn_boxes(columns), wide = attn_raw_boxes(columns);
     static constexpr uint32_t chunks = attn_raw_chunks(Cfg::block_n, columns);
     static constexpr uint32_t in_pass = attn_pass_size(chunks), passes = ceil_div(chunks, in_pass);
-    static_assert(passes <= 2, "request_pass() knows two");
+    static_assert(passes <= 2, "visit_part_of() knows two");
 
     // A chunk's row of the warp's, and box: of the chunk, then of the lane.
     __device__ static constexpr uint32_t row(uint32_t chunk) { return chunk * 4 / wide * 2; }
@@ -213,7 +213,10 @@ class UpcastKeys : public Source {
       ptx::store_shared_u64(value_table(at) + threadIdx.x % 32 * 8, begin(p_.v_rows));
     }
     __syncwarp();
-    at_ = at, is_v_ = false;
+    at_ = at, is_v_ = false, begins_ = tables_, end_column_ = p_.qk_columns;
+  }
+  __device__ __forceinline__ void aim_v(int32_t at) {
+    at_ = at, is_v_ = true, begins_ = value_table(at), end_column_ = p_.v_columns;
   }
   __device__ uint32_t value_table(int32_t at) const { return tables_ + (at % 2 + 1) * table_bytes; }
 
@@ -229,7 +232,7 @@ class UpcastKeys : public Source {
         if (is_v_ ? at_ - 2 >= first_ : at_ == last_ && at_ > first_)
           aim_k(at_ - (is_v_ ? 2 : 1));
         else
-          at_ = is_v_ ? at_ - 1 : min(at_ + 1, last_), is_v_ = true;
+          aim_v(is_v_ ? at_ - 1 : min(at_ + 1, last_));
       }
     }
     ptx::copy_async_commit();
@@ -252,7 +255,6 @@ class UpcastKeys : public Source {
   }
   template <class T, uint32_t pass, bool copies>
   __device__ __forceinline__ void visit_chunks(Begins& begin) const {
-    const uint32_t from = is_v_ ? value_table(at_) : tables_, end_column = is_v_ ? p_.v_columns : p_.qk_columns;
 #pragma unroll
     for (uint32_t i = 0; i < T::in_pass; ++i) {
       const uint32_t chunk = pass * T::in_pass + i;
@@ -260,9 +262,9 @@ class UpcastKeys : public Source {
       if constexpr (copies) {
         const uint32_t column = (T::lane_box() + T::box(chunk)) * attn_box_columns + threadIdx.x % 4 * 16;
         ptx::copy_async_b128(raw_chunk<T>(i), reinterpret_cast<const uint8_t*>(begin[i]) + column,
-                             begin[i] != 0 && column < end_column ? 16 : 0);
+                             begin[i] != 0 && column < end_column_ ? 16 : 0);
       } else {
-        begin[i] = ptx::load_shared_u64(from + (T::lane_row() + T::row(chunk)) * 8);
+        begin[i] = ptx::load_shared_u64(begins_ + (T::lane_row() + T::row(chunk)) * 8);
       }
     }
   }
@@ -324,6 +326,7 @@ class UpcastKeys : public Source {
   uint32_t raw_;          // the first slot, of the warp
   int32_t at_;            // what is requested next
   bool is_v_;
+  uint32_t begins_, end_column_;  // of that: where its rows begin, in shared memory
   uint32_t pass_ = 0, slot_ = 0;
 };
 
