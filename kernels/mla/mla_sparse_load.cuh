@@ -3,8 +3,8 @@
 //
 // Roles     Of each tile 16 rows are a warp's, in two steps of 8 rows; four lanes have a row, and each 16 bytes of each
 //           of its boxes. While a lane converts half of its row, the next half is on its way. A tile's indices are read
-//           while the tile before is converted, and found in the cache before the last half of that is; then scales are
-//           loaded, and rows come to the L2 cache. The first thread also fetches queries.
+//           while the tile before is converted, and found in the cache before or while the last half of that is; then
+//           scales are loaded, and rows come to the L2 cache. The first thread also fetches queries.
 // Clusters  The two CTAs of a cluster have the same lists: a CTA takes one of the two steps, and sends the rows that it
 //           made on to the other's shared memory, half a tile at a time. A CTA copies all rotary columns behind v:
 //           weights take their place while they might still be on their way to the other.
@@ -136,9 +136,11 @@ class LatentGather {
           load_half(now, step, 1);
           if (steps == 1) read_index(next, more);
         });
-        if (is_last) announce<0>(now.slot), place(next);
+        if (is_last) announce<0>(now.slot);
+        if (is_last && places_early) place(next);
         if (step == 0) wait_empty(now.slot, 1);
         convert(now, step, 1, [&] {
+          if (is_last && !places_early) place(next);
           load_half(is_last ? next : now, is_last ? 0 : step + 1, 0);
           if (step + 2 == steps) read_index(next, more);
         });
@@ -157,6 +159,8 @@ class LatentGather {
   static constexpr bool is_v4 = Row::is_planar;  // rotary columns are the last of v
   static constexpr uint32_t warp_rows = MlaSparseSmemLayout::warp_rows, step_rows = warp_rows / 2;
   static constexpr uint32_t steps = 2 / Cfg::cluster;  // of the CTA
+  // Rows are found before the wait for the second half's slot. In clusters that made tiles take longer, not less.
+  static constexpr bool places_early = Cfg::cluster == 1;
   static_assert(Row::columns == Cfg::head_dim_qk, "the format says how many columns a row has");
 
   // Of what a lane has of a tile: row lane % 16 of its warp's.
@@ -223,8 +227,8 @@ class LatentGather {
     tile.index = ptx::load_b32_if(exists && key < list.length, from, ~0u);
   }
 
-  // Finds the rows. Scales are on their way then, and what is loaded later comes to the L2 cache: half of a step takes less
-  // time than rows take to come. Two lanes find each row.
+  // Finds the rows. Scales are on their way then, and what is loaded later comes to the L2 cache: rotary columns, and where
+  // half of a step takes less time than rows take to come, all columns. Two lanes find each row.
   __device__ __forceinline__ void place(Tile& tile) const {
     const bool extra = tile.extra;
     const bool exists = tile.index < (extra ? p_.extra.num_slots : p_.main.num_slots);
@@ -244,6 +248,7 @@ class LatentGather {
     ptx::copy_async_commit();
     tile.exist = __ballot_sync(0xffffffff, exists) & ((1u << warp_rows) - 1);
     __syncwarp();
+    if constexpr (!places_early) return;
     constexpr uint32_t sector = 32;
 #pragma unroll
     for (uint32_t step = 0; step < steps; ++step) {
@@ -347,8 +352,7 @@ class LatentGather {
   // Says that the half is there, and sends the other CTA the rows that this one made.
   template <uint32_t half>
   __device__ __forceinline__ void announce(uint32_t slot) const {
-    constexpr bool scales_follow = half == 1 && steps > 1;  // those of the next tile
-    if (has_rotary(slot, half)) ptx::copy_async_wait<scales_follow ? 1 : 0>();
+    if (has_rotary(slot, half)) ptx::copy_async_wait<half>();  // not for scales of the next tile
     ptx::fence_proxy_async();
     __syncwarp();
     const uint32_t full = smem_.half_full(slot, half);
