@@ -1,51 +1,24 @@
 // Plans of the hyper-connection ops on a driver that only takes notes: what reaches the kernel, how
 // k is shared out, and that each rule of the public header, broken, is refused by name.
-#include <cstring>
 #include <functional>
-#include <memory>
 #include <vector>
 
 #include "dgrt/hyper.h"
 #include "hyper/sm90_hc_prenorm.cuh"
-#include "tests/support/allocation_count.h"
-#include "tests/support/engine_fixture.h"
-#include "tests/support/fake_cuda.h"
+#include "tests/support/args_check.h"
 
 namespace dgrt {
 namespace {
 
 using sm90::hc_prenorm::Params;
+using test::address;
+using test::Breach;
+using test::check_breaches;
+using test::check_descs;
+using test::check_launch;
 using test::FakeCuda;
-
-template <class T>
-T* address(uintptr_t number) {
-  return reinterpret_cast<T*>(number);
-}
-
-struct HyperFixture : test::EngineFixture {
-  HyperFixture() {
-    options.device = 0;
-    options.arch = nullptr;
-    options.sm_count = 0;
-    parts.ops = &all_ops();
-    parts.driver = FakeCuda::make();
-  }
-  std::unique_ptr<Plan> plan_of(const dgrt_desc* desc) {
-    fill_cache(desc, all_ops());
-    FakeCuda::params_bytes = enumerate(desc, {"sm_90a", 132}).value()[0].instance.params_bytes;
-    if (!context) context = open();
-    Result<std::unique_ptr<Plan>> plan = Plan::create(*context, desc);
-    if (!plan.is_ok()) FAIL(plan.status().message());
-    return std::move(plan).value();
-  }
-  Status launch(const Plan& plan, const dgrt_args* args) const {
-    return plan.launch(args, workspace, plan.workspace_bytes(), stream);
-  }
-  test::ScopedEnv any{"DGRT_COMPILER", "any"};
-  std::unique_ptr<Context> context;
-  const CUstream stream = FakeCuda::stream_of(100);
-  void* const workspace = address<void>(0x10000);
-};
+using test::last_params;
+using test::OpsFixture;
 
 dgrt_hc_prenorm_desc prenorm_desc(int64_t k = 28672) {
   dgrt_hc_prenorm_desc desc = DGRT_HC_PRENORM_DESC;
@@ -75,53 +48,6 @@ dgrt_hc_prenorm_weights_args weights_args() {
   return args;
 }
 
-Params last_params() {
-  Params params;
-  REQUIRE(FakeCuda::last_params.size() == sizeof(params));
-  std::memcpy(static_cast<void*>(&params), FakeCuda::last_params.data(), sizeof(params));
-  return params;
-}
-
-template <class T>
-struct Breach {
-  void (*spoil)(T*);
-  const char* text;
-};
-
-template <class Args>
-void check_breaches(HyperFixture& fixture, const dgrt_desc* desc, const Args& good,
-                    const std::vector<Breach<Args>>& breaches) {
-  const auto plan = fixture.plan_of(desc);
-  REQUIRE(fixture.launch(*plan, &good.op).is_ok());
-  const int launches = FakeCuda::num_launches;
-  for (const Breach<Args>& breach : breaches) {
-    Args args = good;
-    breach.spoil(&args);
-    const Status status = fixture.launch(*plan, &args.op);
-    INFO("expected " << breach.text << ", got " << status.message());
-    CHECK(status.code() == DGRT_INVALID_ARGUMENT);
-    CHECK(status.message().find(breach.text) == 0);
-  }
-  CHECK(FakeCuda::num_launches == launches);
-}
-
-template <class Desc>
-void check_descs(const Desc& good, const std::vector<Breach<Desc>>& breaches) {
-  REQUIRE(DescCopy::make(&good.op, all_ops()).is_ok());
-  for (const Breach<Desc>& breach : breaches) {
-    Desc desc = good;
-    breach.spoil(&desc);
-    const Result<DescCopy> copy = DescCopy::make(&desc.op, all_ops());
-    INFO("expected " << breach.text << ", got " << copy.status().message());
-    CHECK(copy.status().code() == DGRT_INVALID_ARGUMENT);
-    CHECK(copy.status().message().find(breach.text) != std::string::npos);
-  }
-}
-
-}  // namespace
-
-namespace {
-
 constexpr uint64_t counter_bytes = 1280;  // two for each of 132 SMs, a multiple of 256 bytes
 
 // Counters lie in the state, in front of what is sent to adders; parts that a last CTA adds up lie behind it.
@@ -149,7 +75,7 @@ void check_shared(const Plan& plan, const dgrt_call_info& info, const Params& p,
 }  // namespace
 
 TEST_CASE("hc_prenorm: any m, whole and in splits, without an allocation", "[unit]") {
-  HyperFixture fixture;
+  OpsFixture fixture;
   const dgrt_hc_prenorm_desc desc = prenorm_desc();
   const auto plan = fixture.plan_of(&desc.op);
   CHECK(plan->state_bytes() > 0);
@@ -157,14 +83,9 @@ TEST_CASE("hc_prenorm: any m, whole and in splits, without an allocation", "[uni
   for (const int64_t m : {1, 64, 137, 300, 512, 1000, 2048, 4096, 8192, 100000})
     for (const int64_t num_splits : {0, 1, 16, 200}) {
       const dgrt_hc_prenorm_args args = prenorm_args(m, num_splits);
-      FakeCuda::last_params.reserve(FakeCuda::params_bytes);  // the fake's own notes
-      const size_t before = test::allocations_of_this_thread();
-      const Status status = fixture.launch(*plan, &args.op);
-      const size_t num_allocations = test::allocations_of_this_thread() - before;
-      INFO("m=" << m << " splits=" << num_splits << " " << status.message());
-      REQUIRE(status.is_ok());
-      CHECK(num_allocations == 0);
-      const Params p = last_params();
+      INFO("m=" << m << " splits=" << num_splits);
+      check_launch(fixture, *plan, args);
+      const Params p = last_params<Params>();
       dgrt_call_info info = DGRT_CALL_INFO;
       REQUIRE(plan->query(&args.op, &info).is_ok());
       const uint64_t tiles = ceil_div(static_cast<uint32_t>(m), info.block_m);
@@ -192,7 +113,7 @@ TEST_CASE("hc_prenorm: any m, whole and in splits, without an allocation", "[uni
 }
 
 TEST_CASE("hc_prenorm: few rows are spread over the device", "[unit]") {
-  HyperFixture fixture;
+  OpsFixture fixture;
   const dgrt_hc_prenorm_desc desc = prenorm_desc();
   const auto plan = fixture.plan_of(&desc.op);
   for (const int64_t m : {1, 13, 64, 137, 512, 2048, 4096, 8192}) {
@@ -207,7 +128,7 @@ TEST_CASE("hc_prenorm: few rows are spread over the device", "[unit]") {
 }
 
 TEST_CASE("hc_prenorm: batch-invariant, k is shared out alike for every m", "[unit]") {
-  HyperFixture fixture;
+  OpsFixture fixture;
   dgrt_hc_prenorm_desc desc = prenorm_desc();
   desc.flags = DGRT_FLAG_BATCH_INVARIANT;
   const auto plan = fixture.plan_of(&desc.op);
@@ -216,7 +137,7 @@ TEST_CASE("hc_prenorm: batch-invariant, k is shared out alike for every m", "[un
     REQUIRE(fixture.launch(*plan, &args.op).is_ok());
     dgrt_call_info info = DGRT_CALL_INFO;
     REQUIRE(plan->query(&args.op, &info).is_ok());
-    const Params p = last_params();
+    const Params p = last_params<Params>();
     CHECK(p.num_groups * p.parts_per_cta == 8);
     CHECK((p.parts == nullptr) == (p.num_groups == 1));
     if (p.num_groups > 1) {
@@ -228,7 +149,7 @@ TEST_CASE("hc_prenorm: batch-invariant, k is shared out alike for every m", "[un
 
 TEST_CASE("hc_prenorm refuses bad args by name", "[unit]") {
   using Args = dgrt_hc_prenorm_args;
-  HyperFixture fixture;
+  OpsFixture fixture;
   const dgrt_hc_prenorm_desc desc = prenorm_desc();
   check_breaches<Args>(
       fixture, &desc.op, prenorm_args(100, 4),
@@ -262,7 +183,7 @@ TEST_CASE("hc_prenorm refuses bad args by name", "[unit]") {
 
 TEST_CASE("hc_prenorm_weights: launches, and refuses bad args by name", "[unit]") {
   using Args = dgrt_hc_prenorm_weights_args;
-  HyperFixture fixture;
+  OpsFixture fixture;
   const dgrt_hc_prenorm_weights_desc desc = weights_desc();
   const auto plan = fixture.plan_of(&desc.op);
   const Args good = weights_args();
@@ -280,7 +201,7 @@ TEST_CASE("hc_prenorm_weights: launches, and refuses bad args by name", "[unit]"
 
 TEST_CASE("hyper-connection ops refuse bad descs by name", "[unit]") {
   using Prenorm = dgrt_hc_prenorm_desc;
-  check_descs<Prenorm>(prenorm_desc(),
+  check_descs<Prenorm>(prenorm_desc(), DGRT_INVALID_ARGUMENT,
                        {{[](Prenorm* d) { d->n = 0; }, "n=0: "},
                         {[](Prenorm* d) { d->n = 22; }, "n=22: "},
                         {[](Prenorm* d) { d->n = 36; }, "n=36: "},
@@ -292,10 +213,11 @@ TEST_CASE("hyper-connection ops refuse bad descs by name", "[unit]") {
                         {[](Prenorm* d) { d->flags = 4; }, "flags=0x4: "},
                         {[](Prenorm* d) { d->reserved = 1; }, "reserved=1: "}});
   using Weights = dgrt_hc_prenorm_weights_desc;
-  check_descs<Weights>(weights_desc(), {{[](Weights* d) { d->n = 3; }, "n=3: "},
-                                        {[](Weights* d) { d->k = 32; }, "k=32: "},
-                                        {[](Weights* d) { d->flags = 4; }, "flags=0x4: "},
-                                        {[](Weights* d) { d->reserved = 1; }, "reserved=1: "}});
+  check_descs<Weights>(weights_desc(), DGRT_INVALID_ARGUMENT,
+                       {{[](Weights* d) { d->n = 3; }, "n=3: "},
+                        {[](Weights* d) { d->k = 32; }, "k=32: "},
+                        {[](Weights* d) { d->flags = 4; }, "flags=0x4: "},
+                        {[](Weights* d) { d->reserved = 1; }, "reserved=1: "}});
 }
 
 }  // namespace dgrt
