@@ -65,9 +65,14 @@ def torch_call(backend, q, k, v, mask):
     return call
 
 
-def flash3_call(q, k, v, mask):
+def flash3_call(q, k, v, indptr, mask):
+    """Sequences side by side, as dgrt takes them, and as serving engines call it."""
+    m = q.shape[1]
+    packed = [x.flatten(0, 1) for x in (q, k, v)]
+
     def call():
-        return only_output(flash3.flash_attn_func(q, k, v, causal=mask == CAUSAL))
+        out = flash3.flash_attn_varlen_func(*packed, indptr, indptr, m, m, causal=mask == CAUSAL)
+        return only_output(out).view(*q.shape[:3], -1)
 
     return call
 
@@ -90,7 +95,7 @@ def prefill_case(plan, batch, m, q_heads, kv_heads, qk, dv, mask):
     for name, backend in BACKENDS.items():
         calls[name] = torch_call(backend, q, k, v, mask)
     if flash3 is not None:
-        calls["flash3"] = flash3_call(q, k, v, mask)
+        calls["flash3"] = flash3_call(q, k, v, indptr, mask)
     rows, ends = some_rows(0, m), sorted({0, batch - 1})
     want = torch.cat([reference(q[b], k[b], v[b], rows, mask) for b in ends])
 

@@ -438,28 +438,33 @@ BENCH_OPS = ["attn_decode", "attn_extend", "attn_merge", "kv_append", "mla_decod
 
 
 def headline_table(records):
-    """A line per op: geometric means over the rows of its newest record."""
-    lines, seen = [], set()
+    """A line per op: geometric means over the rows of its newest record; of an op that dgrt bench also times, the share
+    is of those rows, which are more."""
+    lines = {}
     for record in records:
         for entry in record.get("geometric_means", []):
-            key = (entry["op"], entry.get("range"))
-            if key in seen:
+            key = (entry["op"], entry.get("range") or "")
+            if key in lines:
                 continue
-            seen.add(key)
             peers = [f"{entry[name]:.2f} × {title}" for name, title in PEER_TITLES.items()
                      if entry.get(name) is not None]
-            lines.append([f"`{key[0]}`", key[1] or "", str(entry["rows"]), cell(entry["floor_share"], 2),
-                          ", ".join(peers), f"[{record['date']}]({record['file']})"])
+            lines[key] = [str(entry["rows"]), cell(entry["floor_share"], 2), ", ".join(peers), link_to(record)]
     for op in BENCH_OPS:
         record = bench_record(records, op)
         shares = [row["floor_share"] for row in record["rows"]
                   if row["op"] == op and row["check"]["ok"]] if record else []
         if shares:
-            lines.append([f"`{op}`", "", str(len(shares)), cell(statistics.geometric_mean(shares), 2), "",
-                          f"[{record['date']}]({record['file']})"])
+            shapes, _, peers, link = lines.get((op, ""), ("", "", "", ""))
+            beside, links = (f"{peers} ({shapes} shapes)", f"{link_to(record)}, {link}") if peers else ("", link_to(record))
+            lines[op, ""] = [str(len(shares)), cell(statistics.geometric_mean(shares), 2), beside, links]
     if not lines:
         return NOTHING
-    return table(["op", "range", "shapes", "share of floor", "speed beside", "record"], sorted(lines))
+    return table(["op", "range", "shapes", "share of floor", "speed beside", "record"],
+                 [[f"`{op}`", span, *line] for (op, span), line in sorted(lines.items())])
+
+
+def link_to(record):
+    return f"[{record['date']}]({record['file']})"
 
 
 def render(text, records):
