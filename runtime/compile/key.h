@@ -15,7 +15,7 @@ namespace dgrt {
 
 // Raised when the encoding of keys changes, or when compile() starts to treat equal inputs
 // differently.
-inline constexpr uint64_t key_version = 1;
+inline constexpr uint64_t key_version = 2;
 
 // Options of the compile, in order, without those that cannot change the binary.
 std::vector<std::string> compile_options(const Instance& instance);

@@ -11,6 +11,7 @@
 #include "runtime/compile/key.h"
 #include "runtime/compile/nvrtc_library.h"
 #include "runtime/compile/ptxas_report.h"
+#include "runtime/compile/unused_variables.h"
 
 namespace dgrt {
 namespace {
@@ -65,6 +66,18 @@ class Program {
     cubin->resize(bytes);
     return check(library_.nvrtcGetCUBIN(program_, reinterpret_cast<char*>(cubin->data())),
                  "nvrtcGetCUBIN");
+  }
+
+  // What the cubin was assembled from; empty if this NVRTC does not say.
+  std::string ptx() const {
+    size_t bytes = 0;  // with the terminating zero
+    if (library_.nvrtcGetPTX == nullptr ||
+        library_.nvrtcGetPTXSize(program_, &bytes) != NvrtcResult::success || bytes <= 1)
+      return "";
+    std::string text(bytes, '\0');
+    if (library_.nvrtcGetPTX(program_, text.data()) != NvrtcResult::success) return "";
+    text.resize(bytes - 1);
+    return text;
   }
 
  private:
@@ -170,6 +183,8 @@ Result<Compiled> Nvrtc::compile(const Instance& instance, const Sources& sources
     return failure(instance, options, library_->nvrtcGetErrorString(result), compiled.log);
   if (const Status status = program.read_cubin(&compiled.cubin); !status.is_ok())
     return failure(instance, options, status.message().c_str(), compiled.log);
+  if (const std::string ptx = program.ptx(); !ptx.empty())
+    (void)remove_unused_variables(compiled.cubin, ptx);
 
   const PtxasReport report = parse_ptxas_report(compiled.log);
   compiled.num_registers = report.num_registers;

@@ -39,6 +39,7 @@ bool find(void* handle, const char* name, Function* function) {
 
 bool find_all(void* handle, NvrtcLibrary* library) {
 #define DGRT_FIND(name) find(handle, #name, &library->name)
+  (void)(DGRT_FIND(nvrtcGetPTXSize) && DGRT_FIND(nvrtcGetPTX));
   return DGRT_FIND(nvrtcVersion) && DGRT_FIND(nvrtcGetErrorString) &&
          DGRT_FIND(nvrtcCreateProgram) && DGRT_FIND(nvrtcDestroyProgram) &&
          DGRT_FIND(nvrtcCompileProgram) && DGRT_FIND(nvrtcGetCUBINSize) &&

@@ -29,6 +29,9 @@ struct NvrtcLibrary {
   NvrtcResult (*nvrtcGetCUBIN)(NvrtcProgram program, char* cubin) = nullptr;
   NvrtcResult (*nvrtcGetProgramLogSize)(NvrtcProgram program, size_t* bytes) = nullptr;
   NvrtcResult (*nvrtcGetProgramLog)(NvrtcProgram program, char* log) = nullptr;
+  // Null in a library that has none: then images keep variables that they do not need.
+  NvrtcResult (*nvrtcGetPTXSize)(NvrtcProgram program, size_t* bytes) = nullptr;
+  NvrtcResult (*nvrtcGetPTX)(NvrtcProgram program, char* ptx) = nullptr;
 
   CompilerId id;
   std::string path;

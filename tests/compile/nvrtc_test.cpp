@@ -10,6 +10,7 @@
 #include "runtime/compile/key.h"
 #include "runtime/compile/nvrtc_library.h"
 #include "runtime/compile/ptxas_report.h"
+#include "runtime/compile/unused_variables.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_kernels.h"
 
@@ -65,6 +66,21 @@ TEST_CASE("nvrtc: equal inputs give equal images, wherever they lie and at any t
   const Compiled first = compile(toy_instance(), here.path());
   CHECK(compile(toy_instance(), here.path()).cubin == first.cubin);
   CHECK(compile(toy_instance(), there.path()).cubin == first.cubin);
+}
+
+TEST_CASE("nvrtc: constants are no variables of the image, unless the code reads them", "[compile]") {
+  const TempKernels kernels = toy_kernels();
+  const auto has_variables = [&](const std::string& more) {
+    kernels.write("toy/scale.cuh", std::string(toy_scale) + more);
+    const std::vector<uint8_t> cubin = compile(toy_instance(), kernels.path()).cubin;
+    std::vector<uint8_t> image = cubin;
+    return remove_unused_variables(image, "");  // as if no code named any
+  };
+  CHECK_FALSE(has_variables("namespace dgrt { constexpr int unused = 3; }\n"));
+  // The first entry is read where the host cannot know which: an array in memory, by its address.
+  CHECK(has_variables("namespace dgrt { __device__ int table[2] = {1, 2};\n"
+                      "__device__ int* keep(int i) { return &table[i]; }\n"
+                      "extern \"C\" __global__ void other(int* p) { *p = *keep(*p); } }\n"));
 }
 
 TEST_CASE("nvrtc: a constant reaches the code", "[compile]") {

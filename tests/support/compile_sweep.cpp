@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/compile/nvrtc.h"
+#include "runtime/compile/unused_variables.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_kernels.h"
 
@@ -84,6 +85,8 @@ void compile_all(const std::map<std::string, Instance>& kernels,
         complaint = "spills";
       else if (compiled.value().log.find("serialized") != std::string::npos)
         complaint = "wgmma is serialised";
+      else if (std::vector<uint8_t> image = compiled.value().cubin; remove_unused_variables(image, ""))
+        complaint = "holds variables";
       const std::lock_guard lock(mutex);
       if (ms > budget_ms(*todo[i])) slow.push_back(todo[i]);
       slowest_ms = std::max(slowest_ms, ms);
