@@ -22,9 +22,11 @@ struct Shape {
     const auto get = [&](const char* name) { return static_cast<uint32_t>(c[name]); };
     return {get("threads"), get("items_per_thread"), get("cluster"), get("streamed"), target.sm_count};
   }
-  // On one SM, by registers: below 64, with 8 keys below 32 (tests/compile checks), or by shared memory.
+  // On one SM, by registers: below 64, with 8 keys below 32 (tests/compile checks), or by shared memory: of 256 threads
+  // that stream, and of 64.
   uint32_t resident_blocks() const {
     if (streamed && threads == 256) return 3;
+    if (threads == 64) return 13;
     return (items_per_thread == 8 ? 2048 : 1024) / threads;
   }
   // With one CTA on an SM. A cluster is within a GPC: by times of H100, 15 of 8 CTAs run at once on 132 SMs, so 30 of 4
@@ -67,6 +69,8 @@ struct TopkTransform {
   static std::vector<Config> candidates(const Desc&, const Target& target, const Point&) {
     std::vector<Config> configs;
     if (target.arch != "sm_90a") return configs;
+    configs.push_back(config(64, 32, 1, 0));
+    configs.push_back(config(128, 32, 1, 0));
     configs.push_back(config(256, 8, 1, 0));
     configs.push_back(config(256, 32, 1, 0));
     configs.push_back(config(256, 16, 1, 1));
@@ -86,9 +90,9 @@ struct TopkTransform {
     for (const Config& known : candidates(d, target, {}))
       if (std::all_of(std::begin(names), std::end(names), [&](const char* name) { return known[name] == c[name]; }))
         return ok();
-    return invalid("threads={} items_per_thread={} cluster={} streamed={}: must be 256 x 8 or 256 x 32, 256 x 16 "
-                   "streamed, or, with clusters of 1, 2, 4 or 8, 512 x 32 or 1024 x 32, or 512 x 16 or 1024 x 16 "
-                   "streamed",
+    return invalid("threads={} items_per_thread={} cluster={} streamed={}: must be 64 x 32, 128 x 32, 256 x 8 or "
+                   "256 x 32, 256 x 16 streamed, or, with clusters of 1, 2, 4 or 8, 512 x 32 or 1024 x 32, or 512 x 16 or "
+                   "1024 x 16 streamed",
                    c["threads"], c["items_per_thread"], c["cluster"], c["streamed"]);
   }
 

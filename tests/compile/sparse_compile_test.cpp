@@ -26,7 +26,7 @@ TEST_CASE("topk_transform: every kernel compiles", "[compile]") {
   dgrt_topk_transform_desc desc = DGRT_TOPK_TRANSFORM_DESC;
   desc.top_k = 512, desc.max_rows = 4096, desc.max_columns = 1 << 20;
   collect(&desc.op, &kernels);
-  CHECK(kernels.size() == 19);
+  CHECK(kernels.size() == 21);
   compile_all(kernels, budget_ms);
 }
 

@@ -270,7 +270,7 @@ TEST_CASE("topk_transform: keys that are held or read again", "[gpu]") {
   Gpu* gpu = gpu_for("topk_transform: keys that are held or read again");
   if (!gpu) return;
   constexpr Scores scores[] = {Scores::normal, Scores::special};
-  for (const int64_t threads : {256, 512, 1024})
+  for (const int64_t threads : {64, 128, 256, 512, 1024})
     for (const Config& config : kernels(threads, false))
       for (const double chunks : {0.9, 2.3}) run_kernel(*gpu, config, chunks, scores);
 }
