@@ -48,6 +48,31 @@ __device__ __forceinline__ uint32_t num_tiles(const Params& p, uint32_t request)
   return ceil_div(static_cast<uint32_t>(most), mqa_block_kv);
 }
 
+template <class Cfg>
+__device__ __forceinline__ uint32_t request_cost(const Params& p, uint32_t request) {
+  return request < p.batch ? piece_cost(num_tiles<Cfg>(p, request)) : 0;
+}
+
+// What every CTA waits for, once it knows its share, comes to L2 while lengths do: page tables and weights. Where
+// tables are large, what is asked for in vain would take longer than that.
+template <class Cfg>
+__device__ __forceinline__ void prefetch_tables(const Params& p) {
+  constexpr uint32_t line = 128 / 4, most_lines = 4096;  // of all requests
+  const uint32_t num_pages = ceil_div(p.max_len, Cfg::page_size), lines = ceil_div(num_pages, line);
+  if (uint64_t{p.batch} * lines > most_lines) return;
+#pragma unroll 1
+  for (uint32_t request = blockIdx.x; request < p.batch; request += gridDim.x) {
+    const uint32_t at = threadIdx.x * line;
+    if (at < num_pages) ptx::prefetch_l2(p.page_table + request * p.table_row + at);
+    const uint32_t w_at = (mqa_num_threads - 1 - threadIdx.x) * line;
+    if (w_at < Cfg::num_heads) {
+#pragma unroll
+      for (uint32_t i = 0; i < Cfg::tokens; ++i)
+        ptx::prefetch_l2(p.w + (request * Cfg::tokens + i) * p.w_row + w_at);
+    }
+  }
+}
+
 // Key tiles of one request, by a warp whose lanes hold entries of its page table.
 template <class Cfg>
 class PagedKeys {
@@ -101,7 +126,7 @@ class PagedKeys {
 
 // A whole warp.
 template <class Cfg>
-__device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem, const EvenShare& share) {
+__device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem, const WarpShare& found) {
   const uint32_t lane = threadIdx.x % 32;
   Ring<mqa_q_slots> q_ring = smem.q_ring();
   PagedKeys<Cfg> keys(p, smem);
@@ -116,7 +141,13 @@ __device__ __forceinline__ void load(const Params& p, const MqaSmem<Cfg>& smem, 
     load_item<Cfg>(smem, q_ring, item, row, &p.q, first_row, p.w + first_row * p.w_row, p.w_row, Cfg::tokens);
     keys.load(item);
   };
-  walk_share(share, p.batch, [&](uint32_t request) { return num_tiles<Cfg>(p, request); }, load_segment);
+  const EvenShare& share = found.share;
+  uint32_t first = share.owner, base = share.base, cost = found.cost;
+#pragma unroll 1
+  while (share.begin < share.end && base < share.end) {
+    base = walk_owners(share, first, base, cost, load_segment);
+    first += 32, cost = request_cost<Cfg>(p, first + lane);
+  }
   end_items<Cfg>(smem, q_ring);
 }
 
@@ -142,15 +173,26 @@ __device__ void run(const Params& p) {
   }
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
-  const EvenShare share = find_share<mqa_num_threads>(
-      p.batch, [&](uint32_t request) { return piece_cost(num_tiles<Cfg>(p, request)); }, smem.scratch());
+  prefetch_tables<Cfg>(p);
+  const auto cost = [&](uint32_t request) { return request_cost<Cfg>(p, request); };
+  // By all warps, if requests are many; else by the one that loads, for which others need not wait.
+  const bool are_many = p.batch > warp_share_owners;
+  EvenShare share;
+  if (are_many)
+    share = find_share<mqa_num_threads>(p.batch, cost, smem.scratch());
+  else
+    __syncthreads();
+  const auto load_keys = [&] {
+    const uint32_t lane = threadIdx.x % 32;
+    load<Cfg>(p, smem, are_many ? WarpShare{share, cost(share.owner + lane)} : find_share_in_warp(p.batch, cost));
+  };
   const auto fill = [&](uint32_t warp) {
     fill_masked<Cfg::dtype_out>(p.out, p.out_row, p.batch * Cfg::tokens, p.columns, warp, mqa_fill_warps,
                                 [&](uint32_t row) -> ColumnRange {
                                   return {0, static_cast<uint32_t>(context_len(p, row))};
                                 });
   };
-  run_mqa_roles<Cfg>(smem, p.out, [&] { load<Cfg>(p, smem, share); }, fill, Scales<Cfg>{smem});
+  run_mqa_roles<Cfg>(smem, p.out, load_keys, fill, Scales<Cfg>{smem});
 }
 
 }  // namespace dgrt::sm90::paged_mqa_logits

@@ -45,10 +45,10 @@ inline Status check_stride(const char* name, int64_t stride, int64_t columns) {
   return ok();
 }
 
-// As many stages as there is room for.
-inline Config make_config(int64_t num_heads, int64_t head_dim, int64_t tokens) {
+// As many stages as there is room for, or `most_stages`.
+inline Config make_config(int64_t num_heads, int64_t head_dim, int64_t tokens, int64_t most_stages = max_stages) {
   MqaConfig c{static_cast<uint32_t>(num_heads), static_cast<uint32_t>(head_dim), static_cast<uint32_t>(tokens),
-              max_stages};
+              static_cast<uint32_t>(most_stages)};
   while (mqa_smem_bytes(c) > sm90_max_smem_bytes) --c.stages;
   return {{"tokens", tokens}, {"stages", c.stages}};
 }

@@ -9,6 +9,9 @@ namespace {
 namespace k90 = sm90::paged_mqa_logits;
 
 constexpr int64_t most_pages = INT32_MAX;
+// Of keys on their way to an SM. With three times as many some SMs had a third more of the memory's bandwidth than
+// others, for which all waited at the end.
+constexpr int64_t most_kv_bytes = 64 << 10;
 constexpr int64_t most_page_bytes = (int64_t{1} << 40) - 16;  // strides of tensor maps have 40 bits
 
 struct PagedMqaLogits {
@@ -40,7 +43,7 @@ struct PagedMqaLogits {
 
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point&) {
     if (target.arch != "sm_90a") return {};
-    return {indexer::make_config(d.num_heads, d.head_dim, d.next_n)};
+    return {indexer::make_config(d.num_heads, d.head_dim, d.next_n, most_kv_bytes / (mqa_block_kv * d.head_dim))};
   }
 
   static Status check_config(const Desc& d, const Target& target, const Config& c) {

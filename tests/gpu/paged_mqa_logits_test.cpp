@@ -219,6 +219,10 @@ TEST_CASE("paged_mqa_logits: contexts", "[gpu]") {
     run_lens(*gpu, test, one, "one");
     test.batch = 1, test.max_context_len = 100000;
     run_lens(*gpu, test, equal_lens(test, 99999), "one long request");
+    for (const int64_t batch : {255, 256, 257}) {  // one warp finds shares, or all do
+      test.batch = batch, test.max_context_len = 150;
+      run_lens(*gpu, test, any_lens(test, 7), "as many requests as a warp looks at");
+    }
     test.batch = 3000, test.max_context_len = 300;
     run_lens(*gpu, test, any_lens(test, 5), "many requests");
     std::vector<int32_t> few = equal_lens(test, 0);

@@ -124,6 +124,52 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
   return share;
 }
 
+// What find_share() finds, by one warp and without a barrier. owner, base: of 32 owners, of which `begin` lies in one;
+// cost: of this lane's.
+struct WarpShare {
+  EvenShare share;
+  uint32_t cost;
+};
+constexpr uint32_t warp_share_owners = 256;  // at most
+
+template <class Cost>
+__device__ __forceinline__ WarpShare find_share_in_warp(uint32_t count, const Cost& cost_of) {
+  constexpr uint32_t groups = warp_share_owners / 32;
+  const uint32_t lane = threadIdx.x % 32;
+  uint32_t costs[groups], total = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < groups; ++i) costs[i] = i * 32 + lane < count ? cost_of(i * 32 + lane) : 0;
+  uint32_t bases[groups];
+#pragma unroll
+  for (uint32_t i = 0; i < groups; ++i) bases[i] = total, total += __reduce_add_sync(0xffffffff, costs[i]);
+  WarpShare found = {{0, 0, max(ceil_div(total, gridDim.x), 1u), 0, 0}, costs[0]};
+  EvenShare& share = found.share;
+  share.begin = min(blockIdx.x * share.length, total);
+  share.end = min(share.begin + share.length, total);
+#pragma unroll
+  for (uint32_t i = 1; i < groups; ++i)
+    if (share.begin >= bases[i]) share.owner = i * 32, share.base = bases[i], found.cost = costs[i];
+  return found;
+}
+
+// A warp. Of 32 owners side by side, from `first` on, which costs `cost` a lane and starts at `base`: those that the share
+// reaches, as in walk_share. Returns where the next ones start.
+template <class Segment>
+__device__ __forceinline__ uint32_t walk_owners(const EvenShare& share, uint32_t first, uint32_t base, uint32_t cost,
+                                                const Segment& segment) {
+  const uint32_t end = base + warp_prefix_sum(cost), start = end - cost;
+  uint32_t left = __ballot_sync(0xffffffff, cost > 0 && end > share.begin && start < share.end);
+#pragma unroll 1
+  for (; left != 0; left &= left - 1) {
+    const uint32_t owner = __ffs(left) - 1;
+    const uint32_t from = __shfl_sync(0xffffffff, start, owner) + 1;
+    const uint32_t to = min(__shfl_sync(0xffffffff, end, owner), share.end);
+    // A share may end with what comes with an owner.
+    if (to > from && to > share.begin) segment(first + owner, max(share.begin, from) - from, to - from);
+  }
+  return __shfl_sync(0xffffffff, end, 31);
+}
+
 // A warp. Of every owner that the share reaches: segment(owner, begin, end), the pieces of it that are this CTA's.
 // An owner of n pieces costs n and one more for what comes with it, of none nothing: see piece_cost. 32 owners are
 // looked at side by side.
@@ -133,20 +179,8 @@ __device__ __forceinline__ void walk_share(const EvenShare& share, uint32_t coun
   const uint32_t lane = threadIdx.x % 32;
   uint32_t base = share.base;
 #pragma unroll 1
-  for (uint32_t first = share.owner; share.begin < share.end && base < share.end; first += 32) {
-    const uint32_t cost = first + lane < count ? piece_cost(pieces_of(first + lane)) : 0;
-    const uint32_t end = base + warp_prefix_sum(cost), start = end - cost;
-    base = __shfl_sync(0xffffffff, end, 31);
-    uint32_t left = __ballot_sync(0xffffffff, cost > 0 && end > share.begin && start < share.end);
-#pragma unroll 1
-    for (; left != 0; left &= left - 1) {
-      const uint32_t owner = __ffs(left) - 1;
-      const uint32_t from = __shfl_sync(0xffffffff, start, owner) + 1;
-      const uint32_t to = min(__shfl_sync(0xffffffff, end, owner), share.end);
-      // A share may end with what comes with an owner.
-      if (to > from && to > share.begin) segment(first + owner, max(share.begin, from) - from, to - from);
-    }
-  }
+  for (uint32_t first = share.owner; share.begin < share.end && base < share.end; first += 32)
+    base = walk_owners(share, first, base, first + lane < count ? piece_cost(pieces_of(first + lane)) : 0, segment);
 }
 
 }  // namespace dgrt
