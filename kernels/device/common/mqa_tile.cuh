@@ -26,9 +26,10 @@ constexpr uint32_t mqa_scratch_bytes = 64;
 
 // Eight columns are heads of as many tokens as this, so that the four threads that share a product's row have a
 // token each, or share one or two: column 8 * j + c of a section of tokens is token c / (8 / team) of it, head
-// j * (8 / team) + c % (8 / team). Three tokens count as four.
-DGRT_HD constexpr uint32_t mqa_team(uint32_t tokens) { return tokens < 3 ? tokens : 4; }
-DGRT_HD constexpr uint32_t mqa_sections(uint32_t tokens) { return ceil_div(tokens, 4); }
+// j * (8 / team) + c % (8 / team). A section has as many tokens as a team; three have one each: a fourth one's products
+// would take longer than sums that cross threads.
+DGRT_HD constexpr uint32_t mqa_team(uint32_t tokens) { return tokens == 3 ? 1 : tokens < 3 ? tokens : 4; }
+DGRT_HD constexpr uint32_t mqa_sections(uint32_t tokens) { return ceil_div(tokens, mqa_team(tokens)); }
 DGRT_HD constexpr uint32_t mqa_section_columns(const MqaConfig& c) { return mqa_team(c.tokens) * c.num_heads; }
 DGRT_HD constexpr uint32_t mqa_columns(const MqaConfig& c) { return mqa_sections(c.tokens) * mqa_section_columns(c); }
 
@@ -43,7 +44,7 @@ DGRT_HD constexpr uint32_t mqa_q_bytes(const MqaConfig& c) {
 DGRT_HD constexpr uint32_t mqa_kv_bytes(const MqaConfig& c) { return mqa_block_kv * c.head_dim; }
 // The item, rows, weights.
 DGRT_HD constexpr uint32_t mqa_side_bytes(const MqaConfig& c) {
-  return mqa_item_bytes + mqa_sections(c.tokens) * 4 * mqa_row_bytes + mqa_columns(c) * 4;
+  return mqa_item_bytes + mqa_sections(c.tokens) * mqa_team(c.tokens) * mqa_row_bytes + mqa_columns(c) * 4;
 }
 DGRT_HD constexpr uint32_t mqa_smem_bytes(const MqaConfig& c) {
   return align_up(mqa_q_slots * (mqa_q_bytes(c) + mqa_side_bytes(c)) +

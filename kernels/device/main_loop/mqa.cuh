@@ -42,7 +42,7 @@ struct MqaSmem {
   static constexpr uint32_t scratch_offset = side_offset + mqa_q_slots * mqa_side_bytes(config);
   static constexpr uint32_t barrier_offset = scratch_offset + mqa_scratch_bytes;
   static_assert(columns <= mqa_max_columns && mqa_registers(config) <= mqa_max_registers, "too few registers");
-  static_assert(Cfg::tokens < 4 || Cfg::tokens % 4 == 0, "sections have four tokens");
+  static_assert(Cfg::tokens < 4 || Cfg::tokens % 4 == 0, "large sections have four tokens");
   static_assert(half_columns % 8 == 0 && 8 % team == 0, "eight columns are heads of each of a team's tokens");
   static_assert(barrier_offset + (mqa_q_slots + Cfg::stages) * 16 <= mqa_smem_bytes(config),
                 "host and kernel must agree on shared memory");
@@ -56,7 +56,7 @@ struct MqaSmem {
   __device__ uint32_t row(uint32_t slot, uint32_t token) const {
     return item(slot) + mqa_item_bytes + token * mqa_row_bytes;
   }
-  __device__ uint32_t weights(uint32_t slot) const { return row(slot, sections * 4); }
+  __device__ uint32_t weights(uint32_t slot) const { return row(slot, sections * team); }
   __device__ uint32_t scratch() const { return base + scratch_offset; }
   __device__ Ring<mqa_q_slots> q_ring() const { return Ring<mqa_q_slots>(base + barrier_offset); }
   __device__ Ring<Cfg::stages> kv_ring() const {
@@ -97,7 +97,7 @@ __device__ __forceinline__ void load_item(const MqaSmem<Cfg>& smem, Ring<mqa_q_s
   for (uint32_t i = 0; i < each; ++i) {
     const uint32_t column = i * 32 + lane, section = column / Smem::section_columns;
     const uint32_t group = column % Smem::section_columns / 8;
-    const uint32_t token = section * 4 + column % 8 / team_heads, head = group * team_heads + column % team_heads;
+    const uint32_t token = section * Smem::team + column % 8 / team_heads, head = group * team_heads + column % team_heads;
     weight[i] = token < num_tokens && column < columns ? w[token * w_row + head] : 0.0f;
   }
   ring.wait_empty();
@@ -106,7 +106,7 @@ __device__ __forceinline__ void load_item(const MqaSmem<Cfg>& smem, Ring<mqa_q_s
   for (uint32_t i = 0; i < each; ++i)
     if (columns % 32 == 0 || i * 32 + lane < columns)
       ptx::store_shared_f32(smem.weights(slot) + (i * 32 + lane) * 4, weight[i]);
-  if (lane < Smem::sections * 4) {
+  if (lane < Smem::sections * Smem::team) {
     const uint64_t out = static_cast<uint64_t>(row.out);
     ptx::store_shared_s32x4(smem.row(slot, lane), make_int4(row.begin, row.end, static_cast<int32_t>(out),
                                                            static_cast<int32_t>(out >> 32)));
@@ -117,7 +117,8 @@ __device__ __forceinline__ void load_item(const MqaSmem<Cfg>& smem, Ring<mqa_q_s
     ptx::mbarrier_arrive_expect_tx(ring.full(), Smem::sections * Smem::section_bytes);
 #pragma unroll
     for (uint32_t section = 0; section < Smem::sections; ++section)
-      ptx::tma_load_4d(smem.q(slot) + section * Smem::section_bytes, q, ring.full(), 0, 0, q_token + section * 4, 0);
+      ptx::tma_load_4d(smem.q(slot) + section * Smem::section_bytes, q, ring.full(), 0, 0,
+                       q_token + section * Smem::team, 0);
   }
   ring.advance();
 }
@@ -181,7 +182,7 @@ class MqaMath {
     }
 #pragma unroll
     for (uint32_t section = 0; section < sections; ++section) {
-      const int4 row = ptx::load_shared_s32x4(smem_.row(q_slot, section * 4 + lane_ % 4 * Smem::team / 4));
+      const int4 row = ptx::load_shared_s32x4(smem_.row(q_slot, section * Smem::team + lane_ % 4 * Smem::team / 4));
       const bool stores = Smem::team > 1 || lane_ % 4 < 2;
       begin_[section] = row.x, end_[section] = stores ? row.y : row.x;
       const auto at = static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(row.w)) << 32 |
