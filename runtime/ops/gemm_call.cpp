@@ -315,15 +315,15 @@ Status set_segments(const Spec& s, const Call& x, const Plan& plan, const Driver
 }
 
 void set_outputs(const Spec& s, const Call& x, GemmOutput* out) {
-  *out = {.d = x.d,
+  *out = {.m = static_cast<uint32_t>(x.m),
+          .n = static_cast<uint32_t>(s.n),
+          .d = x.d,
           .c = x.c,
           .bias = x.bias,
           .ldd = static_cast<uint64_t>(x.ldd),
           .ldc = static_cast<uint64_t>(x.ldc),
           .d_group_stride = static_cast<uint64_t>(x.d_stride),
           .c_group_stride = static_cast<uint64_t>(x.c_stride),
-          .m = static_cast<uint32_t>(x.m),
-          .n = static_cast<uint32_t>(s.n),
           .head_left = s.head_left,
           .head_width = s.head_left + s.head_right,
           .head_mid = s.head_mid};

@@ -20,12 +20,12 @@ constexpr int scale_channel = 3;  // a per row or one, b per row or one; applied
 
 // d and what is added to it, as plain pointers. Of several groups, the first one's.
 struct GemmOutput {
+  uint32_t m, n;
   void* d;            // [m, n]
   const void* c;      // [m, n] of d's type, or null
   const void* bias;   // [n] of d's type, or null
   uint64_t ldd, ldc;  // elements
   uint64_t d_group_stride, c_group_stride;
-  uint32_t m, n;
   // Column insertion: n is cut into heads of head_width columns; head_mid columns that are not
   // written come after the first head_left of each.
   uint32_t head_left, head_width, head_mid;
@@ -61,17 +61,18 @@ struct GemmParts {
   float* sums;         // [part][tile][block_m][block_n]
 };
 
+// What every thread looks at before its first load stands in front, in one line of constants.
 struct GemmParams {
-  TensorMap a, b;     // boxes of 128 bytes of k, or of 64 rows and 64 k (MN-major)
-  TensorMap a_scale;  // [k blocks, m]; boxes of one k block
-  TensorMap b_scale;  // scale_row: [k blocks, n]
-  TensorMap d;        // GemmStore::tma only
+  uint32_t num_k_blocks;
+  uint32_t band;  // see TileWalk
   GemmOutput out;
   GemmScales scales;
   GemmGroups groups;
   GemmParts parts;
-  uint32_t num_k_blocks;
-  uint32_t band;  // see TileWalk
+  TensorMap a, b;     // boxes of 128 bytes of k, or of 64 rows and 64 k (MN-major)
+  TensorMap a_scale;  // [k blocks, m]; boxes of one k block
+  TensorMap b_scale;  // scale_row: [k blocks, n]
+  TensorMap d;        // GemmStore::tma only
 };
 
 }  // namespace dgrt

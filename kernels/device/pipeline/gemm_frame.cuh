@@ -40,21 +40,29 @@ struct GemmSmem {
   __device__ uint32_t reduction_barriers() const { return barriers() + 2 * Cfg::stages * 8; }
 };
 
+// One thread, that which loads: whoever makes the barriers need not wait for them.
+template <class Cfg>
+__device__ __forceinline__ void init_gemm_barriers(uint32_t barriers, uint32_t reduction) {
+  using Tile = GemmTile<Cfg>;
+  Ring<Cfg::stages>(barriers).init(Tile::num_math_threads / 32 * Tile::multicast_ctas);
+  if constexpr (Cfg::split_k > 1) {
+    ptx::mbarrier_init(reduction, Cfg::split_k);
+    ptx::mbarrier_init(reduction + 8, Cfg::split_k);
+  }
+  ptx::fence_mbarrier_init();
+}
+
 // Barriers are ready when this returns, and in the cluster too if its CTAs write to each other from
 // the start (multicast); otherwise cluster_ready() tells. Nothing global was touched before the
-// grid dependency.
+// grid dependency. `made_them`: this warp made the barriers.
 template <class Cfg>
-__device__ __forceinline__ void gemm_start(uint32_t barriers, uint32_t reduction) {
+__device__ __forceinline__ void gemm_start(bool made_them) {
   using Tile = GemmTile<Cfg>;
-  if (threadIdx.x == 0) {
-    Ring<Cfg::stages>(barriers).init(Tile::num_math_threads / 32 * Tile::multicast_ctas);
-    if constexpr (Cfg::split_k > 1) {
-      ptx::mbarrier_init(reduction, Cfg::split_k);
-      ptx::mbarrier_init(reduction + 8, Cfg::split_k);
-    }
-    ptx::fence_mbarrier_init();
-  }
-  __syncthreads();
+  constexpr uint32_t start_barrier = 4;  // named; the stores have 1 to 3
+  if (made_them)
+    ptx::named_barrier_arrive(start_barrier, Tile::num_threads);
+  else
+    ptx::named_barrier_sync(start_barrier, Tile::num_threads);
   if constexpr (Tile::cluster_size > 1) ptx::cluster_arrive();
   if constexpr (Tile::multicast_ctas > 1) ptx::cluster_wait();
   ptx::grid_dependency_wait();
@@ -85,7 +93,8 @@ struct NoAssist {
 
 // The whole kernel: `prefetch` of tensor maps, barriers, then one branch per role. `load` runs in
 // one thread of the last warpgroup, `assist` in the warp after that (with two math warpgroups), `math`
-// in the others.
+// in the others. The branch that stands last comes first in the machine code (NVRTC 13.0): loads, as everyone
+// waits for the first of them and a cold kernel's instructions come from memory, too.
 template <class Cfg, class Smem, class Prefetch, class Load, class Math, class Assist = NoAssist>
 __device__ __forceinline__ void run_roles(const Smem& smem, const Prefetch& prefetch,
                                           const Load& load, const Math& math,
@@ -95,17 +104,23 @@ __device__ __forceinline__ void run_roles(const Smem& smem, const Prefetch& pref
   constexpr bool move_registers = Cfg::math_warpgroups == 2;
   constexpr uint32_t producer = GemmTile<Cfg>::num_math_threads / 32;
   const uint32_t warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
-  if (warp == producer && ptx::elect_one()) prefetch();
-  gemm_start<Cfg>(smem.barriers(), smem.reduction_barriers());
-  if (warp >= producer) {
+  if (warp == producer) {
+    if (ptx::elect_one()) {
+      prefetch();
+      init_gemm_barriers<Cfg>(smem.barriers(), smem.reduction_barriers());
+    }
+    __syncwarp();
+  }
+  gemm_start<Cfg>(warp == producer);
+  if (warp < producer) {
+    if constexpr (move_registers) ptx::setmaxnreg_inc<232>();
+    math();
+  } else {
     if constexpr (move_registers) ptx::setmaxnreg_dec<40>();
     if (warp == producer && ptx::elect_one()) load();
     if (warp == producer + 1) assist();
     __syncwarp();
     cluster_ready<Cfg>();
-  } else {
-    if constexpr (move_registers) ptx::setmaxnreg_inc<232>();
-    math();
   }
   gemm_finish<Cfg>();
 }

@@ -50,8 +50,14 @@ struct TileWalk {
     return ceil_div(n, Cfg::block_n * Cfg::cluster_n);
   }
 
-  // Cluster `idx` of num_m x num_n of them.
+  // Cluster `idx` of num_m x num_n of them. One row of them, which decode has, needs no divisions: they would
+  // stand in front of a kernel's first load.
   __device__ void place(uint32_t idx, uint32_t num_m, uint32_t num_n, uint32_t band) {
+    if (num_m == 1) {
+      m_start = m_rank * Cfg::block_m;
+      n_start = (idx * Cfg::cluster_n + n_rank) * Cfg::block_n;
+      return;
+    }
     const uint32_t band_tiles = band * num_n;
     const uint32_t band_idx = idx / band_tiles;
     const uint32_t in_band = idx % band_tiles;
