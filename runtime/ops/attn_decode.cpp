@@ -343,8 +343,8 @@ Status AttnDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, 
   p.qk_columns = static_cast<uint32_t>(d.head_dim_qk);
   p.v_columns = static_cast<uint32_t>(d.head_dim_v);
   p.tile_heads = std::min(p.group, s.tile.block_m);
-  p.tile_tokens = s.tile.block_m / p.tile_heads;
-  p.head_tiles = ceil_div(p.group, p.tile_heads);
+  p.tile_tokens = Divisor(s.tile.block_m / p.tile_heads);
+  p.head_tiles = Divisor(ceil_div(p.group, p.tile_heads));
   p.row_scale = attn_row_scale(p.tile_heads);
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
   attention::set_scales(x, &p);

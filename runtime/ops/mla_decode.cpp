@@ -216,7 +216,7 @@ Status MlaDecode::encode_rows(const Desc& d, const Args& x, const Driver& driver
 Status MlaDecode::encode_queries(const Desc& d, const Args& x, const Driver& driver, k90::Params* p) {
   const auto u64 = [](int64_t value) { return static_cast<uint64_t>(value); };
   if (attention::has_fp8_cache(d)) return ok();
-  p->q_box_tokens = p->tile_heads % 8 == 0 ? 1 : p->tile_tokens;
+  p->q_box_tokens = p->tile_heads % 8 == 0 ? 1 : p->tile_tokens.by;
   TmaMatrix q{d.dtype, x.q, u64(d.num_q_heads), mla_head_dim_qk, u64(x.q_head_stride), p->tile_heads, attn_box_columns,
               Swizzle::b128, p->total_q, u64(x.q_token_stride)};
   q.box_groups = p->q_box_tokens;
@@ -247,9 +247,10 @@ Status MlaDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, c
   p.max_kv_len = static_cast<uint32_t>(x.max_pages * x.page_size);
   p.qk_columns = mla_head_dim_qk, p.v_columns = mla_head_dim_v;
   p.tile_heads = static_cast<uint32_t>(tile_heads(d));
-  p.tile_tokens = mla_rows / p.tile_heads;
-  p.head_tiles = static_cast<uint32_t>(head_tiles(d));
-  p.row_lanes = row_lanes(d, x, s.max_ctas);
+  p.tile_tokens = Divisor(mla_rows / p.tile_heads);
+  p.head_tiles = Divisor(static_cast<uint32_t>(head_tiles(d)));
+  const uint32_t lanes = row_lanes(d, x, s.max_ctas);
+  p.row_lanes = Divisor(lanes);
   p.row_scale = attn_row_scale(p.tile_heads);
   p.max_q_len = is_invariant(d) ? static_cast<uint32_t>(x.max_q_len) : p.total_q;
   attention::set_softmax(0, x.scale, 0.0f, -1, x.causal != 0 ? 0 : -1, &p);
@@ -257,7 +258,7 @@ Status MlaDecode::bind(const Desc& d, const Args& x, const Prepared& prepared, c
   p.lse_form = mla::lse_form(d.flags);
   DGRT_TRY(encode_rows(d, x, driver, &p));
   DGRT_TRY(encode_queries(d, x, driver, &p));
-  mla::set_launch(s.max_ctas / p.row_lanes * p.row_lanes, mla_smem_bytes, d.flags, launch);
+  mla::set_launch(s.max_ctas / lanes * lanes, mla_smem_bytes, d.flags, launch);
   return ok();
 }
 

@@ -217,10 +217,11 @@ Status MlaSparseDecode::bind(const Desc& d, const Args& x, const Prepared& prepa
   p.batch = u32(tokens) / p.list_tokens;
   p.num_kv_heads = 1, p.group = u32(d.num_q_heads);
   p.v_columns = mla_head_dim_v;
-  p.tile_heads = u32(tile_heads(d)), p.tile_tokens = 1;
-  p.head_tiles = u32(head_tiles(d));
+  p.tile_heads = u32(tile_heads(d)), p.tile_tokens = Divisor(1);
+  p.head_tiles = Divisor(u32(head_tiles(d)));
   // A token's row tiles read the same rows of the cache side by side.
-  p.row_lanes = mla::row_lanes(p.head_tiles, s.max_ctas, s.cluster);
+  const uint32_t lanes = mla::row_lanes(p.head_tiles.by, s.max_ctas, s.cluster);
+  p.row_lanes = Divisor(lanes);
   p.row_scale = attn_row_scale(p.tile_heads);
   attention::set_softmax(0, x.scale, 0.0f, -1, -1, &p);
   p.lse_form = mla::lse_form(d.flags);
@@ -229,7 +230,7 @@ Status MlaSparseDecode::bind(const Desc& d, const Args& x, const Prepared& prepa
       {DGRT_BF16, x.q, u64(d.num_q_heads), u64(columns(d)), u64(x.q_head_stride), p.tile_heads, attn_box_columns,
        Swizzle::b128, u32(tokens), u64(x.q_token_stride)},
       &p.q_map));
-  mla::set_launch(s.max_ctas / p.row_lanes * p.row_lanes, mla_sparse_smem_bytes, d.flags, launch);
+  mla::set_launch(s.max_ctas / lanes * lanes, mla_sparse_smem_bytes, d.flags, launch);
   launch->cluster[0] = s.cluster;
   return ok();
 }

@@ -61,8 +61,8 @@ TEST_CASE("attn_decode: what reaches the kernel, without an allocation", "[unit]
     CHECK(p.batch == 2);
     CHECK(p.group == 5);
     CHECK(p.tile_heads == 5);
-    CHECK(p.tile_tokens == info.block_m / 5);
-    CHECK(p.head_tiles == 1);
+    CHECK(p.tile_tokens.by == info.block_m / 5);
+    CHECK(p.head_tiles.by == 1);
     CHECK(p.max_q_len == (flags == 0 ? 8 : 4));
     CHECK(p.max_kv_len == 2000);
     CHECK(p.table_row == 401);
@@ -95,6 +95,15 @@ TEST_CASE("attn_decode: rows are divided by every number of heads", "[unit]") {
   for (uint32_t heads = 1; heads <= 64; ++heads)
     for (uint32_t row = 0; row < 80; ++row)
       CHECK(token_of_row(row, attn_row_scale(heads)) == row / heads);
+}
+
+TEST_CASE("Divisor: quotients are those of divisions", "[unit]") {
+  for (const uint32_t by : {1u, 2u, 3u, 5u, 7u, 12u, 64u, 65u, 1000u, 65537u, 0x7fffffffu, 0x80000001u, ~0u}) {
+    const Divisor divisor(by);
+    for (const uint32_t x : {0u, 1u, by - 1, by, by + 1, 3 * by - 1, 3 * by, 0x7fffffffu, 0x80000000u, ~0u - 1, ~0u})
+      CHECK(divisor.quotient(x) == x / by);
+  }
+  for (uint32_t x = 0; x < 200; ++x) CHECK(ceil_div(x, Divisor(7)) == ceil_div(x, 7));
 }
 
 TEST_CASE("attn_decode: nothing to do launches nothing; no cache and no lse are fine", "[unit]") {

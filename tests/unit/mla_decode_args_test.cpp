@@ -54,9 +54,9 @@ TEST_CASE("mla_decode: what reaches the kernel, without an allocation", "[unit]"
   for (const uint32_t flags : {0u, DGRT_FLAG_BATCH_INVARIANT}) {
     const Params p = params_of(fixture, good_desc(flags), good_args());
     CHECK((p.batch == 2 && p.group == 128 && p.num_kv_heads == 1));
-    CHECK((p.tile_heads == 64 && p.tile_tokens == 1 && p.head_tiles == 2));
+    CHECK((p.tile_heads == 64 && p.tile_tokens.by == 1 && p.head_tiles.by == 2));
     // Two tokens each on average, of two tiles; alone, the heads' two.
-    CHECK(p.row_lanes == (flags == 0 ? 4u : 2u));
+    CHECK(p.row_lanes.by == (flags == 0 ? 4u : 2u));
     CHECK(p.max_q_len == 4);
     CHECK(p.max_kv_len == 2560);
     CHECK(p.table_row == 41);
@@ -86,7 +86,7 @@ TEST_CASE("mla_decode: lanes divide row tiles and leave CTAs", "[unit]") {
     args.q_token_stride = x.heads * 576, args.o_token_stride = x.heads * 512, args.lse_token_stride = x.heads;
     args.batch = x.batch, args.total_q = x.total_q, args.max_q_len = x.max_q_len;
     INFO(x.heads << " heads, " << x.total_q << " tokens");
-    CHECK(params_of(fixture, desc, args).row_lanes == x.lanes);
+    CHECK(params_of(fixture, desc, args).row_lanes.by == x.lanes);
     const uint32_t ctas = FakeCuda::last_config.gridDimX, most = x.sms == 0 ? 132 : x.sms;
     CHECK((ctas % x.lanes == 0 && ctas <= most && ctas + x.lanes > most));
   }

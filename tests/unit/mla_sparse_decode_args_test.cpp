@@ -51,7 +51,7 @@ TEST_CASE("mla_sparse_decode: what reaches the kernel, without an allocation", "
   Args args = good_args();
   Params p = params_of(fixture, good_desc(), args);
   CHECK((p.batch == 3 && p.list_tokens == 2 && p.group == 128 && p.num_kv_heads == 1));
-  CHECK((p.tile_heads == 64 && p.tile_tokens == 1 && p.head_tiles == 2 && p.row_lanes == 2));
+  CHECK((p.tile_heads == 64 && p.tile_tokens.by == 1 && p.head_tiles.by == 2 && p.row_lanes.by == 2));
   CHECK((p.main.num_slots == 25600 && p.main.top_k == 128 && p.main.page_bytes == 149760));
   CHECK((p.extra.num_slots == 1 << 21 && p.extra.page_size == 2 && p.extra.index_token == 501));
   CHECK(p.extra.lengths == args.extra_lengths);
@@ -82,7 +82,7 @@ TEST_CASE("mla_sparse_decode: lanes are row tiles of one token, and leave CTAs",
     args.q_token_stride = args.o_token_stride = x.heads * 512, args.lse_token_stride = x.heads;
     INFO(x.heads << " heads");
     const Params p = params_of(fixture, desc, args);
-    CHECK((p.row_lanes == x.lanes && p.tile_heads == x.tile_heads));
+    CHECK((p.row_lanes.by == x.lanes && p.tile_heads == x.tile_heads));
     const uint32_t ctas = FakeCuda::last_config.gridDimX, most = x.sms == 0 ? 132 : x.sms;
     CHECK((ctas % x.lanes == 0 && ctas <= most && ctas + x.lanes > most));
   }

@@ -25,14 +25,15 @@ struct AttnPagedParams {
   uint32_t page_size, num_pages;        // num_pages: that k and v reach
   uint32_t max_q_len, max_kv_len;       // sequences are cut there
   uint32_t qk_columns, v_columns;
-  uint32_t tile_heads, tile_tokens;     // of a row tile; head_tiles of them make a group
-  uint32_t head_tiles;
+  uint32_t tile_heads;
+  Divisor tile_tokens;                  // of a row tile
+  Divisor head_tiles;                   // so many make a group
   uint32_t row_scale;                   // see token_of_row
   int32_t window_left, window_right;    // keys p - left to p + right are visible
   float scale_log2;  // logit (softcap: its hyperbolic tangent) to a power of two
   float cap_scale;   // softcap only: product to the tangent's argument
   uint32_t lse_form;
-  uint32_t row_lanes;  // Cfg::row_lanes only: neighbouring CTAs that take row tiles of the same keys together
+  Divisor row_lanes;  // Cfg::row_lanes only: neighbouring CTAs that take row tiles of the same keys together
   AttnMask mask;
   const float *k_scale, *v_scale;      // of an 8-bit cache: [key heads], or null: 1
   uint64_t k_scale_head, v_scale_head;

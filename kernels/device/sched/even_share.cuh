@@ -26,6 +26,13 @@ __device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t x) {
   return x;
 }
 
+// Of an owner before `last`, of others nothing: a number that is put right stands for a branch. Requires: last > 0.
+template <class Cost>
+__device__ __forceinline__ uint32_t cost_before(const Cost& cost_of, uint32_t owner, uint32_t last) {
+  const uint32_t cost = cost_of(min(owner, last - 1));
+  return owner < last ? cost : 0;
+}
+
 // All threads of a warp: which owner from `first` on, that starts at `base`, `at` lies in, and where it
 // starts, to shared memory. 32 side by side, so that many owners' costs are read in whole lines.
 template <class Cost>
@@ -34,7 +41,7 @@ __device__ __forceinline__ void find_owner(const Cost& cost_of, uint32_t at, uin
 #pragma unroll 1
   for (;; first += 32) {
     const uint32_t owner = first + threadIdx.x % 32;
-    const uint32_t cost = owner < last ? cost_of(owner) : 0;
+    const uint32_t cost = cost_before(cost_of, owner, last);
     const uint32_t end = base + warp_prefix_sum(cost), start = end - cost;
     if (at >= start && at < end) {
       ptx::store_shared_u32(to, owner);
@@ -52,18 +59,18 @@ struct WarpCosts {
   uint32_t own, of_lane, to_lane, run;
 };
 
-// Eight costs are on their way at once, for thousands of owners.
+// Four costs are on their way at once, for thousands of owners.
 template <class Cost>
 __device__ __forceinline__ WarpCosts sum_costs(const Cost& cost_of, uint32_t first, uint32_t last, uint32_t each) {
   const uint32_t lane = threadIdx.x % 32, run = ceil_div(each, 1024) * 32, lane_first = first + lane * run;
   uint32_t of_lane = 0;
 #pragma unroll 1
-  for (uint32_t at = first; at < last; at += 8 * 32) {
-    uint32_t costs[8];
+  for (uint32_t at = first; at < last; at += 4 * 32) {
+    uint32_t costs[4];
 #pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) costs[i] = at + i * 32 + lane < last ? cost_of(at + i * 32 + lane) : 0;
+    for (uint32_t i = 0; i < 4; ++i) costs[i] = cost_before(cost_of, at + i * 32 + lane, last);
 #pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) {
+    for (uint32_t i = 0; i < 4; ++i) {
       const uint32_t cost = __reduce_add_sync(0xffffffff, costs[i]);
       if (at + i * 32 >= lane_first && at + i * 32 < lane_first + run) of_lane += cost;
     }

@@ -29,7 +29,7 @@ struct KeySegment {
 
   __device__ int32_t offset() const { return kv_len - q_len; }
   __device__ uint32_t tokens(const AttnPagedParams& p) const {
-    return min(static_cast<int32_t>(p.tile_tokens), q_len - first_token);
+    return min(static_cast<int32_t>(p.tile_tokens.by), q_len - first_token);
   }
   // Keys [key_first, key_end) are all that some row may see.
   __device__ int32_t key_first(const AttnPagedParams& p) const {
@@ -94,11 +94,16 @@ struct PagedSequence {
     return max(attn_invariant_keys / Cfg::block_n, ceil_div(num_tiles, attn_invariant_parts));
   }
   __device__ uint32_t row_tiles(const AttnPagedParams& p) const {
-    return ceil_div(q_len, p.tile_tokens) * p.head_tiles;
+    return ceil_div(q_len, p.tile_tokens) * p.head_tiles.by;
   }
   // CTAs that take the same range.
-  __device__ static uint32_t lanes(const AttnPagedParams& p) { return Cfg::row_lanes ? p.row_lanes : 1; }
-  __device__ uint32_t head_units(const AttnPagedParams& p) const { return ceil_div(row_tiles(p), lanes(p)); }
+  __device__ static uint32_t lanes(const AttnPagedParams& p) { return Cfg::row_lanes ? p.row_lanes.by : 1; }
+  __device__ static uint32_t by_lanes(const AttnPagedParams& p, uint32_t ctas) {
+    return Cfg::row_lanes ? p.row_lanes.quotient(ctas) : ctas;
+  }
+  __device__ uint32_t head_units(const AttnPagedParams& p) const {
+    return Cfg::row_lanes ? ceil_div(row_tiles(p), p.row_lanes) : row_tiles(p);
+  }
   __device__ uint32_t units(const AttnPagedParams& p) const { return head_units(p) * p.num_kv_heads; }
   __device__ uint32_t unit_cost(const AttnPagedParams& p) const {
     const uint32_t tiles = num_tiles(p);
@@ -108,12 +113,12 @@ struct PagedSequence {
   // The rows of a segment.
   __device__ __forceinline__ void place(const AttnPagedParams& p, KeySegment& s, uint32_t sequence, uint32_t kv_head,
                                         uint32_t row_tile) const {
-    const uint32_t token_tile = row_tile / p.head_tiles;
-    const uint32_t group_head = (row_tile - token_tile * p.head_tiles) * p.tile_heads;
+    const uint32_t token_tile = p.head_tiles.quotient(row_tile);
+    const uint32_t group_head = (row_tile - token_tile * p.head_tiles.by) * p.tile_heads;
     s.q_begin = q_begin, s.q_len = q_len, s.kv_len = kv_len;
     s.sequence = static_cast<int32_t>(sequence);
     s.kv_head = static_cast<int32_t>(kv_head);
-    s.first_token = static_cast<int32_t>(token_tile * p.tile_tokens);
+    s.first_token = static_cast<int32_t>(token_tile * p.tile_tokens.by);
     s.first_head = static_cast<int32_t>(kv_head * p.group + group_head);
     s.heads = static_cast<int32_t>(min(p.tile_heads, p.group - group_head));
   }
@@ -124,10 +129,9 @@ struct PagedSequence {
 template <class Cfg, uint32_t num_threads, class Sequence = PagedSequence<Cfg>, uint32_t slack = 0>
 __device__ EvenShare find_range(const typename Sequence::Params& p, uint32_t scratch, uint32_t least = 1) {
   static_assert(share_scratch_bytes<num_threads> <= attn_paged_scratch_bytes, "too little scratch");
-  const uint32_t lanes = Sequence::lanes(p);
   return find_share<num_threads, true, Cfg::invariant ? 0 : slack>(
       p.batch, [&](uint32_t sequence) { return Sequence(p, sequence).cost(p); }, scratch,
-      blockIdx.x / lanes, gridDim.x / lanes, Cfg::invariant ? 1 : least);
+      Sequence::by_lanes(p, blockIdx.x), Sequence::by_lanes(p, gridDim.x), Cfg::invariant ? 1 : least);
 }
 
 constexpr uint32_t key_walk_bytes = 48;
@@ -139,8 +143,7 @@ class KeyWalk {
 
   __device__ KeyWalk(const Params& p, const EvenShare& range)
       : p_(p), range_(range), at_(range.begin), sequence_(range.owner - 1), base_(range.base) {
-    const uint32_t lanes = Sequence::lanes(p);
-    share_ = blockIdx.x / lanes, lane_ = blockIdx.x - share_ * lanes;
+    share_ = Sequence::by_lanes(p, blockIdx.x), lane_ = blockIdx.x - share_ * Sequence::lanes(p);
   }
 
   // False after the last segment.
