@@ -32,6 +32,7 @@ __device__ void run(const Params& p) {
   static_assert(Cfg::head_dim_qk == mla_head_dim_qk && Cfg::head_dim_v == mla_head_dim_v, "DeepSeek's latent rows");
   static_assert(Cfg::q_bytes == 2 || Cfg::kv_bytes == 1, "e4m3 queries are for an e4m3 cache");
   constexpr bool upcasts = Cfg::kv_bytes == 1;
+  declare_mla_products();
   const MlaSmem smem{ptx::dynamic_shared_address()};
   if (threadIdx.x == 0) {
     if constexpr (upcasts)
@@ -54,8 +55,9 @@ __device__ void run(const Params& p) {
     else if (warp == mla_math_threads / 32 + 1)
       MlaQueryLoader<Cfg>(p, smem, range).run();
   } else {
-    ptx::setmaxnreg_inc<upcasts ? 208 : 224>();
-    mla_compute<Cfg, MlaPagedMask>(p, smem, warp / 4);
+    constexpr uint32_t registers = upcasts ? 208 : 224;
+    ptx::setmaxnreg_inc<registers>();
+    mla_compute<Cfg, MlaPagedMask, registers>(p, smem, warp / 4);
   }
 }
 

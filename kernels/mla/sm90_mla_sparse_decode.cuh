@@ -39,6 +39,7 @@ __device__ void run(const Params& p) {
   static_assert(Cfg::block_m == mla_rows && Cfg::block_n == mla_keys, "tiles are 64 rows and 64 keys");
   static_assert(Cfg::head_dim_v == mla_head_dim_v, "DeepSeek's latent rows");
   static_assert(Cfg::cluster == 1 || Cfg::cluster == 2, "a CTA sends its rows to one other");
+  declare_mla_products();
   const MlaSparseSmem<Cfg> smem{ptx::dynamic_shared_address()};
   if (threadIdx.x == 0) {
     smem.init_barriers();

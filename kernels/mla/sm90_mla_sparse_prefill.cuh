@@ -261,14 +261,19 @@ __device__ __forceinline__ void finish(const Params& p, const Smem& smem, const 
     o[i] = static_cast<uint16_t*>(p.o) + item.token * p.o_token + head * p.o_head;
     if (stores && p.max_logits != nullptr) store_max_logit(p, item.token, head, most);
   }
-  store_rows<Cfg::dtype>(rows.o, o, scale, warpgroup * MlaRows::columns, mla_head_dim_v);
+  float values[MlaOutput::count];
+  MlaOutput::read(values);
+  store_rows<Cfg::dtype>(values, o, scale, warpgroup * MlaRows::columns, mla_head_dim_v);
 }
+
+constexpr uint32_t math_registers = 224;  // of a thread
 
 // Both math warpgroups.
 template <class Cfg>
 __device__ __forceinline__ void compute(const Params& p, const Smem& smem, uint32_t warpgroup) {
   for_mla_items<Item>(smem, [&](const Item& item, MlaRows& rows, uint32_t& phase, uint32_t index) {
-    MlaMath<Cfg, Smem, Mask>(smem, p.scale_log2, warpgroup, phase, rows)
+    // With fewer copies the assembler loses sight of what is the same in all of a warp.
+    MlaMath<Cfg, Smem, Mask, math_registers, mla_keys / 16>(smem, p.scale_log2, warpgroup, phase, rows)
         .run(0, static_cast<int32_t>(item.tiles), has_mla_rows(rows, item.heads), Mask{smem});
     finish<Cfg>(p, smem, rows, warpgroup, index);
   });
@@ -280,6 +285,7 @@ __device__ void run(const Params& p) {
   static_assert(Cfg::block_m == mla_rows && Cfg::block_n == mla_keys, "tiles are 64 heads and 64 keys");
   static_assert(Cfg::head_dim_qk == 576 || Cfg::head_dim_qk == 512, "latent rows of DeepSeek-V3.2 and of V4");
   static_assert(Cfg::head_dim_v == mla_head_dim_v, "values are the first 512 columns of a row");
+  declare_mla_products();
   const Smem smem{ptx::dynamic_shared_address()};
   if (threadIdx.x == 0) {
     smem.init_barriers();
@@ -293,7 +299,7 @@ __device__ void run(const Params& p) {
     ptx::setmaxnreg_dec<56>();
     Loader<Cfg>(p, smem, warp - mla_math_threads / 32).run();
   } else {
-    ptx::setmaxnreg_inc<224>();
+    ptx::setmaxnreg_inc<math_registers>();
     compute<Cfg>(p, smem, warp / 4);
   }
 }

@@ -10,10 +10,13 @@
 //           products are ours.
 #pragma once
 #include "device/main_loop/online_softmax.cuh"
-#include "device/mma/attn_product.cuh"
+#include "device/mma/descriptor.cuh"
+#include "device/mma/pack_scores.cuh"
 #include "device/ptx/shared.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
+#include "device/ptx/wgmma.cuh"
+#include "device/ptx/wgmma_named.gen.cuh"
 #include "device/pipeline/mla_smem.cuh"
 
 namespace dgrt {
@@ -24,23 +27,32 @@ struct MlaBarrier {
   static constexpr uint32_t all = 1, weights = 2, scores = 4;
 };
 
-// What a thread has of a work item.
+// All threads, once, in front of all branches: what a thread has of a tile's scores, and of o its rows' columns of the
+// warpgroup.
+using MlaOutput = ptx::NamedSums;
+__device__ __forceinline__ void declare_mla_products() {
+  ptx::NamedScores::declare();
+  ptx::NamedSums::declare();
+}
+
+// What a thread has of a work item, beside its part of o.
 struct MlaRows {
   static constexpr uint32_t columns = mla_head_dim_v / 2;
 
   uint32_t row;  // the first of two; the other is 8 below
   OnlineSoftmax softmax;
-  float o[columns / 2];
 };
 
 // Smem: MlaSmem, or what has the same members. Mask: which keys rows see, and, where a tile may be cut short, how many
-// keys of it were loaded.
-template <class Cfg, class Smem, class Mask>
+// keys of it were loaded. registers: that a thread has. copies: in the code, of a product with the other warpgroup's
+// values that is awaited next.
+template <class Cfg, class Smem, class Mask, uint32_t registers, uint32_t copies = 1>
 struct MlaMath {
   static constexpr uint32_t columns = MlaRows::columns;
-  using Scores = typename AttnWgmma<mla_dtype<Cfg>, mla_keys>::Scores;
-  using OwnOutput = typename AttnWgmma<mla_dtype<Cfg>, columns>::Output;
-  using OtherOutput = typename AttnWgmma<mla_dtype<Cfg>, columns>::Scores;
+  using Scores = ptx::NamedScores;
+  using Output = ptx::NamedSums;
+  static constexpr uint32_t v_step = 16 * attn_row_bytes >> 4;  // 16 rows of v, of a descriptor
+  static_assert(columns / 2 == Output::count, "a thread has two rows' every fourth pair of columns");
 
   Smem smem;
   const float logit_scale;   // to a power of two
@@ -49,8 +61,6 @@ struct MlaMath {
   MlaRows& rows;
   uint32_t row = rows.row;
   OnlineSoftmax& softmax = rows.softmax;
-  float (&o)[columns / 2] = rows.o;
-  float s[mla_keys / 2];
   uint32_t weights[mla_keys / 4] = {};
 
   __device__ MlaMath(const Smem& smem, float logit_scale, uint32_t warpgroup, uint32_t& phase, MlaRows& rows)
@@ -76,10 +86,15 @@ struct MlaMath {
     ptx::named_barrier_sync(MlaBarrier::scores + own, 128);
   }
 
+  __device__ __forceinline__ static void issue_box(uint64_t q, uint64_t k, bool accumulate) {
+#pragma unroll
+    for (uint32_t step = 0; step < 4; ++step)  // 32 bytes: 2 in the descriptor's 16-byte units
+      Scores::product<mla_dtype<Cfg>>(q + step * 2, k + step * 2, step != 0 || accumulate);
+  }
+
   // Box by box as they come. Descriptors of a half's boxes are one and a constant, so that the boxes' products follow
   // each other sooner than they run.
   __device__ __forceinline__ void begin_scores() {
-    keep_all(s);
     ptx::wgmma_fence();
 #pragma unroll
     for (uint32_t half = 0; half < 2; ++half) {
@@ -89,24 +104,29 @@ struct MlaMath {
 #pragma unroll
       for (uint32_t i = 0; i < mla_half_boxes; ++i) {
         smem.wait_box(own, first + i, half * mla_half_boxes + i, phase);
-        issue_described_product<Scores>(s, q_first + i * (mla_box_bytes >> 4), k_first + i * (mla_box_bytes >> 4),
-                                        half + i != 0);
+        issue_box(q_first + i * (mla_box_bytes >> 4), k_first + i * (mla_box_bytes >> 4), half + i != 0);
       }
     }
     if constexpr (Cfg::head_dim_qk > mla_head_dim_v) {
       constexpr uint32_t rotary = mla_boxes - 1;
       smem.wait_box(own, rotary, rotary, phase);
-      issue_slab_product<Scores>(s, smem.q() + rotary * mla_box_bytes, smem.box(own, rotary), true);
+      issue_box(operand_descriptor<false>(smem.q() + rotary * mla_box_bytes),
+                operand_descriptor<false>(smem.box(own, rotary)), true);
     }
     ptx::wgmma_commit();
-    keep_all(s);
     phase ^= 1;
   }
 
   // Makes weights of the scores of the own tile, and tells the other warpgroup. rescale: what o must be multiplied by.
   __device__ __forceinline__ void weigh(int32_t tile, bool has_rows, const Mask& mask, float (&rescale)[2]) {
     rescale[0] = rescale[1] = 1.0f;
+    // Weights that a warp without rows keeps from tile to tile would be spilled.
+    if constexpr (registers < 224)
+#pragma unroll
+      for (uint32_t& x : weights) x = 0;
     if (has_rows) {
+      float s[Scores::count];
+      Scores::read(s);
       mask.apply(s, row, tile, own);
       softmax.update(s, logit_scale, rescale);
       pack_scores<mla_dtype<Cfg>>(weights, s);
@@ -129,18 +149,22 @@ struct MlaMath {
   // Mostly the maximum stays: then there is nothing to do for a whole warp.
   __device__ __forceinline__ void scale_output(const float (&rescale)[2]) {
     if (!__any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f)) return;
-#pragma unroll
-    for (uint32_t i = 0; i < columns / 2; ++i) o[i] *= rescale[i / 2 % 2];
+    Output::scale(rescale);
   }
 
   __device__ __forceinline__ void begin_own_output() {
-    keep_all(o);
     ptx::wgmma_fence();
-    issue_output<OwnOutput, mla_keys>(o, weights, smem.box(own, own * mla_half_boxes));
+    const uint64_t v = mn_descriptor(smem.box(own, own * mla_half_boxes), mla_box_bytes);
+#pragma unroll
+    for (uint32_t step = 0; step < mla_keys / 16; ++step)
+      Output::add<mla_dtype<Cfg>>(weights + step * 4, v + step * v_step);
     ptx::wgmma_commit();
   }
 
-  // Waits for the weights of the other warpgroup's tile.
+  // Waits for the weights of the other warpgroup's tile. unrolled: copies of the product. One is enough, in a loop, where all
+  // are awaited next: a product keeps the tensor cores busy for longer than a round takes to issue. But each round is a
+  // group of its own, of which a wait for the scores before would let only the last one be.
+  template <uint32_t unrolled>
   __device__ __forceinline__ void begin_other_output(bool has_rows) {
     ptx::named_barrier_sync(MlaBarrier::weights + other, mla_math_threads);
     if (has_rows) {
@@ -150,16 +174,13 @@ struct MlaMath {
       softmax.raise(most, logit_scale, rescale);
       scale_output(rescale);
     }
-    keep_all(o);
     ptx::wgmma_fence();
-    issue_stored_output<OtherOutput, mla_keys>(o, smem.box(other, mla_boxes - 1),
-                                               smem.box(other, own * mla_half_boxes));
+    const uint64_t p = operand_descriptor<false>(smem.box(other, mla_boxes - 1));
+    const uint64_t v = mn_descriptor(smem.box(other, own * mla_half_boxes), mla_box_bytes);
+#pragma unroll unrolled
+    for (uint32_t step = 0; step < mla_keys / 16; ++step)
+      Output::add<mla_dtype<Cfg>>(p + step * 2, v + step * v_step);
     ptx::wgmma_commit();
-  }
-
-  __device__ __forceinline__ void wait_output() {
-    ptx::wgmma_wait<0>();
-    keep_all(o);
   }
 
   // The own tile. Warpgroup 1 has issued its scores when it waits for the other's weights.
@@ -168,26 +189,25 @@ struct MlaMath {
       if (const uint32_t keys = mask.loaded_keys(tile); keys < mla_keys) clear_tail(keys);
     begin_scores();
     if (own == 1) {
-      begin_other_output(has_rows);
+      begin_other_output<mla_keys / 16>(has_rows);
       ptx::wgmma_wait<1>();
     } else {
       ptx::wgmma_wait<0>();
     }
-    keep_all(s);
     if (tile + 2 >= end) release_queries();
     float rescale[2];
     weigh(tile, has_rows, mask, rescale);
-    wait_output();
+    ptx::wgmma_wait<0>();
     if (own == 1) release(other, 1);
     scale_output(rescale);
     begin_own_output();
-    wait_output();
+    ptx::wgmma_wait<0>();
     release(own, 0);
   }
 
   __device__ __forceinline__ void attend_other(bool has_rows) {
-    begin_other_output(has_rows);
-    wait_output();
+    begin_other_output<copies>(has_rows);
+    ptx::wgmma_wait<0>();
     release(other, 1);
   }
 
@@ -221,8 +241,7 @@ __device__ __forceinline__ void for_mla_items(const Smem& smem, const Work& work
     item.load(smem.segment(index));
     if (item.is_end()) return;
     MlaRows rows{threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4};
-#pragma unroll
-    for (float& x : rows.o) x = 0.0f;
+    MlaOutput::clear();
     work(item, rows, phase, index);
     ring.advance();
   }

@@ -56,17 +56,19 @@ __device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSm
   for (uint32_t i = 0; i < 2; ++i) most[i] = rows.softmax.max[i] * scales.logit;
   KeySegment segment;
   segment.load(smem.segment(index));
-  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, rows.o, {sum, most, scales.value});
+  float o[MlaOutput::count];
+  MlaOutput::read(o);
+  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, o, {sum, most, scales.value});
   if (segment.parts > 1)
     gather_parts<Cfg, mla_math_threads, MergeShape<4, 6>>(p, segment, smem.scratch(), mla_merge_group(segment.parts));
 }
 
-// Both math warpgroups. Mask: see MlaMath; made of a segment. mla_scales() is that of the parameters.
-template <class Cfg, class Mask, class Params, class Smem>
+// Both math warpgroups. Mask, registers: see MlaMath; a mask is made of a segment. mla_scales() is that of the parameters.
+template <class Cfg, class Mask, uint32_t registers = 208, class Params, class Smem>
 __device__ __forceinline__ void mla_compute(const Params& p, const Smem& smem, uint32_t warpgroup) {
   const PagedScales scales = mla_scales<Cfg>(p);
   for_mla_items<KeySegment>(smem, [&](const KeySegment& segment, MlaRows& rows, uint32_t& phase, uint32_t index) {
-    MlaMath<Cfg, Smem, Mask>(smem, scales.logit, warpgroup, phase, rows)
+    MlaMath<Cfg, Smem, Mask, registers>(smem, scales.logit, warpgroup, phase, rows)
         .run(segment.begin, segment.end, has_mla_rows(rows, segment.tokens(p) * p.tile_heads), Mask(p, segment, smem));
     mla_finish<Cfg>(p, smem, scales, rows, warpgroup, index);
   });

@@ -2,8 +2,8 @@
 // Output: o[64, columns] += p v, with p in registers as the scores left it and v MN-major.
 #pragma once
 #include "device/common/attn_tile.cuh"
+#include "device/mma/pack_scores.cuh"
 #include "device/mma/slab_product.cuh"
-#include "device/ptx/half_format.cuh"
 #include "device/ptx/wgmma_bf16.gen.cuh"
 #include "device/ptx/wgmma_fp16.gen.cuh"
 #include "device/ptx/wgmma_register_bf16.gen.cuh"
@@ -62,25 +62,6 @@ __device__ __forceinline__ void issue_output(float (&o)[count], const uint32_t (
 #pragma unroll
   for (uint32_t step = 0; step < keys / 16; ++step)  // 16 rows of v
     Wgmma::mma(o, p + step * 4, v_first + step * (16 * attn_row_bytes >> 4));
-}
-
-// The same with p in shared memory, 64 rows of one box of 64 columns, as issue_output()'s registers have them.
-template <class Wgmma, uint32_t keys, uint32_t count>
-__device__ __forceinline__ void issue_stored_output(float (&o)[count], uint32_t p, uint32_t v) {
-  static_assert(keys == attn_box_columns, "a row of p is a row of a box");
-  const uint64_t p_first = operand_descriptor<false>(p), v_first = mn_descriptor(v, keys * attn_row_bytes);
-#pragma unroll
-  for (uint32_t step = 0; step < keys / 16; ++step)
-    Wgmma::template mma<0, 1>(o, p_first + step * 2, v_first + step * (16 * attn_row_bytes >> 4), true);
-}
-
-// Scores, a thread's fragment of them, as the first operand of the next product: the layouts agree.
-template <int dtype, uint32_t count>
-__device__ __forceinline__ void pack_scores(uint32_t (&packed)[count / 2],
-                                            const float (&s)[count]) {
-#pragma unroll
-  for (uint32_t i = 0; i < count / 2; ++i)
-    packed[i] = ptx::pack_half2<dtype>(s[2 * i], s[2 * i + 1]);
 }
 
 }  // namespace dgrt
