@@ -75,6 +75,7 @@ __device__ __forceinline__ int32_t list_length(const SlotPool& pool, uint32_t se
 template <class Cfg>
 struct ListSequence : PagedSequence<Cfg> {
   using Params = MlaSparseParams;
+  static constexpr bool looks_at_few = true;
 
   __device__ ListSequence() {}
   __device__ ListSequence(const Params& p, uint32_t sequence) {
@@ -150,6 +151,7 @@ class LatentGather {
     }
     ptx::copy_async_wait<0>();
     publish_end();
+    if constexpr (Cfg::cluster > 1) outlive_cluster();
   }
 
  private:
@@ -376,6 +378,13 @@ class LatentGather {
   __device__ __forceinline__ void wait_empty(uint32_t slot, uint32_t half) const {
     while (!ptx::mbarrier_try_wait(smem_.empty(slot, half), (phases_ >> slot & 1) ^ 1)) {
     }
+  }
+
+  // Until the other CTA's last word on what it was sent has come here: it comes after everything that it does to this
+  // CTA's shared memory.
+  __device__ __forceinline__ void outlive_cluster() const {
+#pragma unroll
+    for (uint32_t i = 0; i < mla_slots * 2; ++i) wait_empty(i / 2, i % 2);
   }
 
   // Says what the math warpgroups have to do next, and loads the queries.

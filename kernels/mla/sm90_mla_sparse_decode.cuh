@@ -27,12 +27,6 @@ using Params = MlaSparseParams;
 
 namespace dgrt::sm90::mla_sparse_decode {
 
-// All threads: barriers are there, or nobody reaches for this CTA's shared memory any more.
-__device__ __forceinline__ void synchronize_cluster() {
-  ptx::cluster_arrive();
-  ptx::cluster_wait();
-}
-
 // Cfg: block_m, block_n, cluster, head_dim_qk, head_dim_v, format, dtype, q_bytes (2), invariant, new_keys, row_lanes.
 template <class Cfg>
 __device__ void run(const Params& p) {
@@ -44,21 +38,22 @@ __device__ void run(const Params& p) {
   if (threadIdx.x == 0) {
     smem.init_barriers();
     ptx::fence_mbarrier_init();
+    ptx::prefetch_tensor_map(&p.q_map);
   }
-  if constexpr (Cfg::cluster > 1) synchronize_cluster();
+  if constexpr (Cfg::cluster > 1) ptx::cluster_arrive_relaxed();
   ptx::grid_dependency_wait();
   ptx::grid_launch_dependents();
-  const EvenShare range = find_range<Cfg, mla_num_threads, ListSequence<Cfg>, mla_range_slack>(
-      p, smem.scratch(), mla_least_range(p.tile_heads));
+  const EvenShare range =
+      find_range<Cfg, mla_num_threads, ListSequence<Cfg>, mla_range_slack>(p, smem.scratch());
+  if constexpr (Cfg::cluster > 1) ptx::cluster_wait();  // its barriers are there
   const uint32_t warp = ptx::redux_max_u32(threadIdx.x / 32);
   if (warp >= mla_math_threads / 32) {
     ptx::setmaxnreg_dec<88>();  // 2 * 128 * 208 + 128 * 88 are the 384 * 168 of the start: with more, none would begin
     LatentGather<Cfg>(p, smem, range).run();
   } else {
     ptx::setmaxnreg_inc<208>();
-    mla_compute<Cfg, MlaListedMask<Cfg>>(p, smem, warp / 4);
+    mla_compute<Cfg, MlaListedMask<Cfg>, 208, true>(p, smem, warp / 4);
   }
-  if constexpr (Cfg::cluster > 1) synchronize_cluster();
 }
 
 }  // namespace dgrt::sm90::mla_sparse_decode

@@ -139,13 +139,14 @@ Status MlaSparseDecode::check_config(const Desc& d, const Target& target, const 
   return mla::check_fields(candidates(d, target, {}).front(), c);
 }
 
-// A tile of keys and 64 heads takes its conversion or its products, which are about as long. Not measured.
+// A tile of keys and 64 heads, on an H100: its products bind where two CTAs share its conversion, else the conversion.
 int64_t MlaSparseDecode::cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c) {
   constexpr int64_t most = 1 << 30;
   const int64_t ctas = prepare(d, target, c).as<Shape>().max_ctas;
   const int64_t units = std::clamp<int64_t>(point[0], 1, most) * head_tiles(d);
   const int64_t tiles = div_up(std::clamp<int64_t>(point[1], 1, most), mla_keys) + 1;
-  return 8'000'000 + attention::capped_product(attention::capped_product(units, tiles), 1'500'000) / ctas;
+  const int64_t tile_ps = c["cluster"] > 1 ? 2'900'000 : 3'700'000;
+  return 8'000'000 + attention::capped_product(attention::capped_product(units, tiles), tile_ps) / ctas;
 }
 
 Status MlaSparseDecode::check_list(const Desc& d, const ListArgs& x) {

@@ -44,6 +44,12 @@ struct Divisor {
 };
 DGRT_HD constexpr uint32_t ceil_div(uint32_t x, const Divisor& y) { return y.quotient(x + y.by - 1); }
 
+// The same sooner where y is 1 or not less than x: a division proper is some forty instructions, one after the other.
+DGRT_HD constexpr uint32_t quick_div(uint32_t x, uint32_t y) { return y == 1 ? x : x < y ? 0 : x / y; }
+DGRT_HD constexpr uint32_t quick_ceil_div(uint32_t x, uint32_t y) {
+  return y == 1 ? x : x <= y ? (x != 0 ? 1 : 0) : ceil_div(x, y);
+}
+
 // Dynamic shared memory that one block may use on SM90, and its alignment for 128-byte swizzled
 // tiles.
 constexpr uint32_t sm90_max_smem_bytes = 232448;

@@ -1,7 +1,7 @@
 // The math half of MLA over segments of sequences, and what it knows of those in pages, whose tiles end where the
 // keys do.
 #pragma once
-#include "device/main_loop/attn_parts.cuh"
+#include "device/main_loop/mla_parts.cuh"
 #include "device/main_loop/paged_rows.cuh"
 #include "device/main_loop/mla_math.cuh"
 
@@ -46,31 +46,40 @@ __device__ __forceinline__ uint32_t mla_merge_group(uint32_t parts) {
   return group;
 }
 
-// Stores the rows of segment number `index`, or their part.
-template <class Cfg>
+// Stores the rows of segment number `index`, or their part. has_rows: this warp's. together: many parts are added up by
+// all of their CTAs, where those are not the work of few.
+template <class Cfg, bool together>
 __device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSmem& smem, const PagedScales& scales,
-                                           const MlaRows& rows, uint32_t warpgroup, uint32_t index) {
+                                           const MlaRows& rows, bool has_rows, uint32_t warpgroup, uint32_t index) {
   float sum[2], most[2];
   mla_add_sums(smem, rows, warpgroup, index, sum);
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) most[i] = rows.softmax.max[i] * scales.logit;
   KeySegment segment;
   segment.load(smem.segment(index));
+  const RowTotals totals = {sum, most, scales.value};
   float o[MlaOutput::count];
   MlaOutput::read(o);
-  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, o, {sum, most, scales.value});
+  if (together && !Cfg::invariant && ptx::redux_max_u32(segment.parts) > mla_few_parts) {
+    if (has_rows) store_mla_part(p, segment, rows.row, o, totals);
+    merge_mla_parts<Cfg>(p, segment, smem.scratch());
+    return;
+  }
+  store_tile_or_part<Cfg>(p, segment, rows.row, warpgroup * MlaRows::columns, o, totals);
   if (segment.parts > 1)
     gather_parts<Cfg, mla_math_threads, MergeShape<4, 6>>(p, segment, smem.scratch(), mla_merge_group(segment.parts));
 }
 
-// Both math warpgroups. Mask, registers: see MlaMath; a mask is made of a segment. mla_scales() is that of the parameters.
-template <class Cfg, class Mask, uint32_t registers = 208, class Params, class Smem>
+// Both math warpgroups. Mask, registers: see MlaMath; a mask is made of a segment. together: see mla_finish().
+// mla_scales() is that of the parameters.
+template <class Cfg, class Mask, uint32_t registers = 208, bool together = false, class Params, class Smem>
 __device__ __forceinline__ void mla_compute(const Params& p, const Smem& smem, uint32_t warpgroup) {
   const PagedScales scales = mla_scales<Cfg>(p);
   for_mla_items<KeySegment>(smem, [&](const KeySegment& segment, MlaRows& rows, uint32_t& phase, uint32_t index) {
+    const bool has_rows = has_mla_rows(rows, segment.tokens(p) * p.tile_heads);
     MlaMath<Cfg, Smem, Mask, registers>(smem, scales.logit, warpgroup, phase, rows)
-        .run(segment.begin, segment.end, has_mla_rows(rows, segment.tokens(p) * p.tile_heads), Mask(p, segment, smem));
-    mla_finish<Cfg>(p, smem, scales, rows, warpgroup, index);
+        .run(segment.begin, segment.end, has_rows, Mask(p, segment, smem));
+    mla_finish<Cfg, together>(p, smem, scales, rows, has_rows, warpgroup, index);
   });
 }
 

@@ -17,6 +17,30 @@ __device__ __forceinline__ uint32_t atomic_inc_wrap(uint32_t* counter, uint32_t 
   return before;
 }
 
+// Returns what was there. Releases and acquires as atomic_inc_wrap().
+__device__ __forceinline__ uint64_t atomic_add_u64(uint64_t* to, uint64_t v) {
+  uint64_t before;
+  asm volatile("atom.acq_rel.gpu.global.add.u64 %0, [%1], %2;" : "=l"(before) : "l"(to), "l"(v) : "memory");
+  return before;
+}
+
+// Says nothing of other memory.
+__device__ __forceinline__ uint64_t atomic_add_relaxed_u64(uint64_t* to, uint64_t v) {
+  uint64_t before;
+  asm volatile("atom.relaxed.gpu.global.add.u64 %0, [%1], %2;" : "=l"(before) : "l"(to), "l"(v) : "memory");
+  return before;
+}
+
+__device__ __forceinline__ uint64_t load_acquire_u64(const uint64_t* from) {
+  uint64_t v;
+  asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(from) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ void store_relaxed_u64(uint64_t* to, uint64_t v) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(v) : "memory");
+}
+
 // Writes `to` where the memory holds `from`. Returns what was there. Aligned to 16 bytes, device memory.
 __device__ __forceinline__ int4 atomic_cas_b128(int32_t* at, int4 from, int4 to) {
   int4 before;

@@ -16,4 +16,11 @@ __device__ __forceinline__ void grid_launch_dependents() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
+// Of the SM's cycles; comes round.
+__device__ __forceinline__ uint32_t clock() {
+  uint32_t v;
+  asm volatile("mov.u32 %0, %%clock;" : "=r"(v)::"memory");
+  return v;
+}
+
 }  // namespace dgrt::ptx

@@ -45,18 +45,6 @@ __device__ __forceinline__ uint32_t load_b32_if(bool exists, const void* from, u
   return v;
 }
 
-// Zeros unless `exists`.
-__device__ __forceinline__ uint4 load_stream_b32x4_if(bool exists, const void* from) {
-  uint4 v;
-  asm volatile(
-      "{.reg .pred p; setp.ne.b32 p, %4, 0; mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
-      "@p ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%5];}"
-      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
-      : "r"(static_cast<uint32_t>(exists)), "l"(from)
-      : "memory");
-  return v;
-}
-
 // 0 unless `exists`: a predicate, where the compiler would branch around each of many.
 __device__ __forceinline__ uint32_t load_b8_if(bool exists, const void* from) {
   uint32_t v;
@@ -79,6 +67,10 @@ __device__ __forceinline__ float load_stream_f32(const void* from) {
   float v;
   asm volatile("ld.global.L1::no_allocate.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
   return v;
+}
+
+__device__ __forceinline__ void store_b32(void* to, uint32_t v) {
+  asm volatile("st.global.b32 [%0], %1;" ::"l"(to), "r"(v) : "memory");
 }
 
 __device__ __forceinline__ void store_b32x2(void* to, uint2 v) {

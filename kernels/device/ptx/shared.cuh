@@ -35,12 +35,6 @@ __device__ __forceinline__ float4 load_shared_f32x4(uint32_t address) {
   return v;
 }
 
-__device__ __forceinline__ uint32_t load_shared_u8(uint32_t address) {
-  uint32_t v;
-  asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
-  return v;
-}
-
 __device__ __forceinline__ uint16_t load_shared_u16(uint32_t address) {
   uint16_t v;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");

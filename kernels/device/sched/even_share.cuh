@@ -79,13 +79,45 @@ __device__ __forceinline__ WarpCosts sum_costs(const Cost& cost_of, uint32_t fir
   return {__shfl_sync(0xffffffff, to_lane, 31), of_lane, to_lane, run};
 }
 
-// All threads of the CTA. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
+// Of ranges with so much to do altogether.
+template <uint32_t slack>
+__device__ __forceinline__ uint32_t share_length(uint32_t total, uint32_t count, uint32_t first_cost,
+                                                 uint32_t num_ranges, uint32_t least) {
+  const uint32_t length = max(ceil_div(total, num_ranges), least);
+  if constexpr (slack != 0) {
+    const uint32_t whole = quick_ceil_div(count, num_ranges) * first_cost;
+    if (total == count * first_cost && whole - length <= slack) return whole;
+  }
+  return length;
+}
+
+// find_share of not more than 32 owners: every warp looks at all of them.
+template <uint32_t slack, class Cost>
+__device__ __forceinline__ EvenShare find_share_of_few(uint32_t count, const Cost& cost_of, uint32_t index,
+                                                       uint32_t num_ranges, uint32_t least) {
+  const uint32_t lane = threadIdx.x % 32, cost = lane < count ? cost_of(lane) : 0;
+  const uint32_t end = warp_prefix_sum(cost), total = __shfl_sync(0xffffffff, end, 31);
+  EvenShare share;
+  share.length = share_length<slack>(total, count, __shfl_sync(0xffffffff, cost, 0), num_ranges, least);
+  share.begin = min(index * share.length, total);
+  share.end = min(share.begin + share.length, total);
+  share.owner = __popc(__ballot_sync(0xffffffff, end <= share.begin));
+  share.base = __shfl_sync(0xffffffff, end - cost, share.owner % 32);
+  return share;
+}
+
+// All threads of the CTA, which meet here. cost_of(i) for i < count; together less than 2^32. scratch: share_scratch_bytes of
 // shared memory. Owner and base say nothing where the range is empty. index: of the range, of so many. many: owners
 // come in thousands, and what finds them fast may take registers. slack: where all owners cost what the first does, ranges
-// may be so much longer if that leaves every owner to one of them. least: length of a range, at least 1.
-template <uint32_t num_threads, bool many = true, uint32_t slack = 0, class Cost>
+// may be so much longer if that leaves every owner to one of them. few: up to 32 owners are looked at by every warp.
+// least: length of a range, at least 1.
+template <uint32_t num_threads, bool many = true, uint32_t slack = 0, bool few = false, class Cost>
 __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t scratch, uint32_t index = blockIdx.x,
                                 uint32_t num_ranges = gridDim.x, uint32_t least = 1) {
+  if (few && count <= 32) {
+    __syncthreads();
+    return find_share_of_few<slack>(count, cost_of, index, num_ranges, least);
+  }
   constexpr uint32_t found_at = align_up(num_threads / 32 * 4, 16);
   const uint32_t lane = threadIdx.x % 32, each = ceil_div(count, num_threads) * 32;  // of a warp
   uint32_t first = min(threadIdx.x / 32 * each, count);
@@ -110,11 +142,7 @@ __device__ EvenShare find_share(uint32_t count, const Cost& cost_of, uint32_t sc
     total += sum;
   }
   EvenShare share;
-  share.length = max(ceil_div(total, num_ranges), least);
-  if constexpr (slack != 0) {
-    const uint32_t whole = ceil_div(count, num_ranges) * first_cost;
-    if (total == count * first_cost && whole - share.length <= slack) share.length = whole;
-  }
+  share.length = share_length<slack>(total, count, first_cost, num_ranges, least);
   share.begin = min(index * share.length, total);
   share.end = min(share.begin + share.length, total);
   if (share.begin >= base && share.begin < base + own) {

@@ -26,6 +26,7 @@ struct KeySegment {
   uint32_t part, parts;                // this one, of so many
   uint32_t first_slot, second_slot;    // of the first two parts; further ones are slot_step apart
   uint32_t slot_step;
+  uint32_t ends_range;                 // whether the CTA has nothing to do behind it
 
   __device__ int32_t offset() const { return kv_len - q_len; }
   __device__ uint32_t tokens(const AttnPagedParams& p) const {
@@ -49,7 +50,7 @@ struct KeySegment {
     ptx::store_shared_s32x4(to, make_int4(q_begin, q_len, kv_len, first_token));
     ptx::store_shared_s32x4(to + 16, make_int4(first_head, heads, kv_head, sequence));
     ptx::store_shared_s32x4(to + 32, make_int4(begin, end, part, parts));
-    ptx::store_shared_s32x4(to + 48, make_int4(first_slot, second_slot, slot_step, 0));
+    ptx::store_shared_s32x4(to + 48, make_int4(first_slot, second_slot, slot_step, ends_range));
   }
   __device__ void load(uint32_t from) {
     const int4 a = ptx::load_shared_s32x4(from), b = ptx::load_shared_s32x4(from + 16);
@@ -57,7 +58,7 @@ struct KeySegment {
     q_begin = a.x, q_len = a.y, kv_len = a.z, first_token = a.w;
     first_head = b.x, heads = b.y, kv_head = b.z, sequence = b.w;
     begin = c.x, end = c.y, part = c.z, parts = c.w;
-    first_slot = d.x, second_slot = d.y, slot_step = d.z;
+    first_slot = d.x, second_slot = d.y, slot_step = d.z, ends_range = d.w;
   }
 };
 
@@ -66,6 +67,7 @@ template <class Cfg>
 struct PagedSequence {
   using Params = AttnPagedParams;
   static constexpr uint32_t overhead = Cfg::invariant ? 0 : 1;
+  static constexpr bool looks_at_few = false;  // see find_share
 
   int32_t q_begin = 0, q_len = 0, kv_len = 0;
 
@@ -129,7 +131,7 @@ struct PagedSequence {
 template <class Cfg, uint32_t num_threads, class Sequence = PagedSequence<Cfg>, uint32_t slack = 0>
 __device__ EvenShare find_range(const typename Sequence::Params& p, uint32_t scratch, uint32_t least = 1) {
   static_assert(share_scratch_bytes<num_threads> <= attn_paged_scratch_bytes, "too little scratch");
-  return find_share<num_threads, true, Cfg::invariant ? 0 : slack>(
+  return find_share<num_threads, true, Cfg::invariant ? 0 : slack, Sequence::looks_at_few>(
       p.batch, [&](uint32_t sequence) { return Sequence(p, sequence).cost(p); }, scratch,
       Sequence::by_lanes(p, blockIdx.x), Sequence::by_lanes(p, gridDim.x), Cfg::invariant ? 1 : least);
 }
@@ -154,10 +156,10 @@ class KeyWalk {
         ++sequence_;
         enter();
       }
-      const uint32_t unit = (at_ - base_) / cost_, start = base_ + unit * cost_, from = at_;
+      const uint32_t unit = quick_div(at_ - base_, cost_), start = base_ + unit * cost_, from = at_;
       at_ = Cfg::invariant ? from + 1 : min(range_.end, start + cost_);
       if (at_ <= start + Sequence::overhead) continue;  // no keys
-      const uint32_t head_units = now_.head_units(p_), kv_head = unit / head_units;
+      const uint32_t head_units = now_.head_units(p_), kv_head = quick_div(unit, head_units);
       const uint32_t row_tile = (unit - kv_head * head_units) * Sequence::lanes(p_) + lane_;
       if (Cfg::row_lanes && row_tile >= now_.row_tiles(p_)) continue;  // the unit has none for this lane
       now_.place(p_, segment, sequence_, kv_head, row_tile);
@@ -190,6 +192,7 @@ class KeyWalk {
 
   __device__ __forceinline__ void cut(KeySegment& s, uint32_t start, uint32_t from) const {
     const auto first = static_cast<uint32_t>(now_.first_tile(p_));
+    s.ends_range = range_.end <= at_ + Sequence::overhead;  // what is left of it may be a unit without its keys
     if constexpr (Cfg::invariant) {
       const uint32_t tiles = now_.num_tiles(p_), each = Sequence::part_tiles(tiles);
       s.part = from - start, s.parts = cost_;
