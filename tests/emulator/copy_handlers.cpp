@@ -53,6 +53,29 @@ Step wait(Warp& warp, const Instr& instr, uint32_t lanes) {
   return Step::next;
 }
 
+// The lane's arrival, whenever what it copied so far is there.
+Step arrive(Warp& warp, const Instr& instr, uint32_t lanes) {
+  Cta& cta = *warp.cta;
+  std::vector<SharedPlace> barriers;
+  for_each_lane(lanes, [&](uint32_t lane) {
+    barriers.push_back(shared_place(cta, static_cast<uint32_t>(lane_address(warp, instr.operands[0], lane))));
+    load_barrier(barriers.back());
+    cta.cluster->races.arrive(warp, key_of(barriers.back()));
+  });
+  auto& pending = tensor_state(cta).copies[warp.index].pending;
+  std::erase_if(pending, [](const std::shared_ptr<CopyBatch>& batch) { return batch->done; });
+  const auto copies = pending;
+  add_late(cta, instr, [copies, barriers] {
+    for (const std::shared_ptr<CopyBatch>& batch : copies) batch->run();
+    for (const SharedPlace& place : barriers) {
+      Mbarrier barrier = load_barrier(place);
+      barrier.arrive();
+      store_barrier(place, barrier);
+    }
+  });
+  return Step::next;
+}
+
 }  // namespace
 
 void CopyBatch::run() {
@@ -71,6 +94,7 @@ Handler copy_handler(std::string_view opcode) {
       {"cp.async.ca.shared.global", copy},
       {"cp.async.cg.shared.global.L2::64B", copy},
       {"cp.async.cg.shared.global.L2::128B", copy},
+      {"cp.async.mbarrier.arrive.noinc.shared::cta.b64", arrive},
       {"cp.async.commit_group", commit},
       {"cp.async.wait_group", wait}};
   const auto found = handlers.find(opcode);

@@ -174,6 +174,29 @@ TEST_CASE("cp.async comes with its group, zeros behind what it reads", "[unit]")
   CHECK_THAT(fault_of(outside, none, from.data, out.data), Contains("allocation") && Contains("line"));
 }
 
+TEST_CASE("cp.async may arrive at an mbarrier by itself", "[unit]") {
+  // Every thread copies 4 bytes and arrives; then all wait, and write what their neighbour copied.
+  Global<uint32_t> from(32), out(32);
+  std::iota(from.data, from.data + 32, 1u);
+  const std::string init =
+      "setp.ne.u32 %p0, %r1, 0;\nmov.u32 %r9, 1024;\n@%p0 bra READY;\nmbarrier.init.shared::cta.b64 [%r9], 32;\n"
+      "READY:\nbar.sync 0;\n";
+  const std::string copy =
+      "shl.b32 %r2, %r1, 2;\ncvt.u64.u32 %rd5, %r2;\nadd.s64 %rd6, %rd2, %rd5;\nadd.s64 %rd7, %rd3, %rd5;\n"
+      "cp.async.ca.shared.global [%r2], [%rd6], 4;\n";
+  const std::string arrive = "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%r9];\n";
+  const std::string wait = "WAIT:\nmbarrier.try_wait.parity.shared::cta.b64 %p1, [%r9], 0;\n@!%p1 bra WAIT;\n";
+  const std::string write = "xor.b32 %r2, %r2, 4;\nld.shared.u32 %r10, [%r2];\nst.global.u32 [%rd7], %r10;\n";
+  TestKernel kernel(init + copy + arrive + wait + write);
+  const CUtensorMap none{};
+  for (uint64_t seed = 0; seed < num_seeds; ++seed) {
+    kernel.run(seed, none, from.data, out.data);
+    for (uint32_t i = 0; i < 32; ++i) REQUIRE(out[i] == (i ^ 1) + 1);
+  }
+  TestKernel nowhere(copy + "mov.u32 %r9, 1024;\n" + arrive);
+  CHECK_THAT(fault_of(nowhere, none, from.data, out.data), Contains("no mbarrier"));
+}
+
 TEST_CASE("barriers: what must not be done to them", "[unit]") {
   const CUtensorMap none{};
   const std::string one_thread = "setp.ne.u32 %p0, %r1, 0;\n@%p0 bra OUT;\nmov.u32 %r9, 1024;\n";

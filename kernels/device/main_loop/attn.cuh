@@ -280,7 +280,8 @@ __device__ __forceinline__ void zero_values(uint32_t v, int32_t first, int32_t e
   ptx::named_barrier_sync(barrier, 128);
 }
 
-template <class Cfg>
+// ordinary_writes: slots are filled by them.
+template <class Cfg, bool ordinary_writes>
 struct AttnMath {
   using Smem = AttnSmem<Cfg>;
   static constexpr int dtype = attn_operand_dtype<Cfg>;
@@ -343,6 +344,12 @@ struct AttnMath {
     scales.set_rows(factor);
   }
 
+  // Whoever filled the slot need not have waited for it.
+  __device__ __forceinline__ static void wait_full(const Ring<Cfg::stages>& ring) {
+    ring.wait_full();
+    if constexpr (ordinary_writes) ptx::fence_proxy_async();
+  }
+
   // is_first: of a tile's keys, outside the loop.
   template <bool is_first>
   __device__ __forceinline__ void issue_s() {
@@ -365,7 +372,7 @@ struct AttnMath {
 
   // Of key tile `at`.
   __device__ __forceinline__ void issue_o(const Keys& keys, int32_t at) {
-    v_ring.wait_full();
+    wait_full(v_ring);
     uint32_t v = smem.v(v_ring.slot);
     if constexpr (Cfg::split_v > 1)
       v = ptx::redux_max_u32(v + part * (Smem::columns / attn_box_columns) * Smem::k_box);
@@ -423,7 +430,7 @@ struct AttnMath {
     const int32_t end = skip_unseen(keys, mask, has_rows);
     q_ring.wait_full();
     if constexpr (dtype != Cfg::dtype) convert_q();
-    k_ring.wait_full();
+    wait_full(k_ring);
     issue_s<true>();
     mask.load(end - 1);
     ptx::wgmma_wait<0>();
@@ -436,7 +443,7 @@ struct AttnMath {
 #pragma unroll 1
     for (int32_t at = end - 2; at >= keys.first; --at) {
       turns.wait();
-      k_ring.wait_full();
+      wait_full(k_ring);
       issue_s<false>();
       issue_o(keys, at + 1);
       turns.pass();
@@ -572,7 +579,7 @@ __device__ void run_attn(const typename Keys::Params& p) {
                            : Smem::math_warpgroups == 3 ? 160
                                                         : 232) -
                           Keys::more_registers>();
-    AttnMath<Cfg>(p, smem, warp / 4).run();
+    AttnMath<Cfg, Keys::ordinary_writes>(p, smem, warp / 4).run();
   }
 }
 

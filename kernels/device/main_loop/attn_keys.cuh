@@ -8,6 +8,7 @@
 #include "device/ptx/memory.cuh"
 #include "device/ptx/shared.cuh"
 #include "device/ptx/tma.cuh"
+#include "device/ptx/warpgroup.cuh"
 #include "device/sched/page_check.cuh"
 #include "device/sched/ragged_walk.cuh"
 
@@ -31,7 +32,8 @@ class ContiguousKeys {
   using Range = KeyRange<Cfg::block_m, Cfg::block_n, false>;
   using KeyRing = Ring<Cfg::stages>;
   static constexpr bool all_lanes = false;
-  static constexpr uint32_t more_registers = 0;  // that each math thread leaves to loading ones
+  static constexpr bool ordinary_writes = false;  // fill slots, which products see behind a fence alone
+  static constexpr uint32_t more_registers = 0;   // that each math thread leaves to loading ones
 
   // Whether this thread does what one must do.
   __device__ static bool leads() { return true; }
@@ -84,7 +86,7 @@ class PagedSource {
   using Params = AttnExtendParams;
   using Range = KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>;
   using KeyRing = Ring<Cfg::stages>;
-  static constexpr bool all_lanes = true;
+  static constexpr bool all_lanes = true, ordinary_writes = false;
 
   __device__ static bool leads() { return threadIdx.x % 128 == 0; }
 
@@ -254,103 +256,88 @@ class BoxedKeys : public PagedSource<Cfg> {
   typename Base::Place keys_ = {}, loaded_keys_ = {}, values_ = {};
 };
 
-// By copies of 16 bytes, for pages that would make more boxes than TMA can be given. Four warps gather
-// every fourth four rows; eight lanes copy 64 columns of one. A tile is announced when the next one's
-// copies have begun, or before a wait.
+// By copies of 16 bytes, for pages that would make more boxes than TMA is fast with. Four warps gather every
+// fourth four rows; eight lanes copy 64 columns of one. Nobody here waits for copies: every lane arrives at the
+// slot's barrier by itself once its own are there.
 template <class Cfg>
 class GatheredKeys : public PagedSource<Cfg> {
   using Base = PagedSource<Cfg>;
   using Base::head_, Base::p_, Base::warp, Base::warps;
+  static_assert(Cfg::block_n <= warps * 32, "a lane finds one row of a tile");
 
  public:
   using typename Base::KeyRing, typename Base::Params, typename Base::Range;
 
   static constexpr uint32_t more_registers = 8;
+  static constexpr bool ordinary_writes = true;
   __device__ static uint32_t followers(const Params&) { return warps - 1; }
-  __device__ static uint32_t fills(const Params&) { return warps; }
+  __device__ static uint32_t fills(const Params&) { return warps * 32; }
 
   __device__ GatheredKeys(const Params& p, const RaggedTile& tile, const Range& range, uint32_t, uint32_t)
-      : Base(p, tile, range) {}
+      : Base(p, tile, range) {
+    look_ahead(range.end - 1);
+  }
 
-  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) {
+  __device__ __forceinline__ void load_k(const KeyRing& ring, uint32_t to, int32_t at) const {
     if (this->is_new(at))
       load_box<Cfg::head_dim_qk>(ring, to, &p_.k_new, at);
     else
-      load<Cfg::head_dim_qk>(ring, to, p_.k_rows, p_.qk_columns, at);
+      load<Cfg::head_dim_qk>(ring, to, p_.k_rows, p_.qk_columns, keys_);
   }
-  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) {
+  __device__ __forceinline__ void load_v(const KeyRing& ring, uint32_t to, int32_t at) const {
     if (this->is_new(at))
       load_box<Cfg::head_dim_v>(ring, to, &p_.v_new, at);
     else
-      load<Cfg::head_dim_v>(ring, to, p_.v_rows, p_.v_columns, at);
+      load<Cfg::head_dim_v>(ring, to, p_.v_rows, p_.v_columns, values_);
   }
-  __device__ void look_ahead(int32_t) {}
-  // Also before tiles that are loaded otherwise.
-  __device__ __forceinline__ void finish() {
-    if (pending_ != 0) announce<0>(0);
+  // As for boxes.
+  __device__ __forceinline__ void look_ahead(int32_t at) {
+    values_ = loaded_keys_;
+    loaded_keys_ = keys_;
+    const uint32_t index = threadIdx.x % 32;  // of the warp's rows
+    keys_ = this->find(at, index / 4 * 16 + warp() * 4 + index % 4, 1);
   }
+  __device__ void finish() const {}
 
  private:
-  // Says that the pending tile is there; `in_flight` later ones may not be. next: pending from now on.
-  template <uint32_t in_flight>
-  __device__ __forceinline__ void announce(uint32_t next) {
-    ptx::copy_async_wait<in_flight>();
-    ptx::fence_proxy_async();
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(pending_);
-    pending_ = next;
-  }
-
   // New keys need no gathering.
   template <uint32_t columns>
-  __device__ __forceinline__ void load_box(const KeyRing& ring, uint32_t to, const TensorMap* map,
-                                           int32_t at) {
-    finish();
-    this->template load_new<attn_boxes(columns)>(ring, to, map, at);
-  }
-
-  template <uint32_t columns>
-  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& rows,
-                                       uint32_t real_columns, int32_t at) {
-    constexpr uint32_t finds = ceil_div(Cfg::block_n, 128);  // rows of a lane to find
-    uint64_t offsets[finds];
-    uint32_t exist[finds];
-#pragma unroll
-    for (uint32_t i = 0; i < finds; ++i) {
-      const uint32_t index = i * 32 + threadIdx.x % 32;  // of the warp's rows
-      const auto place = this->find(at, index / 4 * 16 + warp() * 4 + index % 4, 1);
-      const uint32_t page = min(place.page, p_.num_pages);
-      offsets[i] = page * rows.page + place.token * rows.token;
-      exist[i] = __ballot_sync(0xffffffff, page < p_.num_pages);
+  __device__ __forceinline__ void load_box(const KeyRing& ring, uint32_t to, const TensorMap* map, int32_t at) const {
+    if (!Base::leads()) {
+      ring.wait_empty();
+      ptx::mbarrier_arrive(ring.full());
     }
-    // The slot may wait for the pending tile.
-    if (pending_ != 0 && !ring.is_empty()) announce<0>(0);
-    ring.wait_empty();
-    const uint32_t row = warp() * 4 + threadIdx.x % 32 / 8, chunk = threadIdx.x % 8;
-    const auto* base = static_cast<const uint16_t*>(rows.base) + head_ * rows.head + chunk * 8;
-    to += attn_chunk_offset(Cfg::block_n, row, chunk);
-#pragma unroll
-    for (uint32_t i = 0; i < finds; ++i)
-#pragma unroll 1
-      for (uint32_t round = 0; round < min(Cfg::block_n / 16 - i * 8, 8); ++round) {
-        const uint32_t index = round * 4 + threadIdx.x % 32 / 8;
-        const uint16_t* from = base + __shfl_sync(0xffffffff, offsets[i], index);
-        const bool exists = (exist[i] >> index & 1) != 0;
-#pragma unroll
-        for (uint32_t box = 0; box < attn_boxes(columns); ++box)
-          ptx::copy_async_b128(
-              to + box * Cfg::block_n * attn_row_bytes, from + box * attn_box_columns,
-              exists && box * attn_box_columns + chunk * 8 < real_columns ? 16 : 0);
-        to += 16 * attn_row_bytes;
-      }
-    ptx::copy_async_commit();
-    if (pending_ != 0)
-      announce<1>(ring.full());
-    else
-      pending_ = ring.full();
+    if (warp() == 0) this->template load_new<attn_boxes(columns)>(ring, to, map, at);
   }
 
-  uint32_t pending_ = 0;  // barrier of the tile that is on its way
+  // place: of the lane's row of the warp's.
+  template <uint32_t columns>
+  __device__ __forceinline__ void load(const KeyRing& ring, uint32_t to, const AttnPageRows& rows, uint32_t real_columns,
+                                       typename Base::Place place) const {
+    const bool exists = place.page < p_.num_pages;
+    const uint64_t own = exists ? place.page * rows.page + place.token * rows.token : 0;
+    const uint32_t in_round = threadIdx.x % 32 / 8, chunk = threadIdx.x % 8;
+    const uint32_t exist = __ballot_sync(0xffffffff, exists) >> in_round;
+    const auto* base = static_cast<const uint16_t*>(rows.base) + head_ * rows.head + chunk * 8;
+    to += attn_chunk_offset(Cfg::block_n, warp() * 4 + in_round, chunk);
+    uint32_t from_lane = in_round;
+    ptx::renew(from_lane);  // else a register would be kept for each round's
+    ring.wait_empty();
+#pragma unroll
+    for (uint32_t round = 0; round < Cfg::block_n / 16; ++round) {
+      const uint16_t* from = base + __shfl_sync(0xffffffff, own, round * 4 + from_lane);
+#pragma unroll
+      for (uint32_t box = 0; box < attn_boxes(columns); ++box) {
+        const bool is_real = (exist >> round * 4 & 1) != 0 && box * attn_box_columns + chunk * 8 < real_columns;
+        ptx::copy_async_b128(to + (box * Cfg::block_n + round * 16) * attn_row_bytes, from + box * attn_box_columns,
+                             is_real ? 16 : 0);
+      }
+    }
+    ptx::copy_async_arrive(ring.full());
+  }
+
+  // Of the lane's row: of the next keys, the keys before them, the next values.
+  typename Base::Place keys_ = {}, loaded_keys_ = {}, values_ = {};
 };
 
 }  // namespace dgrt

@@ -22,7 +22,7 @@ class ContiguousRows {
   using Params = AttnContiguousParams;
   using Range = KeyRange<Cfg::block_m, Cfg::block_n, false>;
   using KeyRing = Ring<Cfg::stages>;
-  static constexpr bool all_lanes = true;
+  static constexpr bool all_lanes = true, ordinary_writes = false;
 
   __device__ static bool leads() { return threadIdx.x % 128 == 0; }
   __device__ static void check(const Params&) {}
