@@ -83,32 +83,33 @@ struct AttnDecode {
     std::vector<Config> found;
     for (const int64_t cluster : {0, 1, 2, 4, 8})
       for (const int64_t ctas : {2, 1, 3})
-        for (const int64_t block_n : {64, 32, 128}) {
-          // The bits of a row depend on how its keys are cut, and on nothing else of a config.
-          if (is_invariant(d) && block_n != (qk + v > 256 ? 32 : 64)) continue;
-          for (int64_t stages = 8; stages >= 2; --stages) {
-            const Config c = {{"block_m", block_m(d, point)},
-                              {"block_n", block_n},
-                              {"head_dim_qk", qk},
-                              {"head_dim_v", v},
-                              {"stages", stages},
-                              {"split_v", v > 256 ? 2 : 1},
-                              {"ctas_per_sm", ctas},
-                              {"cluster", cluster}};
-            if (!check_config(d, target, c).is_ok()) continue;
-            if (cluster == 0 || suits_clusters(d, target, point, c)) found.push_back(c);
-            break;
+        for (const int64_t block_n : {64, 32, 128})
+          for (const int64_t split_v : {1, 2}) {
+            // The bits of a row depend on how its keys are cut, and on nothing else of a config.
+            if (is_invariant(d) && block_n != (qk + v > 256 ? 32 : 64)) continue;
+            for (int64_t stages = 8; stages >= 2; --stages) {
+              const Config c = {{"block_m", block_m(d, point)},
+                                {"block_n", block_n},
+                                {"head_dim_qk", qk},
+                                {"head_dim_v", v},
+                                {"stages", stages},
+                                {"split_v", split_v},
+                                {"ctas_per_sm", ctas},
+                                {"cluster", cluster}};
+              if (!check_config(d, target, c).is_ok()) continue;
+              if (cluster == 0 || suits_clusters(d, target, point, c)) found.push_back(c);
+              break;
+            }
           }
-        }
     return found;
   }
 
-  // They depend on the rows of a tile and, where clusters may work on it, on whether these suit the point: with
-  // more keys than the largest suits, none does.
+  // They depend on the rows of a tile and on whether clusters suit the point: with more keys than the largest suits,
+  // none does.
   static Point same_candidates(const Desc& d, const Point& point) {
-    if (block_m(d, point) != attn_team_rows || is_invariant(d)) return {0, 64, 0};
-    constexpr int64_t most_keys = 128 * 8 * cluster_tiles;
-    return point[2] > most_keys ? Point{0, 1, most_keys + 1} : Point{point[0], 1, point[2]};
+    const bool teams = block_m(d, point) == attn_team_rows;
+    const int64_t most_keys = teams ? 128 * 8 * cluster_tiles : 128 * 2, q_len = teams ? 1 : 64;
+    return is_invariant(d) || point[2] > most_keys ? Point{0, q_len, most_keys + 1} : Point{point[0], q_len, point[2]};
   }
 
   static bool suits_clusters(const Desc& d, const Target& target, const Point& point, const Config& c);
@@ -124,6 +125,7 @@ struct AttnDecode {
     i.entry = fmt::format("sm90_attn_decode_{}_{}x{}_d{}x{}_s{}_c{}",
                           attention::dtype_name(d.dtype), tile.block_m, tile.block_n,
                           tile.head_dim_qk, tile.head_dim_v, tile.stages, c["ctas_per_sm"]);
+    if (tile.split_v == 2 && tile.head_dim_v <= 256) i.entry += "_v2";
     if (tile.cluster > 0) i.entry += fmt::format("_cl{}", tile.cluster);
     if (attention::has_fp8_cache(d)) i.entry += "_kve4m3";
     if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
@@ -151,7 +153,11 @@ struct AttnDecode {
     return Prepared::of(Shape{decode(d, c), sms * static_cast<uint32_t>(c["ctas_per_sm"]), state_bytes(d, target)});
   }
 
-  static Point point(const Args& x) { return {x.batch, x.max_q_len, x.max_kv_len}; }
+  // Keys that nobody sees, before the windows of a sequence's first query, cost nothing.
+  static Point point(const Args& x) {
+    const int64_t seen = x.window_left < 0 ? x.max_kv_len : std::min(x.max_kv_len, x.window_left + x.max_q_len);
+    return {x.batch, x.max_q_len, seen};
+  }
 
   static Status check_args(const Desc& d, const Args& x);
 
@@ -212,8 +218,13 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
     return invalid("head_dim_qk={}: must be the desc's, rounded up to 16", t.head_dim_qk);
   if (t.head_dim_v != attention::padded_v(d.head_dim_v))
     return invalid("head_dim_v={}: must be {}", t.head_dim_v, attention::padded_v(d.head_dim_v));
-  if (t.split_v != (t.head_dim_v > 256 ? 2u : 1u))
-    return invalid("split_v={}: a warpgroup holds up to 256 columns of o", t.split_v);
+  if (t.split_v > 2 || (t.head_dim_v > 256 && t.split_v != 2))
+    return invalid("split_v={}: must be 1 or 2, a warpgroup holds up to 256 columns of o", t.split_v);
+  // Twice the threads load and compute a tile in less time: of use where nothing else goes on meanwhile. (Half a row must
+  // be whole rounds of the swizzle.)
+  if (t.head_dim_v <= 256 && t.split_v == 2 &&
+      (t.cluster == 0 || !attn_paged_by_teams(t) || t.head_dim_v < 256 || t.kv_bytes != 2))
+    return invalid("split_v=2: must be 1 for {} columns of o with cluster={}", t.head_dim_v, t.cluster);
   if (t.stages < 2 || t.stages > 8) return invalid("stages={}: must be 2 to 8", t.stages);
   if (ctas > most_ctas_per_sm)
     return invalid("ctas_per_sm={}: must be 1 to {}", ctas, most_ctas_per_sm);
@@ -221,8 +232,9 @@ Status AttnDecode::check_config(const Desc& d, const Target& target, const Confi
     return invalid("cluster={}: must be 0, 1, 2, 4 or 8", t.cluster);
   if (t.cluster > prepare(d, target, c).as<Shape>().max_ctas)
     return invalid("cluster={}: more CTAs than sm_budget={} has", t.cluster, d.sm_budget);
-  if (t.cluster > 0 && (!attn_paged_by_teams(t) || is_invariant(d)))
-    return invalid("cluster={}: must be 0 with block_m={}, or with BATCH_INVARIANT", t.cluster, t.block_m);
+  if (t.cluster > 0 && is_invariant(d)) return invalid("cluster={}: must be 0 with BATCH_INVARIANT", t.cluster);
+  if (t.cluster > 1 && !attn_paged_by_teams(t))
+    return invalid("cluster={}: must be 0 or 1 with block_m={}", t.cluster, t.block_m);
   if (ctas > 2 && attention::mask_form(d.flags) != attn_mask_none)
     return invalid("ctas_per_sm={}: a mask's words need registers, must be 1 or 2", ctas);
   if (registers(d, t) > std::min(65536 / (ctas * num_threads(t)), 255u))
@@ -249,14 +261,15 @@ uint32_t AttnDecode::registers(const Desc& d, const AttnPagedConfig& t) {
   return o + t.block_n / 2 + t.block_n / 4 + (irregular ? 100 : 76) + (t.ctas_per_sm > 2 ? t.block_n / 4 + upcast : 0);
 }
 
-// Sequences are so few that they are worked on at the same time, and so short that it hardly matters if they are
-// not alike.
+// Sequences are so short that it hardly matters if they are not alike, and so few that they are worked on at the same
+// time, or in two rounds.
 bool AttnDecode::suits_clusters(const Desc& d, const Target& target, const Point& point, const Config& c) {
   const AttnPagedConfig t = decode(d, c);
   const int64_t ctas = attention::capped_product(point[0], d.num_kv_heads * t.cluster);
-  const int64_t most = prepare(d, target, c).as<Shape>().max_ctas;
+  const int64_t most = prepare(d, target, c).as<Shape>().max_ctas, tiles = div_up(point[2], t.block_n * t.cluster);
   // A cluster's CTAs are on neighbouring SMs: not all SMs find partners.
-  return ctas <= (t.cluster > 1 ? most * 3 / 4 : most) && point[2] <= int64_t{t.block_n} * t.cluster * cluster_tiles;
+  if (t.cluster > 1) return ctas <= most * 3 / 4 && tiles <= cluster_tiles;
+  return ctas <= most * 2 && tiles <= (attn_paged_by_teams(t) && ctas <= most ? cluster_tiles : 2);
 }
 
 // CTAs of one SM share its part of the memory's rate; each computes a tile while others load. Every unit of
@@ -274,11 +287,12 @@ int64_t AttnDecode::cost_ps(const Desc& d, const Target& target, const Point& po
   const int64_t load_ps = attn_paged_stage_bytes(t) * c["ctas_per_sm"] * 1000 / 25;
   const int64_t compute_ps = 600'000 + int64_t{t.block_n} * t.head_dim_v / t.split_v * 30;
   const int64_t shorter = std::min(load_ps, compute_ps), longer = std::max(load_ps, compute_ps);
-  if (t.cluster > 0) {  // all loads are on their way at once; tiles follow one another
+  if (t.cluster > 0) {  // all loads of a round are on their way at once; tiles follow one another
     const int64_t per_sm = div_up(units * t.cluster * c["ctas_per_sm"], ctas);
+    const int64_t rounds = div_up(units * t.cluster, ctas);
     const int64_t bytes = div_up(kv_len, t.cluster) * (t.head_dim_qk + t.head_dim_v) * t.kv_bytes;
     return (t.cluster > 1 ? 6'000'000 : 5'500'000) + attention::capped_product(per_sm, bytes * 1000 / 25) +
-           div_up(unit_tiles, t.cluster) * compute_ps;
+           rounds * div_up(unit_tiles, t.cluster) * compute_ps;
   }
   const int64_t steps = div_up(attention::capped_product(units, unit_tiles), ctas);
   const int64_t parts = std::min(unit_tiles, std::max<int64_t>(1, ctas / units));

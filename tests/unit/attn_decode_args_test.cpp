@@ -89,6 +89,9 @@ TEST_CASE("attn_decode: a cluster of CTAs for each head of a small batch", "[uni
   args.max_kv_len = 8192;  // too long to be divided by eight
   launch();
   CHECK(FakeCuda::last_config.gridDimX % 132 == 0);
+  args.window_left = 127;  // of which few are seen
+  launch();
+  CHECK(FakeCuda::last_config.gridDimX <= 2 * 4 * 8);
 }
 
 TEST_CASE("attn_decode: rows are divided by every number of heads", "[unit]") {

@@ -7,7 +7,8 @@
 // Pipeline  `stages` slots of keys and values; tiles of the next unit are on their way while a unit ends.
 // 8 bits    a thread makes 16 bits of what it loaded itself: values while the scores are computed, the next
 //           tile's keys while the output is. One tile of 16 bits is enough then.
-// Split     key_split.cuh says which keys; attn_parts.cuh adds up what was split.
+// Split     key_split.cuh says which keys; attn_parts.cuh adds up what was split. With Cfg::cluster nothing is:
+//           key_cluster.cuh, clusters of one CTA.
 #pragma once
 #include "device/main_loop/attn_parts.cuh"
 #include "device/main_loop/paged_load.cuh"
@@ -16,6 +17,7 @@
 #include "device/ptx/grid.cuh"
 #include "device/ptx/tma.cuh"
 #include "device/ptx/warpgroup.cuh"
+#include "device/sched/key_cluster.cuh"
 
 namespace dgrt {
 
@@ -162,13 +164,24 @@ struct AttnPaged {
       sum[i] = row_sum(softmax.sum[i]);
       most[i] = softmax.max[i] * scales.logit;
     }
-    store_tile_or_part<Cfg>(p, segment, row, warpgroup * Smem::columns, o, {sum, most, scales.value});
-    if (segment.parts > 1) gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
+    if constexpr (Cfg::cluster > 0) {
+      store_tile<Cfg>(p, segment, row, warpgroup * Smem::columns, o, {sum, most, scales.value});
+    } else {
+      store_tile_or_part<Cfg>(p, segment, row, warpgroup * Smem::columns, o, {sum, most, scales.value});
+      if (segment.parts > 1) gather_parts<Cfg, Smem::num_threads>(p, segment, smem.scratch());
+    }
   }
 
   __device__ __forceinline__ void run() {
-    const EvenShare range = find_range<Cfg, Smem::num_threads>(p, smem.scratch());
-    PagedLoader<Cfg, Smem::num_threads, KeyWalk<Cfg>> loader(p, {p, range}, smem.scratch() + attn_paged_scratch_bytes);
+    if constexpr (Cfg::cluster == 0)
+      run(KeyWalk<Cfg>(p, find_range<Cfg, Smem::num_threads>(p, smem.scratch())));
+    else
+      run(ClusterWalk<Cfg>(p));
+  }
+
+  template <class Walk>
+  __device__ __forceinline__ void run(const Walk& walk) {
+    PagedLoader<Cfg, Smem::num_threads, Walk> loader(p, walk, smem.scratch() + attn_paged_scratch_bytes);
 #pragma unroll 1
     for (uint32_t i = 0; i < Cfg::stages; ++i) issue_load(loader);
     if constexpr (Cfg::kv_bytes == 1) upcast_next_keys();
@@ -204,11 +217,12 @@ struct AttnPaged {
 };
 
 // The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, kv_bytes,
-// softcap, invariant, mask, mask_skip_prefix, check_pages, new_keys, row_lanes.
+// softcap, invariant, mask, mask_skip_prefix, check_pages, new_keys, row_lanes, cluster.
 template <class Cfg>
 __device__ void run_attn_paged(const AttnPagedParams& p) {
   using Smem = AttnPagedSmem<Cfg>;
   static_assert(Cfg::block_m == 64, "rows of one product");
+  static_assert(Cfg::cluster <= 1, "parts do not meet in shared memory");
   static_assert(Cfg::block_n % 16 == 0 && Cfg::stages >= 2, "whole steps; a tile is loaded while one is used");
   static_assert(Cfg::head_dim_qk % 16 == 0 && Smem::columns % 32 == 0, "whole steps, whole stores");
   static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0, "parts of v are whole boxes");
