@@ -14,7 +14,10 @@ namespace dgrt::attention {
 // A decoded config, with what the target adds.
 struct TileShape {
   AttnConfig tile;
+  uint32_t tile_heads;
   uint32_t max_ctas;
+
+  uint32_t tile_tokens() const { return tile.block_m / tile_heads; }
 };
 
 // Of keys or values that lie one behind the other, in boxes of `rows`.
@@ -30,6 +33,17 @@ inline Status encode_rows(const Driver& driver, dgrt_dtype dtype, const TokenRow
                             attn_box_columns, Swizzle::b128, static_cast<uint32_t>(x.heads),
                             u64(x.head_stride)},
                            map);
+}
+
+// Of queries or outputs, in slabs of rows: with several heads, these take turns.
+inline Status encode_slabs(const Driver& driver, dgrt_dtype dtype, const TokenRows& x, uint32_t heads,
+                           TensorMap* map) {
+  if (heads == 1) return encode_rows(driver, dtype, x, attn_slab_rows, map);
+  const auto u64 = [](int64_t value) { return static_cast<uint64_t>(value); };
+  TmaMatrix m{dtype, x.base, u64(x.heads), u64(x.columns), u64(x.head_stride), heads, attn_box_columns, Swizzle::b128,
+              static_cast<uint32_t>(x.tokens), u64(x.token_stride)};
+  m.box_groups = attn_slab_rows / heads;
+  return encode_tensor_map(driver, m, map);
 }
 
 // Op: the op itself, which adds op, stem, Params, max_block_m, kv_len, check_args and bind.
@@ -123,6 +137,7 @@ struct ManyQueries {
         fmt::format("sm90_{}_{}_{}x{}_d{}x{}_s{}", Op::stem, dtype_name(d.dtype), tile.block_m,
                     tile.block_n, tile.head_dim_qk, tile.head_dim_v, tile.stages);
     if (tile.split_v > 1) i.entry += fmt::format("_v{}", tile.split_v);
+    if (tile_heads(c) > 1) i.entry += fmt::format("_h{}", tile_heads(c));
     if (has_fp8_cache(d)) i.entry += "_kve4m3";
     if (has(d, DGRT_ATTN_SOFTCAP)) i.entry += "_cap";
     i.arch = target.arch;
@@ -131,6 +146,7 @@ struct ManyQueries {
     // Threads that convert tiles in two passes: 28 bytes were seen.
     i.allow_spills |= has_fp8_cache(d) && std::max(tile.head_dim_qk, tile.head_dim_v) > 128;
     i.cfg = c;
+    i.cfg.set("tile_heads", tile_heads(c));
     i.cfg.set("dtype", d.dtype);
     i.cfg.set("kv_bytes", tile.kv_bytes);
     i.cfg.set("softcap", has(d, DGRT_ATTN_SOFTCAP));
@@ -145,7 +161,7 @@ struct ManyQueries {
   static Prepared prepare(const Desc& d, const Target& target, const Config& c) {
     const uint32_t sms =
         d.sm_budget == 0 ? target.sm_count : std::min(d.sm_budget, target.sm_count);
-    return Prepared::of(TileShape{decode(d, c), sms});
+    return Prepared::of(TileShape{decode(d, c), tile_heads(c), sms});
   }
 
   static uint64_t workspace_bytes(const Desc& d, const Prepared&, const Point&) {
@@ -156,6 +172,12 @@ struct ManyQueries {
  protected:
   static bool has(const Desc& d, uint32_t flag) { return (d.flags & flag) != 0; }
   static bool is_empty(const Args& x) { return x.batch == 0 || x.total_q == 0; }
+
+  // Query heads of one key head that share a tile.
+  static uint32_t tile_heads(const Config& c) {
+    const int64_t* value = c.find("tile_heads");
+    return value == nullptr ? 1 : static_cast<uint32_t>(*value);
+  }
 
   // Keys of a tile that all head sizes' configs have. columns: of keys and values.
   static int64_t invariant_keys(const Desc& d, int64_t columns) {
@@ -207,7 +229,7 @@ int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, cons
   const int64_t q_len = std::clamp<int64_t>(point[1], 1, most);
   const int64_t kv_len = std::clamp<int64_t>(Op::kv_len(point), 1, most);
   const int64_t sms = prepare(d, target, c).template as<TileShape>().max_ctas;
-  const int64_t rows = t.block_m, keys = t.block_n, row_tiles = div_up(q_len, rows);
+  const int64_t rows = t.block_m / tile_heads(c), keys = t.block_n, row_tiles = div_up(q_len, rows);
   int64_t step = step_cycles(t, has(d, DGRT_ATTN_SOFTCAP));
   if (has_fp8_cache(d))
     step = std::max(step, upcast_cycles(t, d.dtype == DGRT_FP16 || !has(d, DGRT_ATTN_NEW_KEYS)));
@@ -218,7 +240,7 @@ int64_t ManyQueries<Op, D, A>::cost_ps(const Desc& d, const Target& target, cons
   const int64_t unseen = std::min(q_len, kv_len) - std::min(rows * (row_tiles + 1) / 2, kv_len);
   const int64_t seen = std::min(kv_len, kv_len - unseen) + (keys - std::gcd(rows, keys)) / 2;
   const int64_t average = ends + seen * step / keys;
-  const int64_t tiles_x2 = 2 * batch * row_tiles * d.num_q_heads;
+  const int64_t tiles_x2 = 2 * batch * row_tiles * (d.num_q_heads / tile_heads(c));
   return 2'850'000 + std::max(longest * cycle_ps,
                               capped_product(tiles_x2 + sms, average * cycle_ps) / (2 * sms));
 }
@@ -228,7 +250,8 @@ Status ManyQueries<Op, D, A>::check_outputs_and_rows(const Desc& d, const Args& 
   DGRT_TRY(check_pointer("q_indptr", x.q_indptr, 4));
   DGRT_TRY(check_lse(x.lse, x.lse_token_stride, x.lse_head_stride));
   if (x.sinks != nullptr) DGRT_TRY(check_pointer("sinks", x.sinks, 4));
-  // Slots of the smallest tiles, times heads: the kernel counts them in 32 bits.
+  // Slots of the smallest tiles, times heads: the kernel counts them in 32 bits. (With several heads in a tile there are
+  // at most as many.)
   if ((x.total_q / 64 + x.batch) * d.num_q_heads > max_tokens)
     return invalid("total_q={} batch={}: more than {} tiles of 64 rows and {} heads", x.total_q,
                    x.batch, max_tokens, d.num_q_heads);
@@ -240,16 +263,12 @@ Status ManyQueries<Op, D, A>::bind_rows(const Desc& d, const Args& x, const Tile
                                         const Driver& driver, void* workspace, AttnParams* params,
                                         Launch* launch) {
   AttnParams& p = *params;
-  DGRT_TRY(encode_tensor_map(
-      driver,
-      {d.dtype, x.q, static_cast<uint64_t>(x.total_q), static_cast<uint64_t>(d.head_dim_qk),
-       static_cast<uint64_t>(x.q_token_stride), attn_slab_rows, attn_box_columns, Swizzle::b128,
-       static_cast<uint32_t>(d.num_q_heads), static_cast<uint64_t>(x.q_head_stride)},
-      &p.q));
-  DGRT_TRY(encode_rows(
-      driver, d.dtype,
-      {x.o, x.total_q, d.num_q_heads, d.head_dim_v, x.o_token_stride, x.o_head_stride},
-      attn_slab_rows, &p.o_map));
+  DGRT_TRY(encode_slabs(driver, d.dtype,
+                        {x.q, x.total_q, d.num_q_heads, d.head_dim_qk, x.q_token_stride, x.q_head_stride},
+                        s.tile_heads, &p.q));
+  DGRT_TRY(encode_slabs(driver, d.dtype,
+                        {x.o, x.total_q, d.num_q_heads, d.head_dim_v, x.o_token_stride, x.o_head_stride},
+                        s.tile_heads, &p.o_map));
   p.o = x.o, p.lse = x.lse, p.sinks = x.sinks, p.q_indptr = x.q_indptr;
   p.counter = static_cast<uint32_t*>(workspace);
   p.o_token = static_cast<uint64_t>(x.o_token_stride);
@@ -265,10 +284,10 @@ Status ManyQueries<Op, D, A>::bind_rows(const Desc& d, const Args& x, const Tile
   p.qk_columns = static_cast<uint32_t>(d.head_dim_qk), p.v_columns = static_cast<uint32_t>(d.head_dim_v);
   set_scales(x, &p);
   const int64_t together =
-      int64_t{p.total_q / s.tile.block_m + p.batch} * std::min(p.head_section, p.num_heads);
+      int64_t{p.total_q / s.tile_tokens() + p.batch} * (std::min(p.head_section, p.num_heads) / s.tile_heads);
   p.sorted = sorted_sequences(x.batch, together, s.max_ctas);
   set_softmax(d.flags, x.scale, x.softcap, x.window_left, x.window_right, &p);
-  const uint32_t tiles = (p.total_q / s.tile.block_m + p.batch) * p.num_heads;
+  const uint32_t tiles = (p.total_q / s.tile_tokens() + p.batch) * (p.num_heads / s.tile_heads);
   launch->grid[0] = std::min(tiles, s.max_ctas);
   launch->num_threads = attn_num_threads(s.tile);
   launch->smem_bytes = attn_smem_bytes(s.tile);

@@ -15,6 +15,9 @@ using attention::TileShape;
 // than copies of 16 bytes: 969 us of 4 rows, 857 row by row, and 875 of 8 (H100, heads of 128, 2026-11-27).
 constexpr int64_t tile_rows = 16, most_gathered = 4;
 
+// Keys that a query of a narrow window sees, at most.
+constexpr int64_t narrow_keys = 256;
+
 struct AttnExtend
     : attention::ManyQueries<AttnExtend, dgrt_attn_extend_desc, dgrt_attn_extend_args> {
   using Params = sm90::attn_extend::Params;
@@ -29,12 +32,19 @@ struct AttnExtend
     return attention::check_cache_type(d);
   }
 
-  // page_rows: of a page that lie in one tile, at least.
+  // page_rows: of a page that lie in one tile, at least; with a narrow window 16 more.
   static std::vector<SelectorVar> selector(const Desc& d) {
-    return selector_with(d, {"page_rows", tile_rows, {most_gathered, tile_rows}});
+    return selector_with(d, {"page_rows",
+                             2 * tile_rows,
+                             {most_gathered, tile_rows, tile_rows + most_gathered, 2 * tile_rows}});
   }
   static Point point(const Args& x) {
-    return {x.batch, x.max_q_len, std::gcd(x.page_size, tile_rows)};
+    const bool narrow = x.window_left >= 0 && x.window_left < narrow_keys && x.window_right == 0;
+    return {x.batch, x.max_q_len, std::gcd(x.page_size, tile_rows) + (narrow ? tile_rows : 0)};
+  }
+  static bool is_narrow(const Point& point) { return point[2] > tile_rows; }
+  static bool is_gathered(const Point& point) {
+    return point[2] - (is_narrow(point) ? tile_rows : 0) <= most_gathered;
   }
   // Of keys before the chunk no variable tells: a thousand, which loses 3 % where they are 15000.
   static int64_t kv_len(const Point& point) { return point[1] + 1024; }
@@ -42,13 +52,20 @@ struct AttnExtend
   static std::vector<Config> candidates(const Desc& d, const Target& target, const Point& point) {
     std::vector<Config> found;
     for (Config& c : Base::candidates(d, target, point)) {
-      c.set("gather", point[2] <= most_gathered && !attention::has_fp8_cache(d));
+      c.set("gather", is_gathered(point) && !attention::has_fp8_cache(d));
+      // Of a window's keys and those of a tile's own tokens, a row sees the larger part the fewer the tokens are.
+      c.set("tile_heads",
+            is_narrow(point) ? std::gcd(d.num_q_heads / d.num_kv_heads, int64_t{attn_most_tile_heads}) : 1);
       if (check_config(d, target, c).is_ok()) found.push_back(std::move(c));
     }
     return found;
   }
+  // Tiles of few tokens suit chunks of any length: one kernel is enough for narrow windows.
+  static int64_t cost_ps(const Desc& d, const Target& target, const Point& point, const Config& c) {
+    return Base::cost_ps(d, target, is_narrow(point) ? Point{2, 2048, point[2]} : point, c);
+  }
   static Point same_candidates(const Desc&, const Point& point) {
-    return {0, 0, point[2] <= most_gathered ? most_gathered : tile_rows};
+    return {0, 0, (is_gathered(point) ? most_gathered : tile_rows) + (is_narrow(point) ? tile_rows : 0)};
   }
   static Status check_config(const Desc& d, const Target& target, const Config& c);
   static Config shape(const Desc& d) {
@@ -91,6 +108,10 @@ Status AttnExtend::check_config(const Desc& d, const Target& target, const Confi
   const int64_t* gather = c.find("gather");
   if (gather == nullptr) return invalid("gather: missing");
   if (*gather != 0 && *gather != 1) return invalid("gather={}: must be 0 or 1", *gather);
+  const int64_t* heads = c.find("tile_heads");
+  if (heads == nullptr) return invalid("tile_heads: missing");
+  if (*heads < 1 || (d.num_q_heads / d.num_kv_heads) % *heads != 0 || attn_most_tile_heads % *heads != 0)
+    return invalid("tile_heads={}: must divide {} and query heads per key head", *heads, attn_most_tile_heads);
   if (*gather == 1 && attention::has_fp8_cache(d))
     return invalid("gather=1: an e4m3 cache is converted on its way");
   if (*gather == 1 && c["block_n"] > 128)

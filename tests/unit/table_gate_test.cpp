@@ -69,7 +69,7 @@ TEST_CASE("a row of two variables holds where both do", "[unit]") {
   const dgrt_attn_extend_desc desc = extend_desc(256);
   const Selection selection = must_select(desc, table);
   CHECK(selection.warnings.empty());
-  CHECK(selection.choices.size() == 4);  // two tiles, each for whole pages and for single rows
+  CHECK(selection.choices.size() == 8);  // two tiles, each for whole pages and for single rows, narrow windows and others
   for (const Call& call : calls)
     for (const int64_t page_rows : {1, 16}) {
       INFO(call.name);

@@ -11,9 +11,9 @@ constexpr int32_t attn_no_window = 1 << 30;
 // How lse is stored.
 constexpr uint32_t attn_lse_base2 = 1, attn_lse_with_sink = 2, attn_lse_empty_inf = 4;
 
-// Boxes of tensor maps are 64 columns of one head.
+// Boxes of tensor maps are 64 columns of one head; with Cfg::tile_heads, of so many.
 struct AttnParams {
-  TensorMap q;              // [heads, tokens, columns]
+  TensorMap q;              // [heads, tokens, columns]; with several tile_heads [tokens, heads, columns]
   TensorMap k, v;           // as AttnContiguousParams and AttnExtendParams say
   TensorMap o_map;          // of o, as q's
   void* o;                  // o[token * o_token + head * o_head + column]

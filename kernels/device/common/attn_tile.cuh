@@ -12,6 +12,8 @@ constexpr uint32_t attn_row_bytes = 128;
 constexpr uint32_t attn_work_slots = 1;   // tiles that are handed out ahead of time
 constexpr uint32_t attn_work_bytes = 32;  // see AttnWork
 
+constexpr uint32_t attn_most_tile_heads = 8;
+
 // Values of a config, in the order in which tables name them.
 struct AttnConfig {
   uint32_t block_m, block_n;  // query rows, keys
@@ -20,6 +22,13 @@ struct AttnConfig {
   uint32_t split_v;  // warpgroups that share rows and divide the columns of v
   uint32_t kv_bytes;  // of an element of keys and values. 1: e4m3
 };
+
+// Rows of a tile are (token, query head) pairs, as in attn_paged_params.cuh: row r is token r / tile_heads, head
+// r % tile_heads of the tile. The heads share a key head.
+template <class Cfg>
+constexpr uint32_t attn_tile_tokens = Cfg::block_m / Cfg::tile_heads;
+template <class Cfg>
+constexpr uint32_t attn_slab_tokens = attn_slab_rows / Cfg::tile_heads;
 
 template <class Cfg>
 constexpr AttnConfig attn_config{Cfg::block_m, Cfg::block_n, Cfg::head_dim_qk, Cfg::head_dim_v,

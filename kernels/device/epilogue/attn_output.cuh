@@ -70,15 +70,18 @@ __device__ __forceinline__ void store_rows(const float (&o)[count], uint16_t* co
     }
 }
 
-// One warp: `rows` rows that see no key.
-__device__ __forceinline__ void store_unseeing_rows(const AttnParams& p, uint64_t token, uint32_t rows,
-                                                    uint32_t head) {
+// One warp: `tokens` tokens that see no key, `heads` heads of them.
+template <uint32_t heads>
+__device__ __forceinline__ void store_unseeing_rows(const AttnParams& p, uint64_t first_token, uint32_t tokens,
+                                                    uint32_t first_head) {
   const uint32_t groups = p.v_columns / 8;
 #pragma unroll 1
-  for (uint32_t i = threadIdx.x % 32; i < rows * groups; i += 32) {
+  for (uint32_t i = threadIdx.x % 32; i < tokens * heads * groups; i += 32) {
     const uint32_t row = i / groups, column = i % groups * 8;
-    if (column == 0) close_row(p, token + row, head, 0.0f, -ptx::infinity(), true);
-    ptx::store_b32x4(static_cast<uint16_t*>(p.o) + (token + row) * p.o_token + head * p.o_head + column,
+    const uint64_t token = first_token + row / heads;
+    const uint32_t head = first_head + row % heads;
+    if (column == 0) close_row(p, token, head, 0.0f, -ptx::infinity(), true);
+    ptx::store_b32x4(static_cast<uint16_t*>(p.o) + token * p.o_token + head * p.o_head + column,
                      make_uint4(0, 0, 0, 0));
   }
   __syncwarp();

@@ -11,13 +11,13 @@
 
 namespace dgrt {
 
-// Rows of o that begin at `token`, of which `rows` exist.
+// Rows of o that begin at `token` and `head`, of which `tokens` tokens exist.
 struct OutputSlab {
-  uint32_t token, rows, head;
+  uint32_t token, tokens, head;
 };
 
-// Of one warpgroup. columns: of its part of o, which begins at first_column.
-template <int dtype, uint32_t columns>
+// Of one warpgroup. columns: of its part of o, which begins at first_column. heads: whose rows take turns.
+template <int dtype, uint32_t columns, uint32_t heads>
 struct AttnStore {
   uint32_t staging;  // shared address
   uint32_t barrier;  // named, of the warpgroup alone
@@ -32,7 +32,7 @@ struct AttnStore {
     write(o, scale);
     ptx::fence_proxy_async();
     ptx::named_barrier_sync(barrier, 128);
-    if (slab.rows >= attn_slab_rows)
+    if (slab.tokens * heads >= attn_slab_rows)
       send(p, slab);
     else
       copy(p, slab);
@@ -67,19 +67,21 @@ struct AttnStore {
 #pragma unroll
     for (uint32_t box = 0; box < attn_boxes(columns); ++box)
       ptx::tma_store_3d(&p.o_map, staging + box * attn_slab_rows * attn_row_bytes,
-                        first_column + box * attn_box_columns, slab.token, slab.head);
+                        first_column + box * attn_box_columns, heads == 1 ? slab.token : slab.head,
+                        heads == 1 ? slab.head : slab.token);
     ptx::tma_store_commit();
   }
 
   __device__ __forceinline__ void copy(const AttnParams& p, const OutputSlab& slab) const {
     constexpr uint32_t chunks = columns / 8;
-    auto* o = static_cast<uint16_t*>(p.o) + slab.head * p.o_head;
+    auto* o = static_cast<uint16_t*>(p.o);
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x % 128; i < slab.rows * chunks; i += 128) {
+    for (uint32_t i = threadIdx.x % 128; i < slab.tokens * heads * chunks; i += 128) {
       const uint32_t row = i / chunks, chunk = i % chunks, column = first_column + chunk * 8;
       if (column < p.v_columns)
         ptx::store_b32x4(
-            o + (static_cast<uint64_t>(slab.token) + row) * p.o_token + column,
+            o + (static_cast<uint64_t>(slab.token) + row / heads) * p.o_token +
+                (slab.head + row % heads) * p.o_head + column,
             ptx::load_shared_b32x4(staging + attn_chunk_offset(attn_slab_rows, row, chunk)));
     }
   }

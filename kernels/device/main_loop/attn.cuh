@@ -1,6 +1,8 @@
 // Attention of many queries: o = softmax(q k^T) v for 64 rows per warpgroup, key tiles from
 // the last to the first, so that the masked ones come first.
 //
+// Rows      several query heads that share a key head may share a tile, so that it has fewer tokens: of a window's
+//           keys, and of a causal mask's last ones, each row then visits fewer that it does not see.
 // Roles     last warpgroup: the first warp loads q, k and v by TMA, the second looks for tiles; over
 //           pages up to four load, and the first looks for tiles too. Math warpgroups: 64 rows
 //           each; with split_v, two of them share 64 rows, compute the same scores and hold half of
@@ -99,12 +101,23 @@ struct AttnSmem {
 // What the math warpgroups are told of a tile; rows 0: there are no more.
 __device__ __forceinline__ void store_work(uint32_t to, const RaggedTile& tile, int32_t rows) {
   ptx::store_shared_s32x4(to, make_int4(tile.q_begin, rows, tile.kv_begin, tile.kv_len));
-  ptx::store_shared_s32x4(to + 16, make_int4(tile.first_row, tile.head, tile.mask_column, 0));
+  ptx::store_shared_s32x4(to + 16, make_int4(tile.first_token, tile.head, tile.mask_column, 0));
 }
 __device__ __forceinline__ RaggedTile load_work(uint32_t from) {
   const int4 tokens = ptx::load_shared_s32x4(from), place = ptx::load_shared_s32x4(from + 16);
   return {tokens.x, tokens.y, tokens.z, tokens.w, place.x, place.y, place.z};
 }
+
+// Where a slab of q lies in its map. token: the slab's first, from the tile's.
+template <class Cfg>
+struct QueryBox {
+  int32_t middle, outer;
+
+  __device__ __forceinline__ QueryBox(const RaggedTile& tile, uint32_t token)
+      : middle(tile.q_begin + tile.first_token + static_cast<int32_t>(token)), outer(tile.head) {
+    if constexpr (Cfg::tile_heads > 1) outer = middle, middle = tile.head;
+  }
+};
 
 // One thread, or all of the warps that load keys, of which one thread leads: it alone loads q.
 template <class Cfg, class Keys>
@@ -129,8 +142,8 @@ struct AttnLoad {
         Ring<Smem::q_slots> ring = q_ring;
         ring.barriers += slab * Smem::q_slots * 16;
         ring.wait_empty();
-        load_boxes<qk_boxes>(smem.q(ring.slot, slab), Smem::q_box, &p.q, ring.full(),
-                             tile.q_begin + tile.first_row + slab * attn_slab_rows, tile.head);
+        const QueryBox<Cfg> box(tile, slab * attn_slab_tokens<Cfg>);
+        load_boxes<qk_boxes>(smem.q(ring.slot, slab), Smem::q_box, &p.q, ring.full(), box.middle, box.outer);
       }
     }
     q_ring.advance();
@@ -168,20 +181,23 @@ __device__ __forceinline__ void prefetch_q(const AttnParams& p, const RaggedTile
 #pragma unroll 1
   for (uint32_t box = 0; box < attn_boxes(Cfg::head_dim_qk); ++box)
 #pragma unroll 1
-    for (uint32_t row = 0; row < Cfg::block_m; row += attn_slab_rows)
-      ptx::tma_prefetch_3d(&p.q, box * attn_box_columns, tile.q_begin + tile.first_row + row,
-                           tile.head);
+    for (uint32_t token = 0; token < attn_tile_tokens<Cfg>; token += attn_slab_tokens<Cfg>) {
+      const QueryBox<Cfg> at(tile, token);
+      ptx::tma_prefetch_3d(&p.q, box * attn_box_columns, at.middle, at.outer);
+    }
 }
 
 // A warp: the next tile that has keys; rows of others are stored here. q_len 0: there is none.
 template <class Cfg, class Keys>
 __device__ __forceinline__ void find_tile(const typename Keys::Params& p,
-                                          RaggedWalk<Cfg::block_m, Keys>& walk, RaggedTile& tile) {
+                                          RaggedWalk<attn_tile_tokens<Cfg>, Cfg::tile_heads, Keys>& walk,
+                                          RaggedTile& tile) {
   while (walk.next(tile)) {
-    if (!KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>(p, tile).is_empty()) return;
-    const auto rows = static_cast<uint32_t>(tile.q_len - tile.first_row);
-    store_unseeing_rows(p, static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(tile.first_row),
-                        min(rows, Cfg::block_m), static_cast<uint32_t>(tile.head));
+    if (!typename Keys::Range(p, tile).is_empty()) return;
+    const auto tokens = static_cast<uint32_t>(tile.q_len - tile.first_token);
+    store_unseeing_rows<Cfg::tile_heads>(
+        p, static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(tile.first_token),
+        min(tokens, attn_tile_tokens<Cfg>), static_cast<uint32_t>(tile.head));
   }
   tile.q_len = 0;
 }
@@ -193,7 +209,7 @@ __device__ __forceinline__ void attn_load(const typename Keys::Params& p, const 
                                           Finds finds, Loads loads) {
   Ring<attn_work_slots> work_ring = smem.work_ring();
   AttnLoad<Cfg, Keys> load(p, smem);
-  RaggedWalk<Cfg::block_m, Keys> walk(p);
+  RaggedWalk<attn_tile_tokens<Cfg>, Cfg::tile_heads, Keys> walk(p);
   RaggedTile tile = {};
   while (true) {
     const uint32_t told = work_ring.empty();
@@ -288,7 +304,7 @@ struct AttnMath {
   static constexpr int lift = dtype == Cfg::dtype ? 0 : fp16_weight_lift;  // weights are up to 2^lift
   using Wgmma = typename AttnWgmma<dtype, Cfg::block_n>::Scores;
   using OutputWgmma = typename AttnWgmma<dtype, Smem::columns>::Output;
-  using Keys = KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>;
+  using Keys = KeyRange<attn_tile_tokens<Cfg>, Cfg::block_n, Cfg::new_keys>;
 
   // The softmax must come before the wait for the output, which the compiler would move up: with nobody
   // beside it, and with four warpgroups. Two and three lose by it.
@@ -401,8 +417,8 @@ struct AttnMath {
                                                  bool has_rows) {
     int32_t end = keys.end;
     if constexpr (Smem::slabs > 2) {
-      constexpr auto rows = static_cast<int32_t>(attn_slab_rows);
-      const int32_t key_end = min(mask.right, keys.key_end - rows) + rows;
+      constexpr auto tokens = static_cast<int32_t>(attn_slab_tokens<Cfg>);
+      const int32_t key_end = min(mask.right, keys.key_end - tokens) + tokens;
       const bool sees = has_rows && key_end > keys.key_first;
       // Else all that follows would not be uniform for the compiler: the ring's slots, waits.
       const int32_t seen = sees ? keys.tiles.of(key_end - 1) : keys.first;
@@ -474,41 +490,41 @@ struct AttnMath {
     issue_o(keys, keys.first);
   }
 
-  // lse of a slab's rows, and what those of o must be multiplied by. `row`: the thread's first.
-  __device__ __forceinline__ void close(const RaggedTile& tile, const Keys& keys, int32_t row,
+  // lse of a slab's rows, and what those of o must be multiplied by. `row`: the thread's first, from the slab's.
+  __device__ __forceinline__ void close(const RaggedTile& tile, const Keys& keys, int32_t slab_token, int32_t row,
                                         const OnlineSoftmax& softmax, float (&scale)[2]) const {
-    const auto head = static_cast<uint32_t>(tile.head);
-    const float value_scale = scales.value(head, keys.tiles, keys.first);
+    const float value_scale = scales.value(static_cast<uint32_t>(tile.head), keys.tiles, keys.first);
     float sum[2];
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) sum[i] = row_sum(softmax.sum[i]);
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
-      const int32_t at = row + static_cast<int32_t>(i) * 8;
+      const int32_t at = slab_token + RowMask<Cfg>::token(row + static_cast<int32_t>(i) * 8);
+      const auto head = static_cast<uint32_t>(tile.head + RowMask<Cfg>::head(row + static_cast<int32_t>(i) * 8));
       const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
       scale[i] = value_scale * close_row(p, token, head, sum[i], softmax.max[i] * scales.logit(i) - lift,
                                          part == 0 && threadIdx.x % 4 == 0 && at < tile.q_len);
     }
   }
 
-  using Store = AttnStore<Cfg::dtype, Smem::columns>;
+  using Store = AttnStore<Cfg::dtype, Smem::columns, Cfg::tile_heads>;
   __device__ Store store() const {
     return {smem.o(warpgroup), own_barrier(), part * Smem::columns};
   }
 
-  // `slab_row`: the slab's first row; `row`: the thread's first, from there.
-  __device__ __forceinline__ void store_o(const RaggedTile& tile, int32_t slab_row, int32_t row,
+  // As close().
+  __device__ __forceinline__ void store_o(const RaggedTile& tile, int32_t slab_token, int32_t row,
                                           const float (&scale)[2]) const {
-    const auto head = static_cast<uint32_t>(tile.head);
     if constexpr (Smem::staged) {
       store().store(p, o, scale,
-                    {static_cast<uint32_t>(tile.q_begin + slab_row),
-                     static_cast<uint32_t>(max(tile.q_len - slab_row, 0)), head});
+                    {static_cast<uint32_t>(tile.q_begin + slab_token),
+                     static_cast<uint32_t>(max(tile.q_len - slab_token, 0)), static_cast<uint32_t>(tile.head)});
     } else {
       uint16_t* rows[2];
 #pragma unroll
       for (uint32_t i = 0; i < 2; ++i) {
-        const int32_t at = slab_row + row + static_cast<int32_t>(i) * 8;
+        const int32_t at = slab_token + RowMask<Cfg>::token(row + static_cast<int32_t>(i) * 8);
+        const auto head = static_cast<uint32_t>(tile.head + RowMask<Cfg>::head(row + static_cast<int32_t>(i) * 8));
         const uint64_t token = static_cast<uint64_t>(tile.q_begin) + static_cast<uint64_t>(at);
         rows[i] = at < tile.q_len ? static_cast<uint16_t*>(p.o) + token * p.o_token + head * p.o_head
                                   : nullptr;
@@ -524,28 +540,29 @@ struct AttnMath {
       release(work_ring);
       if (tile.q_len == 0) break;
       const Keys keys(p, tile);
-      const int32_t slab_row = tile.first_row + static_cast<int32_t>(slab * attn_slab_rows);
-      RowMask<Cfg> mask(p, tile, slab_row, keys.key_end);
+      const int32_t slab_token = tile.first_token + static_cast<int32_t>(slab * attn_slab_tokens<Cfg>);
+      RowMask<Cfg> mask(p, tile, slab_token, keys.key_end);
       OnlineSoftmax softmax;
-      attend(keys, static_cast<uint32_t>(tile.head), mask, slab_row < tile.q_len, softmax);
+      attend(keys, static_cast<uint32_t>(tile.head), mask, slab_token < tile.q_len, softmax);
       float scale[2];
-      close(tile, keys, slab_row + mask.row, softmax, scale);
+      close(tile, keys, slab_token, mask.row, softmax, scale);
       ptx::wgmma_wait<0>();
       keep_all(o);
       release(v_ring);
-      store_o(tile, slab_row, mask.row, scale);
+      store_o(tile, slab_token, mask.row, scale);
     }
     if constexpr (Smem::staged) store().wait();
   }
 };
 
-// The whole kernel. Cfg: block_m, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, kv_bytes,
+// The whole kernel. Cfg: block_m, tile_heads, block_n, head_dim_qk, head_dim_v, stages, split_v, dtype, kv_bytes,
 // softcap, mask, mask_skip_prefix, new_keys.
 template <class Cfg, class Keys>
 __device__ void run_attn(const typename Keys::Params& p) {
   using Smem = AttnSmem<Cfg>;
   static_assert(Cfg::block_m % attn_slab_rows == 0 && Cfg::block_n % 16 == 0,
                 "whole slabs, whole steps");
+  static_assert(attn_slab_rows % Cfg::tile_heads == 0, "whole tokens");
   static_assert(Cfg::head_dim_qk % 16 == 0 && Smem::columns % 32 == 0, "whole steps, whole stores");
   static_assert(Cfg::split_v == 1 || Smem::columns % attn_box_columns == 0,
                 "parts of v are whole boxes");

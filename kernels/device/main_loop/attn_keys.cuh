@@ -29,7 +29,7 @@ template <class Cfg>
 class ContiguousKeys {
  public:
   using Params = AttnContiguousParams;
-  using Range = KeyRange<Cfg::block_m, Cfg::block_n, false>;
+  using Range = KeyRange<attn_tile_tokens<Cfg>, Cfg::block_n, false>;
   using KeyRing = Ring<Cfg::stages>;
   static constexpr bool all_lanes = false;
   static constexpr bool ordinary_writes = false;  // fill slots, which products see behind a fence alone
@@ -84,7 +84,7 @@ template <class Cfg>
 class PagedSource {
  public:
   using Params = AttnExtendParams;
-  using Range = KeyRange<Cfg::block_m, Cfg::block_n, Cfg::new_keys>;
+  using Range = KeyRange<attn_tile_tokens<Cfg>, Cfg::block_n, Cfg::new_keys>;
   using KeyRing = Ring<Cfg::stages>;
   static constexpr bool all_lanes = true, ordinary_writes = false;
 

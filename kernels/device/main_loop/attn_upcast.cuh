@@ -20,7 +20,7 @@ template <class Cfg>
 class ContiguousRows {
  public:
   using Params = AttnContiguousParams;
-  using Range = KeyRange<Cfg::block_m, Cfg::block_n, false>;
+  using Range = KeyRange<attn_tile_tokens<Cfg>, Cfg::block_n, false>;
   using KeyRing = Ring<Cfg::stages>;
   static constexpr bool all_lanes = true, ordinary_writes = false;
 

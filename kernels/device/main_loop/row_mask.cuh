@@ -8,22 +8,22 @@
 
 namespace dgrt {
 
-// What a warpgroup's rows may see. Rows count from the sequence's first.
+// What a warpgroup's rows may see. Tokens count from the sequence's first.
 template <class Cfg>
 struct RowMask {
   static constexpr auto block_n = static_cast<int32_t>(Cfg::block_n);
 
   using Tiles = KeyTiles<Cfg::block_n, Cfg::new_keys>;
 
-  int32_t left, right;  // first and last visible key of the slab's first row, by the windows alone
+  int32_t left, right;  // first and last visible key of the slab's first token, by the windows alone
   int32_t last_end;     // of the keys of all rows
   int32_t row;          // this thread's first row, from the slab's first; the other is 8 below
   Tiles tiles;
   MaskReader<Cfg> given;
 
-  __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_row, int32_t key_end)
-      : left(tile.offset() + slab_row - p.window_left),
-        right(tile.offset() + slab_row + p.window_right),
+  __device__ RowMask(const AttnParams& p, const RaggedTile& tile, int32_t slab_token, int32_t key_end)
+      : left(tile.offset() + slab_token - p.window_left),
+        right(tile.offset() + slab_token + p.window_right),
         last_end(key_end),
         row(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4),
         tiles(tile.offset()),
@@ -31,9 +31,14 @@ struct RowMask {
                        tile.q_len,
                        tile.kv_len,
                        tile.kv_len + tile.mask_column,
-                       slab_row + row / 16 * 16,
-                       16,
-                       {threadIdx.x % 32 / 4, threadIdx.x % 32 / 4 + 8}}) {}
+                       slab_token + token(row / 16 * 16),
+                       ceil_div(16, Cfg::tile_heads),
+                       {static_cast<uint32_t>(token(row) - token(row / 16 * 16)),
+                        static_cast<uint32_t>(token(row + 8) - token(row / 16 * 16))}}) {}
+
+  // Of a row of the slab, from the slab's first.
+  __device__ static int32_t token(int32_t row) { return row / static_cast<int32_t>(Cfg::tile_heads); }
+  __device__ static int32_t head(int32_t row) { return row % static_cast<int32_t>(Cfg::tile_heads); }
 
   // How many of a thread's columns come before an offset from its first.
   __device__ __forceinline__ static int32_t columns_before(int32_t offset) {
@@ -69,14 +74,15 @@ struct RowMask {
     const int32_t first = tiles.first_key(at), last = first + block_n - 1;
     const int32_t key_end = tiles.end(at, last_end);
     given.apply(s, first);
-    if (last < key_end && last <= right && first >= left + static_cast<int32_t>(attn_slab_rows) - 1)
+    if (last < key_end && last <= right && first >= left + static_cast<int32_t>(attn_slab_tokens<Cfg>) - 1)
       return;
     const int32_t column = first + static_cast<int32_t>(threadIdx.x % 4) * 2;
 #pragma unroll
     for (uint32_t half = 0; half < 2; ++half) {
       // Offsets from the thread's first column.
-      const int32_t low = left + row + static_cast<int32_t>(half) * 8 - column;
-      const int32_t high = min(right + row + static_cast<int32_t>(half) * 8, key_end - 1) - column;
+      const int32_t at = token(row + static_cast<int32_t>(half) * 8);
+      const int32_t low = left + at - column;
+      const int32_t high = min(right + at, key_end - 1) - column;
       hide_outside(s, half, columns_before(low), columns_before(high + 1));
     }
   }

@@ -22,7 +22,7 @@ namespace dgrt {
 struct RaggedTile {
   int32_t q_begin, q_len;    // tokens of the sequence
   int32_t kv_begin, kv_len;  // kv_begin: what the keys' source wants to know (attn_keys.cuh)
-  int32_t first_row, head;
+  int32_t first_token, head;  // of the tile's first row, among the sequence's
   int32_t mask_column;  // of the first key, in a caller's mask
 
   // Position of row 0 among the keys; negative if there are more queries than keys.
@@ -35,31 +35,31 @@ __device__ __forceinline__ int32_t bounded_indptr(const int32_t* indptr, uint32_
   return min(max(indptr[sequence], 0), static_cast<int32_t>(total));
 }
 
-// Key tiles [first, end) that some row of the tile may see, of keys [key_first, key_end).
-template <uint32_t block_m, uint32_t block_n, bool new_keys>
+// Key tiles [first, end) that some row of a tile of so many tokens may see, of keys [key_first, key_end).
+template <uint32_t tile_tokens, uint32_t block_n, bool new_keys>
 struct KeyRange {
   KeyTiles<block_n, new_keys> tiles;
   int32_t key_first, key_end, first, end;
 
   __device__ KeyRange(const AttnParams& p, const RaggedTile& tile) : tiles(tile.offset()) {
-    const int32_t last_row = min(tile.first_row + static_cast<int32_t>(block_m), tile.q_len) - 1;
-    key_first = max(tile.offset() + tile.first_row - p.window_left, 0);
-    key_end = min(tile.offset() + last_row + p.window_right + 1, tile.kv_len);
+    const int32_t last_token = min(tile.first_token + static_cast<int32_t>(tile_tokens), tile.q_len) - 1;
+    key_first = max(tile.offset() + tile.first_token - p.window_left, 0);
+    key_end = min(tile.offset() + last_token + p.window_right + 1, tile.kv_len);
     first = tiles.of(key_first);
     end = key_end <= key_first ? first : tiles.of(key_end - 1) + 1;
   }
   __device__ bool is_empty() const { return first >= end; }
 };
 
-// For all lanes of one warp. Keys: attn_keys.cuh.
-template <uint32_t block_m, class Keys>
+// Tiles of so many tokens and heads. For all lanes of one warp. Keys: attn_keys.cuh.
+template <uint32_t tile_tokens, uint32_t tile_heads, class Keys>
 class RaggedWalk {
  public:
   __device__ explicit RaggedWalk(const typename Keys::Params& p) : p_(p) {}
 
   // False after the last tile.
   __device__ bool next(RaggedTile& tile) {
-    const uint32_t num_tiles = num_slots() * p_.num_heads;
+    const uint32_t num_tiles = num_slots() * (p_.num_heads / tile_heads);
     while (true) {
       uint32_t index = blockIdx.x;
       if (!is_first_) {
@@ -70,17 +70,17 @@ class RaggedWalk {
       is_first_ = false;
       if (index >= num_tiles) return false;
       place(index, tile);
-      if (tile.first_row < tile.q_len) return true;
+      if (tile.first_token < tile.q_len) return true;
     }
   }
 
  private:
   static constexpr uint32_t no_tile = 0xffffffff;
 
-  __device__ uint32_t num_slots() const { return p_.total_q / block_m + p_.batch; }
+  __device__ uint32_t num_slots() const { return p_.total_q / tile_tokens + p_.batch; }
 
   __device__ uint32_t first_slot(uint32_t sequence) const {
-    return bounded_indptr(p_.q_indptr, sequence, p_.total_q) / block_m + sequence;
+    return bounded_indptr(p_.q_indptr, sequence, p_.total_q) / tile_tokens + sequence;
   }
 
   // The last sequence that starts at `slot` or before: each lane probes a thirty-second of what is
@@ -98,10 +98,11 @@ class RaggedWalk {
   }
 
   __device__ void place(uint32_t index, RaggedTile& tile) const {
-    const uint32_t per_section = num_slots() * p_.head_section;
+    // Heads count by tiles of them.
+    const uint32_t section_heads = p_.head_section / tile_heads, per_section = num_slots() * section_heads;
     const uint32_t section = index / per_section, rest = index - section * per_section;
-    const uint32_t first_head = section * p_.head_section;
-    const uint32_t heads = min(p_.head_section, p_.num_heads - first_head);
+    const uint32_t first_head = section * section_heads;
+    const uint32_t heads = min(section_heads, p_.num_heads / tile_heads - first_head);
     const uint32_t slot = num_slots() - 1 - rest / heads;
     const uint32_t sorted_slots = p_.sorted == p_.batch ? num_slots() : first_slot(p_.sorted);
     uint32_t sequence, row_tile;
@@ -111,11 +112,11 @@ class RaggedWalk {
       sequence = find_sequence(slot);
       row_tile = slot - first_slot(sequence);
     }
-    tile.head = static_cast<int32_t>(first_head + rest % heads);
+    tile.head = static_cast<int32_t>((first_head + rest % heads) * tile_heads);
     tile.q_begin = bounded_indptr(p_.q_indptr, sequence, p_.total_q);
     tile.q_len = bounded_indptr(p_.q_indptr, sequence + 1, p_.total_q) - tile.q_begin;
     Keys::locate(p_, sequence, tile);
-    tile.first_row = row_tile == no_tile ? tile.q_len : static_cast<int32_t>(row_tile * block_m);
+    tile.first_token = row_tile == no_tile ? tile.q_len : static_cast<int32_t>(row_tile * tile_tokens);
   }
 
   // Of the first sequences' tiles, one lane to a sequence, that of this rank: those whose rows come last
@@ -128,8 +129,8 @@ class RaggedWalk {
       tile.q_len = bounded_indptr(p_.q_indptr, lane + 1, p_.total_q) -
                    bounded_indptr(p_.q_indptr, lane, p_.total_q);
       Keys::locate(p_, lane, tile);
-      bottom = static_cast<uint32_t>(max(tile.offset(), 0)) / block_m;
-      top = bottom + ceil_div(static_cast<uint32_t>(max(tile.q_len, 0)), block_m);
+      bottom = static_cast<uint32_t>(max(tile.offset(), 0)) / tile_tokens;
+      top = bottom + ceil_div(static_cast<uint32_t>(max(tile.q_len, 0)), tile_tokens);
     }
     const auto tiles_from = [&](uint32_t height) {
       return ptx::redux_add_u32(top - min(top, max(bottom, height)));
