@@ -108,17 +108,6 @@ __device__ __forceinline__ RaggedTile load_work(uint32_t from) {
   return {tokens.x, tokens.y, tokens.z, tokens.w, place.x, place.y, place.z};
 }
 
-// Where a slab of q lies in its map. token: the slab's first, from the tile's.
-template <class Cfg>
-struct QueryBox {
-  int32_t middle, outer;
-
-  __device__ __forceinline__ QueryBox(const RaggedTile& tile, uint32_t token)
-      : middle(tile.q_begin + tile.first_token + static_cast<int32_t>(token)), outer(tile.head) {
-    if constexpr (Cfg::tile_heads > 1) outer = middle, middle = tile.head;
-  }
-};
-
 // One thread, or all of the warps that load keys, of which one thread leads: it alone loads q.
 template <class Cfg, class Keys>
 struct AttnLoad {

@@ -47,7 +47,7 @@ __device__ __forceinline__ uint32_t mla_merge_group(uint32_t parts) {
 }
 
 // Stores the rows of segment number `index`, or their part. has_rows: this warp's. together: many parts are added up by
-// all of their CTAs, where those are not the work of few.
+// all of their CTAs; not where a CTA may have several parts of a unit.
 template <class Cfg, bool together>
 __device__ __forceinline__ void mla_finish(const AttnPagedParams& p, const MlaSmem& smem, const PagedScales& scales,
                                            const MlaRows& rows, bool has_rows, uint32_t warpgroup, uint32_t index) {

@@ -29,6 +29,17 @@ struct RaggedTile {
   __device__ int32_t offset() const { return kv_len - q_len; }
 };
 
+// Where a slab of q lies in its map. token: the slab's first, from the tile's.
+template <class Cfg>
+struct QueryBox {
+  int32_t middle, outer;
+
+  __device__ __forceinline__ QueryBox(const RaggedTile& tile, uint32_t token)
+      : middle(tile.q_begin + tile.first_token + static_cast<int32_t>(token)), outer(tile.head) {
+    if constexpr (Cfg::tile_heads > 1) outer = middle, middle = tile.head;
+  }
+};
+
 // Where a sequence starts, from lengths that may be anything.
 __device__ __forceinline__ int32_t bounded_indptr(const int32_t* indptr, uint32_t sequence,
                                                   uint32_t total) {
