@@ -455,9 +455,9 @@ def headline_table(records):
         shares = [row["floor_share"] for row in record["rows"]
                   if row["op"] == op and row["check"]["ok"]] if record else []
         if shares:
-            shapes, _, peers, link = lines.get((op, ""), ("", "", "", ""))
-            beside, links = (f"{peers} ({shapes} shapes)", f"{link_to(record)}, {link}") if peers else ("", link_to(record))
-            lines[op, ""] = [str(len(shares)), cell(statistics.geometric_mean(shares), 2), beside, links]
+            _, _, peers, link = lines.get((op, ""), ("", "", "", ""))
+            links = f"{link_to(record)}, {link}" if peers else link_to(record)
+            lines[op, ""] = [str(len(shares)), cell(statistics.geometric_mean(shares), 2), peers, links]
     if not lines:
         return NOTHING
     return table(["op", "range", "shapes", "share of floor", "speed beside", "record"],
