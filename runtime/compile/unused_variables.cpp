@@ -13,6 +13,8 @@ namespace dgrt {
 namespace {
 
 constexpr uint16_t machine_cuda = 190;  // EM_CUDA
+// What CUDA 13 writes into EI_OSABI and EI_ABIVERSION; CUDA 12.8 writes 0x33 and 7.
+constexpr uint8_t os_abi = 0x41, abi_version = 8;
 // What ptxas gives a symbol that names nothing: the ABI has visibility "internal" for it.
 constexpr uint8_t no_visibility = STV_INTERNAL;
 
@@ -102,7 +104,9 @@ bool remove_unused_variables(std::span<uint8_t> bytes, std::string_view ptx) {
   Image image(bytes);
   Elf64_Ehdr header;
   if (!image.read(0, &header) || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-      header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != machine_cuda || header.e_shstrndx >= header.e_shnum)
+      header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_OSABI] != os_abi ||
+      header.e_ident[EI_ABIVERSION] != abi_version || header.e_machine != machine_cuda ||
+      header.e_shstrndx >= header.e_shnum)
     return false;
   Elf64_Shdr all = {};  // the table of sections, as if it were one
   all.sh_offset = header.e_shoff, all.sh_size = uint64_t{header.e_shnum} * sizeof(Elf64_Shdr);

@@ -13,7 +13,8 @@ namespace dgrt {
 //
 // Marks the variables, their addresses and the relocations of those as inactive (SHT_NULL), where `ptx`, from which the
 // image was assembled, never refers to a variable. Code, its parameters and its resources stay as they are to the byte.
-// Returns whether it did: an image that is not laid out as expected, or that needs a variable, is not touched.
+// Returns whether it did: an image that needs a variable, is not laid out as expected, or is not in the format of CUDA 13,
+// the only one of which a driver was seen to load such images, is not touched.
 bool remove_unused_variables(std::span<uint8_t> image, std::string_view ptx);
 
 }  // namespace dgrt

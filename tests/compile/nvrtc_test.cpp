@@ -69,6 +69,10 @@ TEST_CASE("nvrtc: equal inputs give equal images, wherever they lie and at any t
 }
 
 TEST_CASE("nvrtc: constants are no variables of the image, unless the code reads them", "[compile]") {
+  if (compiler()->id().major < 13) {
+    WARN("images of NVRTC " << compiler()->id().major << " keep their variables");
+    return;
+  }
   const TempKernels kernels = toy_kernels();
   const auto has_variables = [&](const std::string& more) {
     kernels.write("toy/scale.cuh", std::string(toy_scale) + more);

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/catch.h"
@@ -147,6 +148,16 @@ TEST_CASE("unused variables: images that are cut or damaged", "[unit]") {
   other[0] = 'M';  // no ELF file
   CHECK_FALSE(remove_unused_variables(other, ptx));
   CHECK_FALSE(remove_unused_variables({}, ptx));
+}
+
+TEST_CASE("unused variables: images of a format that no driver was tried with stay as they are", "[unit]") {
+  for (const auto& [at, value] : {std::pair{EI_OSABI, 0x33}, std::pair{EI_ABIVERSION, 7}}) {
+    Bytes image = golden_image();
+    image[static_cast<size_t>(at)] = static_cast<uint8_t>(value);
+    const Bytes before = image;
+    CHECK_FALSE(remove_unused_variables(image, read_golden("variables.ptx")));
+    CHECK(image == before);
+  }
 }
 
 }  // namespace
