@@ -213,7 +213,7 @@ class Render(unittest.TestCase):
         self.assertIn("0.50 us (3.70 against 3.20)", text)
         self.assertNotIn("gemm_bf16, over bare", text)
         self.assertIn("Google Benchmark, 1 of 2 CPUs (CPU), 2026-01-02", text)
-        self.assertIn("| gemm_fp8 | 2 | 1 | 180 | 240 | 25 + 90 + 60 |", text)
+        self.assertIn("| gemm_fp8 | 2 | 1 (200 ms) | 180 | 240 | 25 + 90 + 60 |", text)
 
     def test_boots_and_prewarms(self):
         boot = {"run_type": "iteration", "real_time": 250.0, "time_unit": "ms", "kernels": 201,
