@@ -72,6 +72,7 @@ void compile_all(const std::map<std::string, Instance>& kernels,
   std::vector<std::string> complaints;
   std::vector<const Instance*> slow;
   double slowest_ms = 0;
+  const double slowness_now = slowness(*nvrtc.value());
   const auto work = [&] {
     for (size_t i; (i = next++) < todo.size();) {
       const double start_ms = thread_cpu_ms();
@@ -88,7 +89,7 @@ void compile_all(const std::map<std::string, Instance>& kernels,
       else if (std::vector<uint8_t> image = compiled.value().cubin; remove_unused_variables(image, ""))
         complaint = "holds variables";
       const std::lock_guard lock(mutex);
-      if (ms > budget_ms(*todo[i])) slow.push_back(todo[i]);
+      if (ms > budget_ms(*todo[i]) * slowness_now) slow.push_back(todo[i]);
       slowest_ms = std::max(slowest_ms, ms);
       if (!complaint.empty()) complaints.push_back(todo[i]->entry + ": " + complaint);
     }
