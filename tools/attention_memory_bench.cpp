@@ -1,9 +1,5 @@
 #include "tools/attention_memory_bench.h"
 
-#include <algorithm>
-#include <numeric>
-#include <random>
-
 #include "tools/lib/lab_attn_memory_check.h"
 #include "tools/lib/lab_fill.h"
 
@@ -120,15 +116,13 @@ Result<const dgrt_args*> KvAppendBench::prepare(int64_t m) {
                             device(), x.num_pages * x.k_cache_page_stride * cache_bytes()));
   DGRT_ASSIGN(v_cache_, lab::DeviceBuffer::make(
                             device(), x.num_pages * x.v_cache_page_stride * cache_bytes()));
-  DGRT_ASSIGN(slots_on_device_, lab::DeviceBuffer::make(device(), m * sizeof(int32_t)));
   DGRT_ASSIGN(scale_, lab::DeviceBuffer::make(device(), sizeof(float)));
   DGRT_TRY(fill_normal(device(), k_, desc_.dtype, 0));
   DGRT_TRY(fill_normal(device(), v_, desc_.dtype, 1));
   DGRT_TRY(lab::fill_scales(device(), scale_.as<float>(), 1, seed));
-  slots_.resize(x.num_pages * page_size);
-  std::iota(slots_.begin(), slots_.end(), 0);
-  std::shuffle(slots_.begin(), slots_.end(), std::mt19937_64(seed));
-  DGRT_TRY(slots_on_device_.upload(slots_.data(), m * sizeof(int32_t)));
+  slots_ = lab::shuffled(x.num_pages * page_size, seed);
+  slots_.resize(m);
+  DGRT_ASSIGN(slots_on_device_, lab::DeviceBuffer::make_of(device(), slots_));
   x.k = k_.data(), x.v = v_.data(), x.k_cache = k_cache_.data(), x.v_cache = v_cache_.data();
   x.slot_mapping = slots_on_device_.data();
   if (desc_.dtype_cache == DGRT_E4M3) x.k_scale = x.v_scale = scale_.as<float>();
@@ -144,7 +138,7 @@ Status KvAppendBench::check(BenchCheck* check) const {
   DGRT_ASSIGN(images.v, v_.download_all<std::byte>());
   DGRT_ASSIGN(images.k_cache, k_cache_.download_all<std::byte>());
   DGRT_ASSIGN(images.v_cache, v_cache_.download_all<std::byte>());
-  images.slots.assign(slots_.begin(), slots_.begin() + args_.tokens);
+  images.slots.assign(slots_.begin(), slots_.end());
   if (args_.k_scale != nullptr) {
     DGRT_ASSIGN(images.k_scale, scale_.download_all<float>());
     images.v_scale = images.k_scale;

@@ -1,7 +1,6 @@
 #include "tools/indexer_bench.h"
 
 #include <algorithm>
-#include <numeric>
 #include <random>
 
 #include "tools/lib/lab_fill.h"
@@ -15,12 +14,6 @@ constexpr int64_t most_checked = 64;  // rows
 constexpr int64_t ranks = 8;  // that split a prompt
 
 int64_t out_bytes(dgrt_dtype dtype) { return dtype == DGRT_FP32 ? 4 : 2; }
-
-Result<lab::DeviceBuffer> make_integers(const lab::Device& device, const std::vector<int32_t>& values) {
-  DGRT_ASSIGN(lab::DeviceBuffer buffer, lab::DeviceBuffer::make(device, values.size() * sizeof(int32_t)));
-  DGRT_TRY(buffer.upload(values.data(), buffer.bytes()));
-  return buffer;
-}
 
 // What either op has.
 template <class Desc, class Args>
@@ -76,8 +69,8 @@ class MqaLogitsBench final : public LogitsBench<LogitsBenchDesc, dgrt_mqa_logits
     DGRT_ASSIGN(kv_scale_, lab::DeviceBuffer::make(device(), keys * sizeof(float)));
     DGRT_TRY(lab::fill_normal_e4m3(device(), kv_.data(), kv_.bytes(), seed + 2));
     DGRT_TRY(lab::fill_scales(device(), kv_scale_.as<float>(), keys, seed + 3));
-    DGRT_ASSIGN(ks_, make_integers(device(), std::vector<int32_t>(m, 0)));
-    DGRT_ASSIGN(ke_, make_integers(device(), ends(m)));
+    DGRT_ASSIGN(ks_, lab::DeviceBuffer::make_of(device(), std::vector<int32_t>(m, 0)));
+    DGRT_ASSIGN(ke_, lab::DeviceBuffer::make_of(device(), ends(m)));
     args_.kv = kv_.data(), args_.kv_scale = kv_scale_.as<float>();
     args_.ks = ks_.as<int32_t>(), args_.ke = ke_.as<int32_t>();
     args_.tokens = m, args_.kv_tokens = keys;
@@ -125,15 +118,13 @@ class PagedMqaLogitsBench final : public LogitsBench<PagedLogitsBenchDesc, dgrt_
         context_lens.push_back(lens[i] - static_cast<int32_t>(desc_.next_n - 1 - n));
       for (int64_t page = 0; page * desc_.page_size < lens[i]; ++page) table[i * max_pages + page] = num_pages++;
     }
-    std::vector<int32_t> pages(num_pages);
-    std::iota(pages.begin(), pages.end(), 0);
-    std::shuffle(pages.begin(), pages.end(), std::mt19937_64(seed));
+    const std::vector<int32_t> pages = lab::shuffled(num_pages, seed);
     for (int32_t& entry : table)
       if (entry >= 0) entry = pages[entry];
     DGRT_TRY(make_rows(m * desc_.next_n, desc_.max_context_len));
     DGRT_TRY(make_cache(num_pages, page_bytes));
-    DGRT_ASSIGN(context_lens_, make_integers(device(), context_lens));
-    DGRT_ASSIGN(page_table_, make_integers(device(), table));
+    DGRT_ASSIGN(context_lens_, lab::DeviceBuffer::make_of(device(), context_lens));
+    DGRT_ASSIGN(page_table_, lab::DeviceBuffer::make_of(device(), table));
     args_.context_lens = context_lens_.as<int32_t>(), args_.page_table = page_table_.as<int32_t>();
     args_.batch = m, args_.max_context_len = desc_.max_context_len;
     args_.num_pages = num_pages, args_.max_pages = max_pages;

@@ -67,101 +67,76 @@ BenchCost QuantFp8Bench::cost(int64_t m) const {
   return cost;
 }
 
-// Dense strides of a scale op's operands: groups one behind the other.
-template <class Args>
-void set_dense(int64_t m, int64_t k_blocks, bool mn_major, int64_t dst_columns, Args* args) {
-  args->m = m;
-  args->ld_src = mn_major ? m : k_blocks;
-  args->ld_dst = dgrt_tma_aligned_rows(m, sizeof(float));
-  args->group_stride_src = m * k_blocks;
-  args->group_stride_dst = dst_columns * args->ld_dst;
-}
+struct ScaleLayout {
+  using Desc = dgrt_scale_layout_desc;
+  using Args = dgrt_scale_layout_args;
+  using Out = float;
+  static constexpr Args no_args = DGRT_SCALE_LAYOUT_ARGS;
+  static int64_t out_columns(const Desc& desc) { return desc.k_blocks; }
+  static Status check(const Desc& desc, const Args& args, const std::vector<uint32_t>& src,
+                      const std::vector<uint32_t>& dst) {
+    return lab::check_scale_layout(desc, args, src, dst);
+  }
+};
 
-class ScaleLayoutBench final : public OpBench {
+struct ScalePack {
+  using Desc = dgrt_scale_pack_ue8m0_desc;
+  using Args = dgrt_scale_pack_ue8m0_args;
+  using Out = int32_t;
+  static constexpr Args no_args = DGRT_SCALE_PACK_UE8M0_ARGS;
+  static int64_t out_columns(const Desc& desc) { return ceil_div(desc.k_blocks, 4); }
+  static Status check(const Desc& desc, const Args& args, const std::vector<uint32_t>& src,
+                      const std::vector<uint32_t>& dst) {
+    return lab::check_scale_pack(desc, args, {}, src, dst);
+  }
+};
+
+// Scales of groups one behind the other, with dense strides, into another layout.
+template <class Op>
+class ScaleBench final : public OpBench {
  public:
-  ScaleLayoutBench(const BenchHost& host, const dgrt_scale_layout_desc& desc)
-      : OpBench(host), desc_(desc) {}
+  ScaleBench(const BenchHost& host, const typename Op::Desc& desc) : OpBench(host), desc_(desc) {}
   const dgrt_desc* desc() const override { return &desc_.op; }
   Result<const dgrt_args*> prepare(int64_t m) override;
 
  private:
   Status check(BenchCheck* check) const override;
-  BenchCost cost(int64_t m) const override;
+  BenchCost cost(int64_t m) const override {
+    BenchCost cost;
+    cost.bytes = 4.0 * m * (desc_.k_blocks + Op::out_columns(desc_)) * num_groups();
+    return cost;
+  }
   int64_t num_groups() const { return std::max<int64_t>(desc_.num_groups, 1); }
 
-  dgrt_scale_layout_desc desc_;
-  dgrt_scale_layout_args args_ = DGRT_SCALE_LAYOUT_ARGS;
+  typename Op::Desc desc_;
+  typename Op::Args args_ = Op::no_args;
   lab::DeviceBuffer src_, dst_;
 };
 
-Result<const dgrt_args*> ScaleLayoutBench::prepare(int64_t m) {
-  set_dense(m, desc_.k_blocks, desc_.src_major == DGRT_MN_MAJOR, desc_.k_blocks, &args_);
+template <class Op>
+Result<const dgrt_args*> ScaleBench<Op>::prepare(int64_t m) {
+  args_.m = m;
+  args_.ld_src = desc_.src_major == DGRT_MN_MAJOR ? m : desc_.k_blocks;
+  args_.ld_dst = dgrt_tma_aligned_rows(m, sizeof(float));
+  args_.group_stride_src = m * desc_.k_blocks;
+  args_.group_stride_dst = Op::out_columns(desc_) * args_.ld_dst;
   const uint64_t num_src = num_groups() * args_.group_stride_src;
   const uint64_t num_dst = num_groups() * args_.group_stride_dst;
   DGRT_ASSIGN(src_, lab::DeviceBuffer::make(device(), num_src * sizeof(float)));
-  DGRT_ASSIGN(dst_, lab::DeviceBuffer::make(device(), num_dst * sizeof(float)));
+  DGRT_ASSIGN(dst_, lab::DeviceBuffer::make(device(), num_dst * sizeof(typename Op::Out)));
   DGRT_TRY(lab::fill_scales(device(), src_.as<float>(), num_src, seed));
   args_.src = src_.as<float>();
-  args_.dst = dst_.as<float>();
+  args_.dst = dst_.as<typename Op::Out>();
   return &args_.op;
 }
 
-Status ScaleLayoutBench::check(BenchCheck* check) const {
-  check->elements = dst_.bytes() / sizeof(float);
+template <class Op>
+Status ScaleBench<Op>::check(BenchCheck* check) const {
+  check->elements = dst_.bytes() / sizeof(typename Op::Out);
   for (const lab::DeviceBuffer* buffer : {&src_, &dst_}) DGRT_TRY(buffer->check_guards());
   DGRT_ASSIGN(const std::vector<uint32_t> src, src_.download_all<uint32_t>());
   DGRT_ASSIGN(const std::vector<uint32_t> dst, dst_.download_all<uint32_t>());
-  return lab::check_scale_layout(desc_, args_, src, dst);
-}
-
-BenchCost ScaleLayoutBench::cost(int64_t m) const {
-  BenchCost cost;
-  cost.bytes = 2.0 * sizeof(float) * m * desc_.k_blocks * num_groups();
-  return cost;
-}
-
-class ScalePackBench final : public OpBench {
- public:
-  ScalePackBench(const BenchHost& host, const dgrt_scale_pack_ue8m0_desc& desc)
-      : OpBench(host), desc_(desc) {}
-  const dgrt_desc* desc() const override { return &desc_.op; }
-  Result<const dgrt_args*> prepare(int64_t m) override;
-
- private:
-  Status check(BenchCheck* check) const override;
-  BenchCost cost(int64_t m) const override;
-  int64_t num_groups() const { return std::max<int64_t>(desc_.num_groups, 1); }
-  int64_t num_words() const { return ceil_div(desc_.k_blocks, 4); }
-
-  dgrt_scale_pack_ue8m0_desc desc_;
-  dgrt_scale_pack_ue8m0_args args_ = DGRT_SCALE_PACK_UE8M0_ARGS;
-  lab::DeviceBuffer src_, dst_;
-};
-
-Result<const dgrt_args*> ScalePackBench::prepare(int64_t m) {
-  set_dense(m, desc_.k_blocks, desc_.src_major == DGRT_MN_MAJOR, num_words(), &args_);
-  const uint64_t num_src = num_groups() * args_.group_stride_src;
-  const uint64_t num_dst = num_groups() * args_.group_stride_dst;
-  DGRT_ASSIGN(src_, lab::DeviceBuffer::make(device(), num_src * sizeof(float)));
-  DGRT_ASSIGN(dst_, lab::DeviceBuffer::make(device(), num_dst * sizeof(int32_t)));
-  DGRT_TRY(lab::fill_scales(device(), src_.as<float>(), num_src, seed));
-  args_.src = src_.as<float>();
-  args_.dst = dst_.as<int32_t>();
-  return &args_.op;
-}
-
-Status ScalePackBench::check(BenchCheck* check) const {
-  check->elements = dst_.bytes() / sizeof(int32_t);
-  for (const lab::DeviceBuffer* buffer : {&src_, &dst_}) DGRT_TRY(buffer->check_guards());
-  DGRT_ASSIGN(const std::vector<uint32_t> src, src_.download_all<uint32_t>());
-  DGRT_ASSIGN(const std::vector<uint32_t> dst, dst_.download_all<uint32_t>());
-  return lab::check_scale_pack(desc_, args_, {}, src, dst);
-}
-
-BenchCost ScalePackBench::cost(int64_t m) const {
-  BenchCost cost;
-  cost.bytes = 4.0 * m * (desc_.k_blocks + num_words()) * num_groups();
-  return cost;
+  return Op::check(desc_, args_, src, dst);
 }
 
 }  // namespace
@@ -173,12 +148,12 @@ Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
 
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
                                             const dgrt_scale_layout_desc& desc) {
-  return make_op_bench<ScaleLayoutBench>(host, desc);
+  return make_op_bench<ScaleBench<ScaleLayout>>(host, desc);
 }
 
 Result<std::unique_ptr<OpBench>> make_bench(const BenchHost& host,
                                             const dgrt_scale_pack_ue8m0_desc& desc) {
-  return make_op_bench<ScalePackBench>(host, desc);
+  return make_op_bench<ScaleBench<ScalePack>>(host, desc);
 }
 
 }  // namespace dgrt

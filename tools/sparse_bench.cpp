@@ -1,8 +1,6 @@
 #include "tools/sparse_bench.h"
 
 #include <algorithm>
-#include <numeric>
-#include <random>
 
 #include "tools/lib/lab_fill.h"
 #include "tools/lib/lab_sparse_check.h"
@@ -14,18 +12,6 @@ namespace {
 constexpr uint64_t seed = 20258;         // of the inputs; any will do
 constexpr int64_t most_checked = 1 << 3;  // rows of topk_transform
 constexpr int64_t page_size = 64;
-
-std::vector<int32_t> shuffled(int64_t count) {
-  std::vector<int32_t> order(count);
-  std::iota(order.begin(), order.end(), 0);
-  std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
-  return order;
-}
-
-Status make_uploaded(const lab::Device& device, const std::vector<int32_t>& values, lab::DeviceBuffer* to) {
-  DGRT_ASSIGN(*to, lab::DeviceBuffer::make(device, values.size() * sizeof(int32_t)));
-  return to->upload(values.data(), values.size() * sizeof(int32_t));
-}
 
 // Rows of full length, as of one context.
 class TopkTransformBench final : public OpBench {
@@ -57,8 +43,8 @@ Result<const dgrt_args*> TopkTransformBench::prepare(int64_t m) {
   DGRT_ASSIGN(slots_, lab::DeviceBuffer::make(device(), m * desc_.top_k * sizeof(int32_t)));
   DGRT_TRY(lab::fill_normal_f32(device(), scores_.as<float>(), m * x.scores_row_stride, seed));
   DGRT_TRY(lab::fill_words(device(), lengths_.data(), m, static_cast<uint32_t>(x.columns)));
-  table_ = shuffled(x.num_pages);
-  DGRT_TRY(make_uploaded(device(), table_, &table_on_device_));
+  table_ = lab::shuffled(x.num_pages, seed);
+  DGRT_ASSIGN(table_on_device_, lab::DeviceBuffer::make_of(device(), table_));
   x.scores = scores_.as<float>(), x.lengths = lengths_.as<int32_t>();
   x.page_table = table_on_device_.as<int32_t>();
   x.positions = positions_.as<int32_t>(), x.slots = slots_.as<int32_t>();
@@ -127,9 +113,9 @@ Result<const dgrt_args*> MlaKvAppendBench::prepare(int64_t m) {
   DGRT_ASSIGN(latent_, lab::DeviceBuffer::make(device(), m * x.latent_token_stride * 2));
   DGRT_ASSIGN(cache_, lab::DeviceBuffer::make(device(), x.num_pages * x.cache_page_stride));
   DGRT_TRY(lab::fill_normal_bf16(device(), latent_.data(), m * x.latent_token_stride, seed));
-  slots_ = shuffled(x.num_pages * page_size);
+  slots_ = lab::shuffled(x.num_pages * page_size, seed);
   slots_.resize(m);
-  DGRT_TRY(make_uploaded(device(), slots_, &slots_on_device_));
+  DGRT_ASSIGN(slots_on_device_, lab::DeviceBuffer::make_of(device(), slots_));
   x.latent = latent_.data(), x.rotary = latent_.as<uint16_t>() + columns_of(desc_.format) - 64;
   x.cache = cache_.data(), x.slot_mapping = slots_on_device_.data();
   return &x.op;
@@ -181,12 +167,12 @@ Result<const dgrt_args*> KvDequantBench::prepare(int64_t m) {
   DGRT_ASSIGN(out_, lab::DeviceBuffer::make(device(), sequences() * x.out_sequence_stride * 2));
   // Numbers as codes, as scales of either format and as rotary columns.
   DGRT_TRY(lab::fill_words(device(), cache_.data(), x.num_pages * x.cache_page_stride / 4, 0x3f803f80));
-  slots_ = shuffled(x.num_pages * page_size);
+  slots_ = lab::shuffled(x.num_pages * page_size, seed);
   slots_.resize(m);
-  pages_ = shuffled(x.num_pages);
-  DGRT_TRY(make_uploaded(device(), slots_, &slots_on_device_));
-  DGRT_TRY(make_uploaded(device(), pages_, &pages_on_device_));
-  DGRT_TRY(make_uploaded(device(), std::vector<int32_t>(sequences(), static_cast<int32_t>(m)), &lengths_));
+  pages_ = lab::shuffled(x.num_pages, seed);
+  DGRT_ASSIGN(slots_on_device_, lab::DeviceBuffer::make_of(device(), slots_));
+  DGRT_ASSIGN(pages_on_device_, lab::DeviceBuffer::make_of(device(), pages_));
+  DGRT_ASSIGN(lengths_, lab::DeviceBuffer::make_of(device(), std::vector<int32_t>(sequences(), static_cast<int32_t>(m))));
   x.cache = cache_.data(), x.out = out_.data(), x.slots = slots_on_device_.data();
   x.seq_lens = lengths_.as<int32_t>(), x.page_table = pages_on_device_.as<int32_t>();
   return &x.op;
@@ -234,14 +220,13 @@ Result<const dgrt_args*> SwaIdsBench::prepare(int64_t m) {
   x.max_tokens = x.req_to_token_row_stride = 2 * extend + desc_.window, x.num_full = batch * x.max_tokens;
   images_.seq_lens.assign(batch, static_cast<int32_t>(x.max_tokens));
   images_.extend_lens.assign(batch, static_cast<int32_t>(extend));
-  images_.request_rows = shuffled(batch), images_.req_to_token = shuffled(x.num_full);
+  images_.request_rows = lab::shuffled(batch, seed), images_.req_to_token = lab::shuffled(x.num_full, seed);
   images_.full_to_swa.assign(images_.req_to_token.begin(), images_.req_to_token.end());
-  DGRT_TRY(make_uploaded(device(), images_.seq_lens, &seq_lens_));
-  DGRT_TRY(make_uploaded(device(), images_.extend_lens, &extend_lens_));
-  DGRT_TRY(make_uploaded(device(), images_.request_rows, &request_rows_));
-  DGRT_TRY(make_uploaded(device(), images_.req_to_token, &req_to_token_));
-  DGRT_ASSIGN(full_to_swa_, lab::DeviceBuffer::make(device(), x.num_full * sizeof(int64_t)));
-  DGRT_TRY(full_to_swa_.upload(images_.full_to_swa.data(), full_to_swa_.bytes()));
+  DGRT_ASSIGN(seq_lens_, lab::DeviceBuffer::make_of(device(), images_.seq_lens));
+  DGRT_ASSIGN(extend_lens_, lab::DeviceBuffer::make_of(device(), images_.extend_lens));
+  DGRT_ASSIGN(request_rows_, lab::DeviceBuffer::make_of(device(), images_.request_rows));
+  DGRT_ASSIGN(req_to_token_, lab::DeviceBuffer::make_of(device(), images_.req_to_token));
+  DGRT_ASSIGN(full_to_swa_, lab::DeviceBuffer::make_of(device(), images_.full_to_swa));
   DGRT_ASSIGN(token_ids_, lab::DeviceBuffer::make(device(), x.capacity * sizeof(int32_t)));
   DGRT_ASSIGN(first_, lab::DeviceBuffer::make(device(), batch * sizeof(int32_t)));
   DGRT_ASSIGN(gather_lens_, lab::DeviceBuffer::make(device(), batch * sizeof(int32_t)));
@@ -302,12 +287,12 @@ Result<const dgrt_args*> CombineBench::prepare(int64_t m) {
     images_.gather_lens.push_back(static_cast<int32_t>(std::min(length, tokens + desc_.window - 1)));
   images_.compressed_base = {0, static_cast<int32_t>(visible)};
   images_.swa_base = {static_cast<int32_t>(2 * visible), static_cast<int32_t>(2 * visible + images_.gather_lens[0])};
-  DGRT_TRY(make_uploaded(device(), images_.topk_indices, &topk_));
-  DGRT_TRY(make_uploaded(device(), images_.query_start_loc, &starts_));
-  DGRT_TRY(make_uploaded(device(), images_.seq_lens, &seq_lens_));
-  DGRT_TRY(make_uploaded(device(), images_.gather_lens, &gather_lens_));
-  DGRT_TRY(make_uploaded(device(), images_.compressed_base, &compressed_base_));
-  DGRT_TRY(make_uploaded(device(), images_.swa_base, &swa_base_));
+  DGRT_ASSIGN(topk_, lab::DeviceBuffer::make_of(device(), images_.topk_indices));
+  DGRT_ASSIGN(starts_, lab::DeviceBuffer::make_of(device(), images_.query_start_loc));
+  DGRT_ASSIGN(seq_lens_, lab::DeviceBuffer::make_of(device(), images_.seq_lens));
+  DGRT_ASSIGN(gather_lens_, lab::DeviceBuffer::make_of(device(), images_.gather_lens));
+  DGRT_ASSIGN(compressed_base_, lab::DeviceBuffer::make_of(device(), images_.compressed_base));
+  DGRT_ASSIGN(swa_base_, lab::DeviceBuffer::make_of(device(), images_.swa_base));
   DGRT_ASSIGN(indices_, lab::DeviceBuffer::make(device(), m * x.indices_row_stride * sizeof(int32_t)));
   DGRT_ASSIGN(lengths_, lab::DeviceBuffer::make(device(), m * sizeof(int32_t)));
   x.topk_indices = topk_.as<int32_t>(), x.query_start_loc = starts_.as<int32_t>();

@@ -14,12 +14,6 @@ namespace {
 
 constexpr int64_t dv = 512;
 
-template <class T>
-Status make_uploaded(const lab::Device& device, const std::vector<T>& values, lab::DeviceBuffer* to) {
-  DGRT_ASSIGN(*to, lab::DeviceBuffer::make(device, values.size() * sizeof(T)));
-  return to->upload(values.data(), to->bytes());
-}
-
 uint16_t clamped_normal(std::mt19937_64& random, float sigma) {
   const float value = std::normal_distribution<float>(0.0f, sigma)(random);
   return lab::float_to_bf16(std::clamp(value, -1.0f, 1.0f));
@@ -97,8 +91,8 @@ Status SparseRun::make_pool(int64_t top_k, int64_t page_size, uint64_t seed, Poo
   }
   for (int64_t slot = 0; slot < num_slots; ++slot)
     if (is_named[static_cast<size_t>(slot)]) fill_slot(slot, seed * 1000003 + static_cast<uint64_t>(slot), pool);
-  DGRT_TRY(make_uploaded(*gpu_->lab, pool->cache_image, &pool->cache));
-  DGRT_TRY(make_uploaded(*gpu_->lab, pool->index_image, &pool->indices));
+  DGRT_ASSIGN(pool->cache, lab::DeviceBuffer::make_of(*gpu_->lab, pool->cache_image));
+  DGRT_ASSIGN(pool->indices, lab::DeviceBuffer::make_of(*gpu_->lab, pool->index_image));
   const int64_t num_lengths = test_.lengths == ListLengths::of_tokens ? test_.tokens() : test_.batch;
   DGRT_ASSIGN(pool->lengths, lab::DeviceBuffer::make(*gpu_->lab, static_cast<size_t>(num_lengths) * 4));
   return ok();
@@ -134,8 +128,9 @@ Status SparseRun::make_queries() {
   for (uint16_t& value : q_image_) value = clamped_normal(random, 1.0f);
   const float kinds[] = {0.5f, std::numeric_limits<float>::infinity(), -3, -std::numeric_limits<float>::infinity(), 6};
   for (int64_t head = 0; head < test_.heads; ++head) sinks_image_.push_back(kinds[head % 5]);
-  DGRT_TRY(make_uploaded(*gpu_->lab, q_image_, &q_));
-  return make_uploaded(*gpu_->lab, sinks_image_, &sinks_);
+  DGRT_ASSIGN(q_, lab::DeviceBuffer::make_of(*gpu_->lab, q_image_));
+  DGRT_ASSIGN(sinks_, lab::DeviceBuffer::make_of(*gpu_->lab, sinks_image_));
+  return ok();
 }
 
 Result<SparseRun> SparseRun::make(Gpu& gpu, const SparseCase& test) {

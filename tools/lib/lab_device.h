@@ -80,6 +80,12 @@ class DeviceBuffer {
  public:
   DeviceBuffer() = default;
   static Result<DeviceBuffer> make(const Device& device, size_t bytes);  // 256-byte aligned data
+  template <class T>
+  static Result<DeviceBuffer> make_of(const Device& device, const std::vector<T>& values) {
+    DGRT_ASSIGN(DeviceBuffer buffer, make(device, values.size() * sizeof(T)));
+    DGRT_TRY(buffer.upload(values.data(), buffer.bytes()));
+    return buffer;
+  }
   ~DeviceBuffer();
   DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <random>
 
 #include "tools/lib/lab_fill.cuh"
 
@@ -67,6 +69,13 @@ Status fill_words(const Device& device, void* to, uint64_t count, uint32_t word)
   fill::Params params = make_params(to, count, 0, fill::Content::words);
   params.word = word;
   return fill_with(device, params);
+}
+
+std::vector<int32_t> shuffled(int64_t count, uint64_t seed) {
+  std::vector<int32_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  std::shuffle(numbers.begin(), numbers.end(), std::mt19937_64(seed));
+  return numbers;
 }
 
 }  // namespace dgrt::lab

@@ -3,6 +3,7 @@
 // asynchronous on the device's own stream.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "tools/lib/lab_device.h"
 
@@ -22,5 +23,8 @@ Status fill_scales(const Device& device, float* to, uint64_t count, uint64_t see
                    float low = 0.001f, float high = 0.02f);
 // Every 32-bit word is `word`; count counts words.
 Status fill_words(const Device& device, void* to, uint64_t count, uint32_t word);
+
+// 0 to count - 1 in random order: pages or slots that lie anywhere.
+std::vector<int32_t> shuffled(int64_t count, uint64_t seed);
 
 }  // namespace dgrt::lab
