@@ -283,6 +283,7 @@ Result<const dgrt_args*> CombineBench::prepare(int64_t m) {
   const auto half = static_cast<int32_t>(m / 2), end = static_cast<int32_t>(m);
   images_.query_start_loc = {0, half, end};
   images_.seq_lens.assign(2, static_cast<int32_t>(length));
+  images_.gather_lens.clear();  // of another m
   for (const int32_t tokens : {half, end - half})
     images_.gather_lens.push_back(static_cast<int32_t>(std::min(length, tokens + desc_.window - 1)));
   images_.compressed_base = {0, static_cast<int32_t>(visible)};

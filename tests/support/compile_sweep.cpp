@@ -72,7 +72,7 @@ void compile_all(const std::map<std::string, Instance>& kernels,
   std::vector<std::string> complaints;
   std::vector<const Instance*> slow;
   double slowest_ms = 0;
-  double least_slowness = INFINITY;  // of a few moments, so that a neighbour's hides no slow kernel
+  double least_slowness = INFINITY;  // of a few moments, so that a busy one hides no slow kernel
   for (int i = 0; i < 3; ++i) least_slowness = std::min(least_slowness, slowness(*nvrtc.value()));
   const auto work = [&] {
     for (size_t i; (i = next++) < todo.size();) {
